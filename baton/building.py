@@ -1,0 +1,149 @@
+"""A source in, a dataset folder out, on this machine: the `local` engine of ingest.
+
+`baton.spark` builds the same dataset on Spark from the same pure functions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from baton import columns as cols
+from baton import dataset, names, preprocess, sources, split, summary
+from baton.config import Config
+from baton.errors import BadInput
+
+log = logging.getLogger("baton")
+
+QUARANTINED = 3  # after the indices of train, validation and test
+RESERVED = (names.PREDICTION, names.REASON, *names.LINEAGE)
+
+
+def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
+    """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons."""
+    raw = source.table()
+    if raw.num_rows == 0:
+        raise BadInput(f"{source.location} holds no rows that can be read.")
+    check_reserved(raw.column_names)
+    log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
+    columns = cols.infer(raw.schema, cols.counts(raw), config.data)
+    limits = None
+    if config.data.time:
+        stamps, _ = cols.typed(raw, [_time_column(columns, config)], None)
+        limits = time_limits(stamps.column(config.data.time).value_counts(), config)
+    typed, place, reasons = assign(raw, columns, config, limits)
+    parts = {name: typed.filter(pa.array(place == index)) for name, index in split.SPLIT_INDEX.items()}
+    check_splits({name: part.num_rows for name, part in parts.items()}, sum(reasons.is_valid().to_numpy(False)))
+    fitted = fit(config, columns, {name: summary.summarise(part) for name, part in parts.items()}, folder)
+    if config.data.task == "image":
+        fitted = preprocess.with_image_size(fitted, parts["train"].column(fitted.features[0].name), config.data)
+    place, reasons = refuse_unseen_classes(typed, place, reasons, fitted)
+    for name, index in split.SPLIT_INDEX.items():
+        encoded = dataset.encoded_table(typed.filter(pa.array(place == index)), fitted)
+        dataset.write_split(encoded, folder / name, config.distributed_train.workers, config.data.rows_per_group)
+    dataset.write_metadata(folder, fitted)
+    write_raw_test(raw.filter(pa.array(place == split.SPLIT_INDEX["test"])), folder)
+    write_quarantine(raw, reasons, source.broken, folder)
+    fitted.save(folder / names.PREPROCESSOR)
+    counted = Counter(reasons.drop_null().to_pylist()) + Counter(b["reason"] for b in source.broken)
+    rows = {name: int((place == index).sum()) for name, index in split.SPLIT_INDEX.items()}
+    total = raw.num_rows + len(source.broken)
+    dataset.complete(folder, {"input": total, **rows, "quarantined": sum(counted.values())}, fitted)
+    return counted
+
+
+def assign(
+    raw: pa.Table, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
+) -> tuple[pa.Table, np.ndarray, pa.Array]:
+    """Raw rows → (typed rows, place of each: 0, 1, 2 or `QUARANTINED`, reasons)."""
+    data = config.data
+    typed, reasons = cols.typed(raw, columns, data.target)
+    if data.time:
+        stamps = typed.column(data.time).combine_chunks()
+        reasons = pc.coalesce(reasons, pc.if_else(stamps.is_null(), f"{data.time} (data.time) is missing", None))
+        place = split.by_time(stamps.fill_null(0), limits)  # type: ignore[arg-type]
+    else:
+        place = split.by_hash(typed, data)
+    bad = reasons.is_valid().to_numpy(zero_copy_only=False)
+    return typed, np.where(bad, QUARANTINED, place), reasons
+
+
+def fit(
+    config: Config, columns: list[cols.Column], parts: dict[str, summary.Summary], folder: Path
+) -> preprocess.Preprocessor:
+    """Fit preprocessing on train's summary alone; write the profile of all rows."""
+    import json
+
+    profile = summary.profile(summary.merge(list(parts.values())))
+    (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
+    return preprocess.fit(parts["train"], columns, config.data)
+
+
+def refuse_unseen_classes(
+    typed: pa.Table, place: np.ndarray, reasons: pa.Array, fitted: preprocess.Preprocessor
+) -> tuple[np.ndarray, pa.Array]:
+    """Quarantine rows of validation and test whose class does not occur in train."""
+    if not fitted.classes:
+        return place, reasons
+    unseen = (fitted.encode_target(typed) < 0) & (place != QUARANTINED)
+    sentence = f"{fitted.target} is a class that does not occur in the train split"
+    reasons = pc.if_else(pa.array(unseen), sentence, reasons)
+    return np.where(unseen, QUARANTINED, place), reasons
+
+
+def time_limits(value_counts: Any, config: Config) -> tuple[int, int]:
+    """Counts of each distinct timestamp → the last moments of train and validation."""
+    moments = pc.cast(value_counts.field("values"), pa.int64())
+    kept = moments.is_valid()
+    moments, counts = moments.filter(kept).to_numpy(), value_counts.field("counts").filter(kept).to_numpy()
+    if len(moments) == 0:
+        raise BadInput(f"data.time: column {config.data.time} holds no time at all.")
+    order = np.argsort(moments)
+    return split.time_limits(moments[order], counts[order], config.data)
+
+
+def check_reserved(columns: list[str]) -> None:
+    """Raise `BadInput` if a column bears a name that Baton's outputs use."""
+    taken = [c for c in columns if c in RESERVED or c.startswith(names.PROBABILITY)]
+    if taken:
+        raise BadInput(f"Rename these columns: their names are reserved for predictions. Received: {', '.join(taken)}")
+
+
+def check_splits(rows: dict[str, int], quarantined: int) -> None:
+    """Raise `BadInput` if a split is empty."""
+    empty = [name for name, count in rows.items() if count == 0]
+    if empty:
+        raise BadInput(
+            f"The {' and '.join(empty)} split would be empty: bring more rows. "
+            f"Received: {sum(rows.values())} usable rows and {quarantined} quarantined"
+        )
+
+
+def write_raw_test(raw: pa.Table, folder: Path) -> None:
+    """The test rows as they came: the gate scores candidate and champion on them."""
+    (folder / names.RAW_FOLDER).mkdir()
+    pq.write_table(raw, folder / names.RAW_FOLDER / "test.parquet")
+
+
+def write_quarantine(raw: pa.Table, reasons: pa.Array, broken: list[dict[str, str]], folder: Path) -> None:
+    """Rows with a reason, as they came; and lines that were no rows, as text."""
+    where = folder / names.QUARANTINE_FOLDER
+    where.mkdir()
+    bad = raw.append_column(names.REASON, reasons).filter(reasons.is_valid())
+    pq.write_table(bad, where / "rows.parquet")
+    if broken:
+        pq.write_table(pa.Table.from_pylist(broken), where / "lines.parquet")
+
+
+def _time_column(columns: list[cols.Column], config: Config) -> cols.Column:
+    column = next(c for c in columns if c.name == config.data.time)
+    if column.kind != "datetime":
+        raise BadInput(f"data.time must be a date or time column. Received: {column.name}, {column.kind}")
+    return column

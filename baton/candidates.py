@@ -1,0 +1,79 @@
+"""A trained `Result` in, a candidate run out: evaluation, figures, model, inputs; and back again."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from baton import figures, fit, metrics, models, names, reports, serving
+from baton.config import Config
+from baton.dataset import Dataset
+from baton.feed import Feed
+from baton.runs import Run
+
+log = logging.getLogger("baton")
+
+
+def checkpoint(config: Config, run: Run) -> Path:
+    """Where a run keeps its checkpoint."""
+    return Path(config.warehouse) / config.name / "checkpoints" / run.id / "epoch.npz"
+
+
+@contextmanager
+def autologging(run: Run) -> Iterator[None]:
+    """MLflow's TensorFlow autologging: epoch metrics, fit parameters, model summary, TensorBoard logs."""
+    import mlflow
+
+    mlflow.tensorflow.autolog(log_models=False, log_datasets=False, log_every_epoch=True, silent=True)
+    try:
+        yield
+    finally:
+        mlflow.tensorflow.autolog(disable=True, silent=True)
+
+
+def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result) -> None:
+    """Evaluate on validation and log everything that register and people need of a candidate."""
+    fitted = dataset.preprocessor
+    rows = Feed(dataset, "validation", fit.PREDICT_ROWS).arrays()
+    truth = rows.pop("target")
+    output = models.probabilities(fit.predict(result.model, rows, fitted), fitted.classes)
+    validation = metrics.evaluate(truth, output)
+    log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
+    run.metrics({f"validation_{name}": value for name, value in validation.items()})
+    run.params(_params(config))
+    run.figures(figures.curves(result.history))
+    reports.evaluation(run, fitted.task, fitted.classes, truth, output, fitted.target)
+    reports.log_inputs(run, dataset, ("train", "validation"))
+    example = dataset.raw_test().slice(0, 100)
+    metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
+    uri = serving.log_model(fitted, result.model, example, metadata)
+    _log_network(run, result.model)
+    run.tag(names.TAG_MODEL_URI, uri)
+    run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
+    run.tag(names.TAG_DATASET, str(dataset.folder))
+    evaluation = {
+        "validation": validation,
+        "best_epoch": result.best_epoch,
+        "history": result.history,
+        "seconds": result.seconds,
+        "parameters": result.model.count_params(),
+    }
+    run.json(evaluation, names.EVALUATION)
+
+
+def _params(config: Config) -> dict[str, Any]:
+    """The model and train sections, flat, as MLflow parameters."""
+    dump = config.dump()
+    return {f"{section}.{key}": value for section in ("model", "train") for key, value in dump[section].items()}
+
+
+def _log_network(run: Run, network: Any) -> None:
+    """The Keras model of encoded columns, beside the raw-column model, for people who go on with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / serving.KERAS_FILE
+        network.save(path)
+        run.file(path, "keras")

@@ -1,0 +1,325 @@
+"""The pipeline config: one YAML file and dotted overrides in, one validated `Config` out.
+
+Every default lives here and nowhere else. A wrong key or value raises `BadInput` that names its
+path, its line, what is allowed and what was received.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from baton import names
+from baton.errors import BadInput
+
+Task = Literal["regression", "binary", "multiclass", "image"]
+Kind = Literal["numeric", "boolean", "categorical", "datetime"]
+Activation = Literal[
+    "linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu"
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Columns = Annotated[list[str], Field(default_factory=list)]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `yes` and `on` as true, which pydantic would take for the number 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are not allowed here")
+        return value
+
+
+class Split(Section):
+    """The share of each split; the three add up to 1."""
+
+    train: Fraction = 0.8
+    validation: Fraction = 0.1
+    test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Split:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9 or self.train == 0:
+            raise ValueError(f"the shares must add up to 1 and train must not be 0, not {total}")
+        return self
+
+
+class ImageSize(Section):
+    """What every image is decoded and resized to; the default is the most common in train."""
+
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    channels: Literal[1, 3] = 3
+
+
+class Data(Section):
+    """Where the rows come from, what is predicted, and how columns are read."""
+
+    source: str = Field(description="CSV or Parquet file, folder or glob; table:<name>; image folder")
+    target: str = Field("label", description="column to predict; an image folder's is its folders' names")
+    task: Task
+    id: list[str] = Field([], description="columns that identify a row; no features; decide the split")
+    group: str | None = Field(None, description="column whose equal values never straddle two splits")
+    time: str | None = Field(None, description="column to split by: oldest rows train, newest test")
+    drop: list[str] = Field([], description="columns that are not used as features")
+    kinds: dict[str, Kind] = Field({}, description="overrules the inferred kind of a column")
+    split: Split = Split()
+    numeric: Literal["standard", "quantile"] = Field("standard", description="encoding of numbers")
+    max_categories: int = Field(10_000, ge=1, description="larger vocabularies keep the most frequent")
+    min_category_count: int = Field(2, ge=1, description="rarer categories share the unknown slot")
+    rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
+    image_column: str | None = Field(None, description="image bytes; default: the only binary column")
+    image_size: ImageSize | None = None
+    delimiter: str = Field(",", min_length=1, max_length=1, description="of CSV files")
+    spark_above_mb: int = Field(4096, ge=0, description="engine auto takes Spark for larger inputs")
+
+
+class Model(Section):
+    """The network, as data. `layers` (a Sequential stack) or `graph` (a Functional one) overrule `recipe`."""
+
+    recipe: Literal["linear", "mlp", "cnn"] | None = Field(
+        None, description="default: mlp for tables, cnn for images"
+    )
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([256, 256, 128], max_length=50)
+    activation: Activation = "relu"
+    dropout: float = Field(0.0, ge=0, lt=1)
+    batch_normalization: bool = False
+    embedding: int = Field(16, ge=1, le=1024, description="width of each category's embedding")
+    numbers: Literal["plain", "piecewise_linear"] = Field(
+        "piecewise_linear", description="how mlp sees numbers; 32 quantile bins each, or as they are"
+    )
+    number_width: int = Field(12, ge=1, le=1024, description="width of each piecewise-linear number")
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([32, 64], max_length=12)
+    l2: float = Field(0.0, ge=0)
+    layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
+    graph: list[dict[str, Any]] | None = Field(
+        None, description="Functional: [{name, type, inputs: […], …}, …]; the last is the output"
+    )
+
+
+class Fit(Section):
+    """How a network is trained."""
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(512, ge=1)
+    optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
+    learning_rate: float = Field(0.002, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
+    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
+    warmup_epochs: float = Field(0.5, ge=0)
+    patience: int = Field(4, ge=1, description="epochs without progress before training stops")
+    shuffle_rows: int = Field(1 << 20, ge=1, description="rows shuffled, and held, at once")
+    steps_per_execution: int = Field(32, ge=1)
+
+
+class Tune(Section):
+    """The search for hyperparameters."""
+
+    algorithm: Literal["tpe", "random"] = "tpe"
+    max_trials: int = Field(12, ge=1)
+    time_budget_s: float = Field(90, gt=0)
+    parallelism: int = Field(2, ge=1)
+    generation: int = Field(4, ge=1, description="trials proposed together")
+    epochs: int = Field(3, ge=1, description="of a trial")
+    max_rows: int = Field(100_000, ge=1, description="training rows a trial sees")
+    space: dict[str, Any] | None = Field(None, description="default: see conf/spaces/")
+
+
+class DistributedTrain(Section):
+    """Training by Horovod workers."""
+
+    workers: int = Field(2, ge=1)
+    launcher: Literal["horovodrun", "spark"] = "horovodrun"
+    scale_learning_rate: bool = True
+    warmup_epochs: float = Field(1.0, ge=0)
+    batch_size: int | None = Field(None, ge=1, description="of each worker; default: train's, shared out")
+    start_timeout_s: int = Field(120, ge=1)
+
+
+class Register(Section):
+    """The gate before the registry's champion."""
+
+    promote: Literal["auto", "manual"] = "auto"
+    floors: dict[str, float] = Field({}, description="test metric → worst value allowed")
+    tolerance: float = Field(0.0, ge=0, description="how much worse than the champion still passes")
+
+
+class BatchInfer(Section):
+    """What is scored, and where the predictions go."""
+
+    source: str
+    output: str
+    alias: str = Field(names.CHAMPION, description="the model when no register run is given")
+    batch_rows: int = Field(65_536, ge=1)
+
+
+class Spark(Section):
+    """The Spark session of `engine: spark`."""
+
+    master: str | None = Field(None, description="default: local[cores]")
+    config: dict[str, str] = {}
+
+
+class Config(Section):
+    """A whole pipeline. `name` is the experiment's and the registered model's."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=200)
+    seed: int = Field(7, ge=0, lt=2**31)
+    engine: Literal["auto", "local", "spark"] = "auto"
+    warehouse: str = "warehouse"
+    data: Data
+    model: Model = Model()
+    train: Fit = Fit()
+    tune: Tune = Tune()
+    distributed_train: DistributedTrain = DistributedTrain()
+    register_: Register = Field(Register(), alias="register")
+    batch_infer: BatchInfer | None = None
+    spark: Spark = Spark()
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that compares candidates: `rmse` or `log_loss`."""
+        return names.PRIMARY_METRIC[self.data.task]
+
+    def dump(self) -> dict[str, Any]:
+        """The config as plain values, with every default filled in, under its YAML names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def overridden(self, values: dict[str, Any]) -> Config:
+        """A config with dotted paths replaced, e.g. `{"train.epochs": 3}`; raises `BadInput`."""
+        tree = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        for path, value in values.items():
+            _put(tree, path, value)
+        return validate(tree, lines={}, where="override")
+
+
+def load(path: str, overrides: str = "") -> Config:
+    """Read, override and validate the config at `path`; raise `BadInput` if anything is wrong."""
+    file = Path(path)
+    if not file.is_file():
+        raise BadInput(f"There is no config file of that name. Give --config a YAML file. Received: {path}")
+    try:
+        text = file.read_text(encoding="utf-8")
+        tree, lines = _parse(text)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
+        raise BadInput(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path} must hold keys and values (name:, data:, …). Received: {tree!r}")
+    for key, value in parse_overrides(overrides).items():
+        _put(tree, key, value)
+        place = tuple(key.split("."))
+        lines = {path: line for path, line in lines.items() if path[: len(place)] != place} | {place: 0}
+    return validate(tree, lines, where=str(path))
+
+
+def parse_overrides(text: str) -> dict[str, Any]:
+    """`train.epochs=3,tune.space={a: 1, b: 2}` → `{"train.epochs": 3, "tune.space": {…}}`.
+
+    A comma starts a new override only before `key=`; values are YAML.
+    """
+    overrides: dict[str, Any] = {}
+    if not text.strip():
+        return overrides
+    for part in re.split(r",(?=\s*[A-Za-z_][\w\-.]*=)", text):
+        key, equals, value = part.partition("=")
+        if not equals or not re.fullmatch(r"\s*[A-Za-z_][\w\-.]*\s*", key):
+            raise BadInput(f"set takes dotted overrides such as train.epochs=3. Received: {part!r}")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            raise BadInput(f"The value of {key.strip()} is not valid YAML. Received: {value!r}") from None
+    return overrides
+
+
+def validate(tree: dict[str, Any], lines: dict[tuple, int], where: str) -> Config:
+    """Plain values → `Config`; raises one `BadInput` that names every fault."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        faults = [_sentence(fault, lines, where) for fault in error.errors()]
+        raise BadInput(" ".join(faults)) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the config, as published in docs/config.schema.json."""
+    return Config.model_json_schema(by_alias=True)
+
+
+def _parse(text: str) -> tuple[Any, dict[tuple, int]]:
+    """YAML text → (values, line of each path); refuses a key given twice."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    lines: dict[tuple, int] = {}
+    if node is not None:
+        _walk(node, (), lines)
+    return yaml.safe_load(text), lines
+
+
+def _walk(node: yaml.Node, path: tuple, lines: dict[tuple, int]) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            if inner in lines:
+                raise BadInput(f"line {key.start_mark.line + 1}: {'.'.join(inner)} is given twice.")
+            lines[inner] = key.start_mark.line + 1
+            _walk(value, inner, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _walk(value, (*path, str(index)), lines)
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        if not isinstance(tree.get(parent), dict):
+            tree[parent] = {}
+        tree = tree[parent]
+    tree[last] = value
+
+
+def _sentence(fault: Any, lines: dict[tuple, int], where: str) -> str:
+    location = tuple(str(part) for part in fault["loc"])
+    path = ".".join(location)
+    line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 0)
+    place = f"{where}, line {line}" if line else (where if where == "override" else f"{where}, set")
+    if fault["type"] == "extra_forbidden":
+        allowed = ", ".join(_keys_at(location[:-1]))
+        return f"{place}: {path} is not a key here. Allowed: {allowed}. Received: {fault['input']!r}."
+    if fault["type"] == "missing":
+        return f"{place}: {path} is missing and has no default."
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {path}: {message[:1].lower()}{message[1:]}. Received: {fault['input']!r}."
+
+
+def _keys_at(location: tuple) -> list[str]:
+    """The keys that the section at `location` allows."""
+    section: Any = Config
+    for part in location:
+        field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
+        options = [field.annotation, *get_args(field.annotation)] if field else []
+        section = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
+        if section is None:
+            return []
+    return [field.alias or name for name, field in section.model_fields.items()]

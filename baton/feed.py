@@ -1,0 +1,190 @@
+"""A dataset's split in, batches for training out: every row exactly once an epoch.
+
+Rows travel as blocks. Petastorm hands over whole row groups; a buffer of at most `shuffle_rows`
+rows is permuted at once; stacked batches go to tf.data, which only takes them apart. The order is a
+function of seed, epoch and shard. A split that fits the buffer is read once and kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from baton import petastorm_io
+from baton.dataset import Dataset
+from baton.errors import BatonError
+
+BATCHES_PER_BLOCK = 32
+Block = dict[str, Any]
+
+
+@dataclass
+class Feed:
+    """Batches of one split (of `shard` = (rank, size)); the same number of steps on every rank.
+
+    `seed` None keeps the rows in order. Short last batches are padded with rows of weight zero.
+    """
+
+    dataset: Dataset
+    split: str
+    batch_size: int
+    seed: int | None = None
+    shard: tuple[int, int] = (0, 1)
+    shuffle_rows: int = 1 << 20
+    epoch: int = 0
+    _kept: Block | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.preprocessor = self.dataset.preprocessor
+        groups = self.dataset.row_groups(self.split)
+        rank, size = self.shard
+        if len(groups) < size:
+            raise BatonError(
+                f"The {self.split} split has {len(groups)} row groups for {size} shards: run ingest again "
+                "with distributed_train.workers set to the number of workers."
+            )
+        shard_rows = [sum(groups[r::size]) for r in range(size)]
+        self.rows = shard_rows[rank]
+        self.steps = max(math.ceil(rows / self.batch_size) for rows in shard_rows)
+
+    def batches(self) -> Any:
+        """A tf.data.Dataset of (inputs, target, weight) batches of the epoch `self.epoch`."""
+        import tensorflow as tf
+
+        dataset = tf.data.Dataset.from_generator(lambda: self.blocks(self.epoch), output_signature=self._signature())
+        dataset = dataset.prefetch(2).unbatch()
+        if "image" in self._signature()[0]:
+            decode = image_decoder(self.preprocessor.image_size)
+            dataset = dataset.map(lambda x, y, w: ({**x, "image": decode(x["image"])}, y, w), tf.data.AUTOTUNE)
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(tf.data.AUTOTUNE)
+
+    def blocks(self, epoch: int) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+        """Stacked batches: inputs [k, batch, …], target [k, batch], weight [k, batch]."""
+        size = self.batch_size
+        done = 0
+        for rows in self._buffers(epoch):
+            count = _length(rows)
+            for start in range(0, count, size * BATCHES_PER_BLOCK):
+                block = {name: values[start : start + size * BATCHES_PER_BLOCK] for name, values in rows.items()}
+                batches = math.ceil(_length(block) / size)
+                yield self._stacked(block, batches)
+                done += batches
+        if done < self.steps:  # a shard with fewer rows than the longest
+            empty = {name: values[:0] for name, values in rows.items()}
+            yield self._stacked(empty, self.steps - done)
+
+    def arrays(self) -> Block:
+        """All rows of the shard in order: the network's inputs, and `target`."""
+        return _concat(list(self._groups(None)))
+
+    def _buffers(self, epoch: int) -> Iterator[Block]:
+        """Shuffled buffers; all but the last hold whole batches."""
+        rng = None if self.seed is None else np.random.default_rng([self.seed, epoch, self.shard[0]])
+        if self.rows <= self.shuffle_rows:
+            if self._kept is None:
+                self._kept = self.arrays()
+            yield from _permuted_slices(self._kept, rng, self.batch_size * BATCHES_PER_BLOCK)
+            return
+        held: list[Block] = []
+        seed = None if self.seed is None else int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+        for group in self._groups(seed):
+            held.append(group)
+            if sum(map(_length, held)) >= self.shuffle_rows:
+                rows = _permuted(_concat(held), rng)
+                whole = _length(rows) - _length(rows) % self.batch_size
+                yield {name: values[:whole] for name, values in rows.items()}
+                held = [{name: values[whole:] for name, values in rows.items()}]
+        rows = _permuted(_concat(held), rng)
+        if _length(rows):
+            yield rows
+
+    def _groups(self, seed: int | None) -> Iterator[Block]:
+        fitted = self.preprocessor
+        columns = [column.name for column in fitted.encoded] + [fitted.target_encoded]
+
+        def stack(group: dict[str, np.ndarray]) -> Block:
+            return {**fitted.blocks(group), "target": group[fitted.target_encoded]}
+
+        return petastorm_io.read_blocks(
+            self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard
+        )
+
+    def _stacked(self, rows: Block, batches: int) -> tuple[Block, np.ndarray, np.ndarray]:
+        count, size = _length(rows), batches * self.batch_size
+        weight = np.ones(size, np.float32)
+        weight[count:] = 0
+        out = {name: _padded(values, size) for name, values in rows.items()}
+        out = {name: v.reshape(batches, self.batch_size, *v.shape[1:]) for name, v in out.items()}
+        target = out.pop("target")
+        return out, target, weight.reshape(batches, self.batch_size)
+
+    def _signature(self) -> Any:
+        import tensorflow as tf
+
+        fitted, size = self.preprocessor, self.batch_size
+        inputs = {}
+        if names := fitted.names("number"):
+            inputs["numbers"] = tf.TensorSpec([None, size, len(names)], tf.float32)
+        if names := fitted.names("category"):
+            inputs["categories"] = tf.TensorSpec([None, size, len(names)], tf.int32)
+        if fitted.names("image"):
+            inputs["image"] = tf.TensorSpec([None, size], tf.string)
+        target = tf.TensorSpec([None, size], tf.int32 if fitted.classes else tf.float32)
+        return inputs, target, tf.TensorSpec([None, size], tf.float32)
+
+
+def image_decoder(size: dict[str, int] | None) -> Any:
+    """Image size → a function from encoded bytes [rows] to float32 pixels [rows, h, w, c], 0 to 255.
+
+    Empty bytes (rows of weight zero) become black images.
+    """
+    import tensorflow as tf
+
+    assert size is not None
+    shape = (size["height"], size["width"], size["channels"])
+
+    def pixels(encoded: Any) -> Any:
+        image = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
+        return tf.image.resize(image, shape[:2])
+
+    def one(encoded: Any) -> Any:
+        empty = tf.equal(tf.strings.length(encoded), 0)
+        return tf.ensure_shape(tf.cond(empty, lambda: tf.zeros(shape), lambda: pixels(encoded)), shape)
+
+    return lambda batch: tf.map_fn(one, batch, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+
+def _permuted_slices(rows: Block, rng: np.random.Generator | None, size: int) -> Iterator[Block]:
+    """A permutation of `rows`, gathered a slice at a time so that training starts at once."""
+    order = np.arange(_length(rows)) if rng is None else rng.permutation(_length(rows))
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        yield {name: values[part] for name, values in rows.items()}
+
+
+def _permuted(rows: Block, rng: np.random.Generator | None) -> Block:
+    if rng is None:
+        return rows
+    order = rng.permutation(_length(rows))
+    return {name: values[order] for name, values in rows.items()}
+
+
+def _concat(parts: list[Block]) -> Block:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    if len(values) == size:
+        return values
+    empty: Any = b"" if values.dtype == object else 0
+    return np.concatenate([values, np.full((size - len(values), *values.shape[1:]), empty, values.dtype)])
+
+
+def _length(rows: Block) -> int:
+    return len(next(iter(rows.values())))

@@ -1,0 +1,243 @@
+"""The one training path: a model, feeds and a `Fit` config in, the best weights and a history out.
+
+train, tune and distributed_train all call `fit`; distribution is handed in as a `Collective`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from baton import metrics, models
+from baton.collective import Alone
+from baton.config import Config
+from baton.dataset import Dataset
+from baton.errors import Diverged
+from baton.feed import Feed, image_decoder
+from baton.preprocess import Preprocessor
+
+log = logging.getLogger("baton")
+
+PREDICT_ROWS = 8192
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass
+class Result:
+    """A trained model with its best weights, and how it got there."""
+
+    model: keras.Model
+    history: dict[str, list[float]] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_value: float = math.inf
+    seconds: float = 0.0
+
+
+def train(
+    config: Config,
+    dataset: Dataset,
+    *,
+    collective: Alone | None = None,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
+    train_shards: int = 1,
+) -> Result:
+    """Config and dataset → a trained `Result`; raises `Diverged` when the loss is not finite.
+
+    `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do.
+    """
+    collective = collective or Alone()
+    keras.utils.set_random_seed(config.seed)
+    shard = (collective.rank, collective.size)
+    feed = Feed(
+        dataset,
+        "train",
+        config.train.batch_size,
+        seed=config.seed,
+        shard=shard if train_shards == 1 else (0, train_shards),
+        shuffle_rows=config.train.shuffle_rows,
+    )
+    validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard)
+    model = models.build(dataset.preprocessor, config.model)
+    made = models.optimizer(config.train, feed.steps)
+    models.compile_model(model, dataset.preprocessor, config.train, collective.distribute(made))
+    return fit(model, feed, validation, config, collective, callbacks or [], on_epoch, checkpoint)
+
+
+def fit(
+    model: keras.Model,
+    feed: Feed,
+    validation: Feed,
+    config: Config,
+    collective: Alone,
+    callbacks: list[keras.callbacks.Callback],
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
+) -> Result:
+    """A compiled model and feeds → the best weights by the validation metric, restored."""
+    model.optimizer.build(model.trainable_variables)
+    collective.broadcast(model)
+    result = Result(model)
+    keeper = BestWeights(config, validation, collective, result, on_epoch, checkpoint)
+    started = time.monotonic()
+    model.fit(
+        feed.batches(),
+        epochs=config.train.epochs,
+        verbose=0,
+        callbacks=[Epoch(feed), keeper, *callbacks],
+    )
+    result.seconds = time.monotonic() - started
+    keeper.restore()
+    return result
+
+
+class Epoch(keras.callbacks.Callback):
+    """Tells the feed which epoch begins: its order is a function of seed and epoch."""
+
+    def __init__(self, feed: Feed):
+        super().__init__()
+        self.feed = feed
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.feed.epoch = epoch
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Validation, early stopping, best weights and checkpoints, decided alike on every process.
+
+    All of it hangs on sums that are added up over processes, so no process can stop alone (the
+    others' all-reduce would wait for ever) and the metric is that of the whole validation split.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        validation: Feed,
+        collective: Alone,
+        result: Result,
+        on_epoch: OnEpoch | None,
+        checkpoint: Path | None,
+    ):
+        super().__init__()
+        self.config, self.collective, self.result = config, collective, result
+        self.on_epoch_done, self.checkpoint = on_epoch, checkpoint
+        self.fitted = validation.preprocessor
+        self.rows = validation.arrays()
+        self.truth = self.rows.pop("target")
+        self.weights: list[np.ndarray] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        self._average(logs)
+        logs.update({f"val_{name}": value for name, value in self._validate().items()})
+        value = logs[f"val_{self.config.primary_metric}"]
+        if not (math.isfinite(value) and math.isfinite(logs["loss"])):
+            raise Diverged(f"Training diverged in epoch {epoch + 1}: the loss is not finite. Lower the learning rate.")
+        if value < self.result.best_value:
+            self.result.best_value, self.result.best_epoch = value, epoch
+            self.weights = self.model.get_weights()
+        elif epoch - self.result.best_epoch >= self.config.train.patience:
+            self.model.stop_training = True
+        for name, number in logs.items():
+            self.result.history.setdefault(name, []).append(float(number))
+        if self.collective.rank == 0:
+            self._save(epoch)
+            if self.on_epoch_done:
+                self.on_epoch_done(epoch, {name: float(number) for name, number in logs.items()})
+
+    def restore(self) -> None:
+        if self.weights is not None:
+            self.model.set_weights(self.weights)
+
+    def _validate(self) -> dict[str, float]:
+        output = predict(self.model, self.rows, self.fitted)
+        output = models.probabilities(output, self.fitted.classes)
+        sums = self.collective.sum(metrics.partial_sums(self.truth, output))
+        return metrics.from_sums(sums, regression=not self.fitted.classes)
+
+    def _average(self, logs: dict[str, Any]) -> None:
+        """Train metrics as the mean over processes; each has the same number of steps."""
+        keys = sorted(logs)
+        mean = self.collective.sum(np.array([float(logs[k]) for k in keys])) / self.collective.size
+        logs.update({key: float(value) for key, value in zip(keys, mean, strict=True)})
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+    def _save(self, epoch: int) -> None:
+        """All variables as they stand, and the best; written aside and renamed, never half."""
+        if self.checkpoint is None:
+            return
+        variables = [v.numpy() for v in (*self.model.variables, *self.model.optimizer.variables)]
+        arrays = {f"variable_{i}": value for i, value in enumerate(variables)}
+        arrays |= {f"best_{i}": value for i, value in enumerate(self.weights or [])}
+        arrays |= {"epoch": np.array(epoch), "best_epoch": np.array(self.result.best_epoch)}
+        aside = self.checkpoint.with_suffix(".aside.npz")
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(aside, **arrays)
+        aside.rename(self.checkpoint)
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """A bar of steps within the epoch on a terminal; a line an epoch anywhere else."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.epochs, self.primary = config.train.epochs, config.primary_metric
+        self.bar: Any = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        from tqdm import tqdm
+
+        self.started = time.monotonic()
+        steps = self.params.get("steps")
+        self.bar = tqdm(total=steps, desc=f"epoch {epoch + 1}/{self.epochs}", leave=False, disable=None)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.bar.update(batch + 1 - self.bar.n if not self.bar.disable else 0)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.bar.close()
+        logs = logs or {}
+        shown = "  ".join(f"{k} {logs[k]:.4g}" for k in ("loss", f"val_{self.primary}") if k in logs)
+        log.info("epoch %d/%d  %s  %.1f s", epoch + 1, self.epochs, shown, time.monotonic() - self.started)
+
+
+def predict(model: keras.Model, rows: dict[str, Any], fitted: Preprocessor) -> np.ndarray:
+    """Network inputs (image bytes not yet decoded) → network output [rows, k], in large batches."""
+    count = len(next(iter(rows.values())))
+    call = _traced(model, fitted)
+    step = PREDICT_ROWS if "image" not in rows else 256
+    parts = [call({name: values[i : i + step] for name, values in rows.items()}) for i in range(0, count, step)]
+    if not parts:
+        return np.zeros((0, model.output_shape[-1]), np.float32)
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def _traced(model: keras.Model, fitted: Preprocessor) -> Any:
+    """One tf.function a model, traced once for any number of rows."""
+    import tensorflow as tf
+
+    if getattr(model, "_baton_call", None) is None:
+        signature = {}
+        for tensor in model.inputs:
+            image = tensor.name == "image"
+            shape, dtype = ([None], tf.string) if image else ([None, *tensor.shape[1:]], tensor.dtype)
+            signature[tensor.name] = tf.TensorSpec(shape, dtype)
+        decode = image_decoder(fitted.image_size) if "image" in signature else None
+
+        @tf.function(input_signature=[signature])
+        def call(rows: Any) -> Any:
+            if decode is not None:
+                rows = {**rows, "image": decode(rows["image"])}
+            return model(rows, training=False)
+
+        model._baton_call = call
+    return model._baton_call

@@ -1,0 +1,149 @@
+"""The only module that imports Horovod: the collective of a worker, and the launch of workers.
+
+Launched by `horovodrun` (or `horovod.spark`) as a script, never by `horovod.run(func)`, whose store
+unpickles what anyone on the network sends (CVE-2026-31234); its servers are held to loopback when
+all workers are on this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baton.collective import Alone
+from baton.config import Config, validate
+from baton.errors import BatonError
+
+JOB = "job.json"
+HISTORY = "history.jsonl"
+RESULT = "result.json"
+NETWORK = "network.keras"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told: the config, the dataset's folder, and where rank 0 writes."""
+
+    config: dict[str, Any]
+    dataset: str
+    folder: str
+
+
+class Horovod(Alone):
+    """This worker among the others."""
+
+    def __init__(self) -> None:
+        import horovod.tensorflow as hvd
+
+        hvd.init()  # Horovod: start the ring
+        self.hvd, self.rank, self.size = hvd, hvd.rank(), hvd.size()
+
+    def distribute(self, optimizer: Any) -> Any:
+        """Average gradients in `apply`: Horovod's own DistributedOptimizer does not know Keras 3."""
+        import tensorflow as tf
+
+        hvd = self.hvd
+
+        class Distributed(type(optimizer)):  # type: ignore[misc]
+            def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+                dense = [tf.convert_to_tensor(g) for g in grads]  # embeddings' gradients are sparse
+                # Horovod: every worker applies the same mean
+                return super().apply(hvd.grouped_allreduce(dense, op=hvd.Average), trainable_variables)
+
+        optimizer.__class__ = Distributed
+        return optimizer
+
+    def broadcast(self, model: Any) -> None:
+        variables = [v.value for v in (*model.variables, *model.optimizer.variables)]
+        self.hvd.broadcast_variables(variables, root_rank=0)  # Horovod: all start from rank 0's
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        return self.hvd.allreduce(values.astype(np.float64), op=self.hvd.Sum).numpy()
+
+    def same_everywhere(self, model: Any) -> bool:
+        """Whether every worker holds bit-identical weights."""
+        digest = hashlib.sha256(b"".join(v.tobytes() for v in model.get_weights())).digest()
+        rows = self.hvd.allgather(np.frombuffer(digest, np.uint8)[None]).numpy()
+        return bool((rows == rows[0]).all())
+
+
+def work(job: Job) -> None:
+    """A worker's whole life: train with the others; rank 0 writes network, history and result."""
+    from baton import fit
+    from baton.dataset import Dataset
+
+    collective = Horovod()
+    config, folder = validate(job.config, {}, "job"), Path(job.folder)
+
+    def tell(epoch: int, logs: dict[str, float]) -> None:
+        with (folder / HISTORY).open("a") as file:
+            file.write(json.dumps({"epoch": epoch, **logs}) + "\n")
+
+    result = fit.train(
+        config,
+        Dataset.load(job.dataset),
+        collective=collective,
+        on_epoch=tell,
+        checkpoint=folder / "epoch.npz",
+    )
+    if not collective.same_everywhere(result.model):
+        raise BatonError("The workers ended with different weights.")
+    if collective.rank == 0:
+        result.model.save(folder / NETWORK)
+        answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
+        (folder / RESULT).write_text(json.dumps({**answer, "seconds": result.seconds, "workers": collective.size}))
+
+
+def launch(job: Job, config: Config) -> subprocess.Popen:
+    """Start the workers by `horovodrun`, all on this machine; the caller waits for the process."""
+    workers = config.distributed_train.workers
+    path = Path(job.folder) / JOB
+    path.write_text(json.dumps(asdict(job)))
+    command = [
+        str(Path(sys.executable).with_name("horovodrun")), "--gloo", "--network-interfaces", "lo",
+        "-np", str(workers), "-H", f"localhost:{workers}",
+        "--start-timeout", str(config.distributed_train.start_timeout_s),
+        sys.executable, "-m", "baton.horovod_worker", str(path),
+    ]  # fmt: skip
+    return subprocess.Popen(command, env={**os.environ, **environment(workers)}, start_new_session=True)
+
+
+def launch_on_spark(job: Job, config: Config) -> None:
+    """Run the workers as tasks of the Spark session; returns when all have ended."""
+    import horovod.spark
+
+    from baton import spark
+
+    workers = config.distributed_train.workers
+    spark.session(config)
+    horovod.spark.run(
+        work,
+        args=(job,),
+        num_proc=workers,
+        start_timeout=config.distributed_train.start_timeout_s,
+        env={**os.environ, **environment(workers)},
+        use_gloo=True,
+        verbose=0,
+    )
+
+
+def environment(workers: int) -> dict[str, str]:
+    """Each worker's share of this machine's cores, and the project on its path."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    root = str(Path(__file__).parent.parent)
+    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+    return {
+        "PYTHONPATH": path,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": "1",
+        "OMP_NUM_THREADS": threads,
+        "HOROVOD_CYCLE_TIME": "0.5",
+    }

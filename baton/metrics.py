@@ -1,0 +1,73 @@
+"""Truth and network output in, metrics out, under the names the outside reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+TINY = 1e-7  # probabilities are kept this far from 0 and 1, as Keras does
+
+
+def evaluate(truth: np.ndarray, output: np.ndarray) -> dict[str, float]:
+    """Truth [rows] and output [rows, 1] or class probabilities [rows, k >= 2] → all metrics.
+
+    Float truth: rmse, mae, r2. Class indices: accuracy, f1_macro, log_loss; with two classes also
+    roc_auc and average_precision of the second (nan where only one class occurs).
+    """
+    if np.issubdtype(truth.dtype, np.floating):
+        return _regression(truth.astype(np.float64), output[:, 0].astype(np.float64))
+    return _classification(truth, output.astype(np.float64))
+
+
+def partial_sums(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """Sums over rows that add up over shards: [rows, squared error or log loss, |error| or hits]."""
+    if np.issubdtype(truth.dtype, np.floating):
+        error = output[:, 0].astype(np.float64) - truth
+        return np.array([len(truth), np.sum(error**2), np.sum(np.abs(error))])
+    of_truth = output[np.arange(len(truth)), truth].astype(np.float64)
+    loss = -np.log(np.clip(of_truth, TINY, 1 - TINY))
+    return np.array([len(truth), loss.sum(), np.sum(output.argmax(axis=1) == truth)])
+
+
+def from_sums(sums: np.ndarray, regression: bool) -> dict[str, float]:
+    """`partial_sums`, added up → the metrics of an epoch, exactly those of the whole split."""
+    rows, first, second = sums
+    if regression:
+        return {"rmse": float(np.sqrt(first / rows)), "mae": float(second / rows)}
+    return {"log_loss": float(first / rows), "accuracy": float(second / rows)}
+
+
+def trivial(target: dict[str, Any], rows: int) -> np.ndarray:
+    """What knows only the train targets: their mean [rows, 1], or class priors [rows, k]."""
+    if "mean" in target:
+        return np.full((rows, 1), target["mean"])
+    return np.tile(np.asarray(target["priors"]), (rows, 1))
+
+
+def _regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    error = predicted - truth
+    spread = np.sum((truth - truth.mean()) ** 2)
+    return {
+        "rmse": float(np.sqrt(np.mean(error**2))),
+        "mae": float(np.mean(np.abs(error))),
+        "r2": float(1 - np.sum(error**2) / spread) if spread else float("nan"),
+    }
+
+
+def _classification(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    from sklearn import metrics
+
+    best = probabilities.argmax(axis=1)
+    sums = partial_sums(truth, probabilities)
+    result = {
+        "accuracy": float(np.mean(best == truth)),
+        "f1_macro": float(metrics.f1_score(truth, best, average="macro", zero_division=0)),
+        "log_loss": float(sums[1] / sums[0]),
+    }
+    if probabilities.shape[1] == 2:
+        both = len(np.unique(truth)) == 2
+        score = probabilities[:, 1]
+        result["roc_auc"] = float(metrics.roc_auc_score(truth, score)) if both else float("nan")
+        result["average_precision"] = float(metrics.average_precision_score(truth, score)) if both else float("nan")
+    return result

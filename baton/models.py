@@ -1,0 +1,230 @@
+"""Model config and preprocessor in, a Keras model out: networks are data, not code.
+
+Inputs are a dict of `numbers` [rows, d], `categories` [rows, c] and `image` [rows, h, w, c], those
+that the dataset has. Outputs: [rows, 1] in the target's unit (regression), [rows, 1] the second
+class's probability (binary), [rows, classes] probabilities (multiclass and image).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from baton.config import Fit, Model
+from baton.errors import BadInput
+from baton.layers import CategoryEmbedding, Maxout, PiecewiseLinear, Warmup
+from baton.preprocess import Preprocessor
+
+# What a layer of `model.layers` or `model.graph` may be. All are plain: none runs code of its config.
+LAYERS: dict[str, Callable[..., Any]] = {
+    "dense": keras.layers.Dense,
+    "maxout": Maxout,
+    "activation": keras.layers.Activation,
+    "batch_normalization": keras.layers.BatchNormalization,
+    "layer_normalization": keras.layers.LayerNormalization,
+    "dropout": keras.layers.Dropout,
+    "conv2d": keras.layers.Conv2D,
+    "separable_conv2d": keras.layers.SeparableConv2D,
+    "max_pooling2d": keras.layers.MaxPooling2D,
+    "average_pooling2d": keras.layers.AveragePooling2D,
+    "global_average_pooling2d": keras.layers.GlobalAveragePooling2D,
+    "global_max_pooling2d": keras.layers.GlobalMaxPooling2D,
+    "flatten": keras.layers.Flatten,
+    "reshape": keras.layers.Reshape,
+    "rescaling": keras.layers.Rescaling,
+    "concatenate": keras.layers.Concatenate,
+    "add": keras.layers.Add,
+    "multiply": keras.layers.Multiply,
+}
+
+OPTIMIZERS: dict[str, Callable[[Any, Fit], Any]] = {
+    "sgd": lambda rate, fit: keras.optimizers.SGD(rate),
+    "momentum": lambda rate, fit: keras.optimizers.SGD(rate, momentum=fit.momentum),
+    "nesterov": lambda rate, fit: keras.optimizers.SGD(rate, momentum=fit.momentum, nesterov=True),
+    "rmsprop": lambda rate, fit: keras.optimizers.RMSprop(rate),
+    "adam": lambda rate, fit: keras.optimizers.Adam(rate),
+    "adamw": lambda rate, fit: keras.optimizers.AdamW(rate, weight_decay=fit.weight_decay),
+}
+
+
+def build(fitted: Preprocessor, model: Model) -> keras.Model:
+    """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack."""
+    inputs = _inputs(fitted)
+    try:
+        body = _body(inputs, fitted, model)
+        output = _head(body, fitted, _regularizer(model))
+        return keras.Model(inputs, output)
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"model: Keras cannot build this network: {' '.join(str(error).split())[:300]}") from None
+
+
+def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float | None = None) -> Any:
+    """Fit config and steps an epoch → an optimizer with its schedule; `scale` multiplies the rate."""
+    total = max(steps * fit.epochs, 1)
+    warmup = round(steps * (fit.warmup_epochs if warmup_epochs is None else warmup_epochs))
+    rate = fit.learning_rate * scale
+    schedules = keras.optimizers.schedules
+    schedule = {
+        "constant": lambda: schedules.PolynomialDecay(rate, total, end_learning_rate=rate),
+        "cosine": lambda: schedules.CosineDecay(rate, total),
+        "exponential": lambda: schedules.ExponentialDecay(rate, total, decay_rate=0.01),
+    }[fit.schedule]()
+    made = OPTIMIZERS[fit.optimizer](Warmup(schedule, warmup) if warmup else schedule, fit)
+    made.global_clipnorm = fit.gradient_clip
+    return made
+
+
+def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any) -> None:
+    """Give `model` its loss, metrics and optimizer. Regression's loss is in units of the target's variance."""
+    if not fitted.classes:
+        loss: Any = keras.losses.MeanSquaredError()
+        weights, metrics = [fitted.spec["target"]["std"] ** -2], [keras.metrics.RootMeanSquaredError("rmse")]
+    elif model.output_shape[-1] == 1:
+        loss, weights = keras.losses.BinaryCrossentropy(), None
+        metrics = [keras.metrics.BinaryAccuracy("accuracy")]
+    else:
+        loss, weights = keras.losses.SparseCategoricalCrossentropy(), None
+        metrics = [keras.metrics.SparseCategoricalAccuracy("accuracy")]
+    model.compile(
+        made,
+        loss,
+        loss_weights=weights,
+        weighted_metrics=metrics,
+        steps_per_execution=fit.steps_per_execution,
+        jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled
+    )
+
+
+def probabilities(output: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Network output → [rows, classes]; a binary network's one column becomes two."""
+    if len(classes) == 2 and output.shape[1] == 1:
+        return np.concatenate([1 - output, output], axis=1)
+    return output
+
+
+def _inputs(fitted: Preprocessor) -> dict[str, Any]:
+    inputs = {}
+    if names := fitted.names("number"):
+        inputs["numbers"] = keras.Input([len(names)], name="numbers")
+    if names := fitted.names("category"):
+        inputs["categories"] = keras.Input([len(names)], dtype="int32", name="categories")
+    if fitted.names("image"):
+        size = fitted.image_size or {}
+        inputs["image"] = keras.Input([size["height"], size["width"], size["channels"]], name="image")
+    return inputs
+
+
+def _body(inputs: dict[str, Any], fitted: Preprocessor, model: Model) -> Any:
+    recipe = model.recipe or ("cnn" if "image" in inputs else "mlp")
+    if "image" in inputs:
+        features = keras.layers.Rescaling(1 / 255, name="pixels")(inputs["image"])
+    else:
+        plain = model.numbers == "plain" or recipe == "linear"
+        features = _table_features(inputs, fitted, model, plain, width=1 if recipe == "linear" else model.embedding)
+    if model.layers is not None:
+        return _stack(model.layers, features)
+    if model.graph is not None:
+        return _graph(model.graph, {**inputs, "features": features})
+    if (recipe == "cnn") != ("image" in inputs) and recipe != "linear":
+        raise BadInput(f"model.recipe {recipe} does not fit this data: images take cnn, tables mlp. Received: {recipe}")
+    return {"linear": _linear, "mlp": _mlp, "cnn": _cnn}[recipe](features, model)
+
+
+def _table_features(inputs: dict[str, Any], fitted: Preprocessor, model: Model, plain: bool, width: int) -> Any:
+    """numbers and categories → one matrix: numbers plain or piecewise-linear, categories embedded."""
+    parts = []
+    if "numbers" in inputs:
+        edges = [list(e.edges) for e in fitted.encoded if e.kind == "number"]
+        embed = keras.layers.Identity() if plain else PiecewiseLinear(edges, model.number_width)
+        parts.append(embed(inputs["numbers"]))
+    if "categories" in inputs:
+        sizes = [e.size for e in fitted.encoded if e.kind == "category"]
+        parts.append(CategoryEmbedding(sizes, width)(inputs["categories"]))
+    return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+
+
+def _linear(features: Any, model: Model) -> Any:
+    return keras.layers.Flatten()(features) if len(features.shape) > 2 else features
+
+
+def _mlp(features: Any, model: Model) -> Any:
+    for units in model.hidden:
+        if model.activation == "maxout":
+            features = Maxout(units)(features)
+        else:
+            features = keras.layers.Dense(units, kernel_regularizer=_regularizer(model))(features)
+        if model.batch_normalization:
+            features = keras.layers.BatchNormalization()(features)
+        if model.activation != "maxout":
+            features = keras.layers.Activation(model.activation)(features)
+        if model.dropout:
+            features = keras.layers.Dropout(model.dropout)(features)
+    return features
+
+
+def _cnn(features: Any, model: Model) -> Any:
+    """Convolutions as `filters` says, each with pooling while the picture is large enough."""
+    activation = "relu" if model.activation == "maxout" else model.activation
+    for filters in model.filters:
+        features = keras.layers.Conv2D(filters, 3, padding="same", use_bias=not model.batch_normalization)(features)
+        if model.batch_normalization:
+            features = keras.layers.BatchNormalization()(features)
+        features = keras.layers.Activation(activation)(features)
+        if min(features.shape[1:3]) >= 4:
+            features = keras.layers.MaxPooling2D()(features)
+    features = keras.layers.Flatten()(features)
+    features = keras.layers.Dense(128, activation, kernel_regularizer=_regularizer(model))(features)
+    return keras.layers.Dropout(model.dropout)(features) if model.dropout else features
+
+
+def _stack(layers: list[dict[str, Any]], features: Any) -> Any:
+    for index, described in enumerate(layers):
+        features = _layer(described, f"model.layers.{index}")(features)
+    return features
+
+
+def _graph(nodes: list[dict[str, Any]], known: dict[str, Any]) -> Any:
+    for index, described in enumerate(nodes):
+        where = f"model.graph.{index}"
+        described = dict(described)
+        sources = described.pop("inputs", None) or ["features"]
+        absent = [name for name in sources if name not in known]
+        if absent:
+            raise BadInput(f"{where}.inputs: unknown {', '.join(absent)}. Allowed: {', '.join(known)}")
+        tensors = [known[name] for name in sources]
+        output = _layer(described, where)(tensors if len(tensors) > 1 else tensors[0])
+        known[str(described.get("name", index))] = output
+    return output
+
+
+def _layer(described: dict[str, Any], where: str) -> Any:
+    options = dict(described)
+    kind = options.pop("type", None)
+    if kind not in LAYERS:
+        raise BadInput(f"{where}.type must be one of {', '.join(LAYERS)}. Received: {kind!r}")
+    if options.get("activation") == "maxout":
+        raise BadInput(f"{where}: write maxout as a layer of its own, {{type: maxout, units: 64}}. Received: {kind}")
+    try:
+        return LAYERS[kind](**options)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{where}: {' '.join(str(error).split())[:300]}. Received: {described}") from None
+
+
+def _head(body: Any, fitted: Preprocessor, regularizer: Any) -> Any:
+    if len(body.shape) > 2:
+        body = keras.layers.Flatten()(body)
+    dense = keras.layers.Dense
+    if not fitted.classes:
+        target = fitted.spec["target"]
+        out = dense(1, kernel_regularizer=regularizer, name="standardised")(body)
+        return keras.layers.Rescaling(target["std"], target["mean"], name="output")(out)
+    if fitted.task == "binary":
+        return dense(1, "sigmoid", kernel_regularizer=regularizer, name="output")(body)
+    return dense(len(fitted.classes), "softmax", kernel_regularizer=regularizer, name="output")(body)
+
+
+def _regularizer(model: Model) -> Any:
+    return keras.regularizers.L2(model.l2) if model.l2 else None

@@ -1,0 +1,65 @@
+"""Every name that two places must spell alike: tags, artifacts, metrics, columns, folders."""
+
+STEPS = ("ingest", "train", "tune", "distributed_train", "register", "batch_infer")
+
+# Tags on runs
+TAG_STEP = "baton.step"
+TAG_CACHE = "baton.cache"
+TAG_CACHE_KEY = "baton.cache_key"
+TAG_PIPELINE_RUN = "baton.pipeline_run_id"
+TAG_SOURCE_RUN = "baton.source_run_id"
+TAG_MODEL_URI = "baton.model_uri"
+TAG_DATASET = "baton.dataset"
+TAG_FINGERPRINT = "baton.fingerprint"
+TAG_ERROR = "baton.error"
+
+# Tags on model versions
+TAG_VERDICT = "baton.verdict"
+TAG_REASONS = "baton.reasons"
+TAG_CANDIDATE_RUN = "baton.candidate_run_id"
+TAG_REGISTER_RUN = "baton.register_run_id"
+TAG_COMMIT = "baton.git_commit"
+TAG_PREVIOUS_CHAMPION = "baton.previous_champion"
+TAG_CHAMPION_SINCE = "baton.champion_since"
+TAG_CHAMPION_BY = "baton.champion_by"
+TAG_CHAMPION_WHY = "baton.champion_why"
+
+# Aliases of a registered model
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+# Files of a dataset folder, and artifacts of runs
+MANIFEST = "manifest.json"
+PREPROCESSOR = "preprocessor.json"
+PROFILE = "profile.json"
+QUARANTINE_FOLDER = "quarantine"
+RAW_FOLDER = "raw"
+EVALUATION = "evaluation.json"
+BEST_PARAMETERS = "best_parameters.json"
+TRIALS = "trials.json"
+SUMMARY = "summary.json"
+VERDICT = "verdict.json"
+SCORING = "scoring.json"
+CONFIG = "config.yaml"
+FIGURES = "figures"
+
+SPLITS = ("train", "validation", "test")
+
+# Columns of the encoded dataset
+TARGET = "target"
+IMAGE = "image"
+
+# Columns that batch_infer adds
+PREDICTION = "prediction"
+PROBABILITY = "probability_"
+LINEAGE = ("model_name", "model_version", "run_id", "data_fingerprint", "scoring_run_id", "scored_at")
+REASON = "reason"
+QUARANTINE_OUTPUT = "_quarantine"
+
+# The metric by which candidates are compared; the smaller the better
+PRIMARY_METRIC = {
+    "regression": "rmse",
+    "binary": "log_loss",
+    "multiclass": "log_loss",
+    "image": "log_loss",
+}

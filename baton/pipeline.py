@@ -1,0 +1,132 @@
+"""What main does with each step: start it as a process, keep its end, and sum all of it up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from baton import names, registry, runs
+from baton.config import Config
+from baton.errors import BadInput, StepFailed
+from baton.runs import Run
+
+ROOT = Path(__file__).parent.parent
+
+
+class Pipeline:
+    """Runs steps one after another under main's run; writes summary.json however it ends."""
+
+    def __init__(self, config: Config, run: Run, force: str):
+        self.config, self.main = config, run
+        self.force = _forced(force)
+        self.steps: dict[str, dict[str, Any]] = {
+            name: {"run_id": None, "status": "skipped", "cache": None, "seconds": 0.0} for name in names.STEPS
+        }
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        from baton import closing
+
+        summary = self.summary()
+        self.main.json(summary, names.SUMMARY)
+        self.main.metrics(
+            {f"{split}_{k}": v for split, values in summary["metrics"].items() for k, v in values.items()}
+            | {f"seconds_{name}": entry["seconds"] for name, entry in self.steps.items()}
+        )
+        closing.table(self.config, summary)
+
+    def run(self, step: str, **inputs: str) -> str:
+        """Run one step to its end; return its run ID. Raises `StepFailed` with the step's sentence."""
+        parameters = {"config": self.main.options["config"], "set": self.main.options["set"], **inputs}
+        run_id = runs.create_child(self.main, step, parameters)
+        entry = self.steps[step]
+        entry |= {"run_id": run_id, "status": "failed", "cache": "miss: nothing is cached yet"}
+        runs.client().set_tag(run_id, names.TAG_CACHE, entry["cache"])
+        started = time.monotonic()
+        try:
+            self._process(step, parameters, run_id)
+            entry["status"] = "finished"
+        finally:
+            entry["seconds"] = round(time.monotonic() - started, 2)
+            runs.close(run_id, "FAILED" if entry["status"] == "failed" else "FINISHED")
+        return run_id
+
+    def can_score(self) -> bool:
+        """Whether there is something to score and a champion to score it with."""
+        if self.config.batch_infer is None:
+            return False
+        return registry.champion(self.config.name, self.config.batch_infer.alias) is not None
+
+    def summary(self) -> dict[str, Any]:
+        """What outside checks read, from what the steps have logged."""
+        verdict = self._artifact("register", names.VERDICT)
+        scoring = self._artifact("batch_infer", names.SCORING)
+        keys = ("name", "version", "alias", "verdict", "reasons")
+        counts = ("path", "rows_in", "rows_scored", "rows_quarantined")
+        return {
+            "steps": self.steps,
+            "model": {key: verdict[key] for key in keys} if verdict else None,
+            "metrics": verdict["metrics"] if verdict else {},
+            "predictions": {key: scoring[key] for key in counts} if scoring else None,
+            "wall_seconds": round(time.monotonic() - self.started, 2),
+        }
+
+    def _process(self, step: str, parameters: dict[str, str], run_id: str) -> None:
+        """`python -m steps.<step>` in its run; its standard error is passed on and its last line kept."""
+        import mlflow
+
+        environment = {
+            **os.environ,
+            "MLFLOW_RUN_ID": run_id,
+            "MLFLOW_EXPERIMENT_ID": self.main.experiment_id,
+            "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        }
+        options = [f"--{name}={value}" for name, value in parameters.items()]
+        command = [sys.executable, "-m", f"steps.{step}", *options]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            last = _LastLine(process.stderr)
+            try:
+                status = process.wait()
+            except BaseException:
+                process.terminate()
+                raise
+            last.join()
+        if status != 0:
+            raise StepFailed(step, last.line, status)
+
+    def _artifact(self, step: str, name: str) -> Any:
+        entry = self.steps[step]
+        return runs.artifact(entry["run_id"], name) if entry["status"] in ("finished", "cached") else None
+
+
+class _LastLine(threading.Thread):
+    """Copies a stream to standard error and remembers its last line that is not blank."""
+
+    def __init__(self, stream: Any):
+        super().__init__(daemon=True)
+        self.stream, self.line = stream, "it ended without a word"
+        self.start()
+
+    def run(self) -> None:
+        for text in self.stream:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            if text.strip():
+                self.line = text.strip()
+
+
+def _forced(force: str) -> set[str]:
+    chosen = {part.strip() for part in force.split(",") if part.strip()}
+    unknown = chosen - {*names.STEPS, "all"}
+    if unknown:
+        raise BadInput(f"force takes steps or all: {', '.join(names.STEPS)}. Received: {', '.join(sorted(unknown))}")
+    return set(names.STEPS) if "all" in chosen else chosen

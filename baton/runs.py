@@ -1,0 +1,215 @@
+"""MLflow runs: open the one that was handed over or a new one, find what earlier runs left, log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from baton import names
+from baton.config import Config
+from baton.errors import BadInput, BatonError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An active MLflow run of a step, and the options its entry point was given."""
+
+    id: str
+    experiment_id: str
+    step: str
+    options: dict[str, str]
+
+    def tag(self, key: str, value: str) -> None:
+        client().set_tag(self.id, key, value[:5000])
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        from mlflow.entities import Metric
+
+        now = _now_ms()
+        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
+        client().log_batch(self.id, metrics=rows)
+
+    def params(self, values: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        rows = [Param(key, str(value)[:6000]) for key, value in values.items()]
+        for start in range(0, len(rows), 100):
+            client().log_batch(self.id, params=rows[start : start + 100])
+
+    def json(self, value: Any, name: str) -> None:
+        self.text(json.dumps(value, indent=1), name)
+
+    def text(self, text: str, name: str) -> None:
+        client().log_text(self.id, text, name)
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        client().log_artifact(self.id, str(path), folder)
+
+    def figures(self, figures: dict[str, Figure], folder: str = names.FIGURES) -> None:
+        for name, figure in figures.items():
+            client().log_figure(self.id, figure, f"{folder}/{name}.png")
+
+
+def client() -> Any:
+    """An MLflow client of the configured tracking store and registry."""
+    from mlflow import MlflowClient
+
+    return MlflowClient()
+
+
+@contextmanager
+def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
+    """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
+
+    The run ends FINISHED, or FAILED with the error's sentence as a tag.
+    """
+    import mlflow
+
+    handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
+    if not handed_over:
+        mlflow.set_experiment(config.name)
+    with mlflow.start_run(run_name=None if handed_over else step, log_system_metrics=False) as active:
+        # A Horovod worker or Spark's JVM must not take this run for its own.
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        run = Run(active.info.run_id, active.info.experiment_id, step, options)
+        if handed_over:
+            run.tag("mlflow.runName", step)
+        run.tag(names.TAG_STEP, step)
+        run.text(_yaml(config), names.CONFIG)
+        try:
+            yield run
+        except Exception as error:
+            run.tag(names.TAG_ERROR, sentence(error))
+            raise
+
+
+def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:
+    """A new run nested under `parent`, with the tags and parameters MLflow's own launch would set."""
+    import mlflow
+    from mlflow.entities import Param, RunTag
+
+    kept = ("mlflow.source.", "mlflow.project.", "mlflow.user", "mlflow.gitRepoURL")
+    tags = {k: v for k, v in client().get_run(parent.id).data.tags.items() if k.startswith(kept)}
+    tags |= {
+        "mlflow.parentRunId": parent.id,
+        "mlflow.project.entryPoint": step,
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.name": tags.get("mlflow.source.name", Path.cwd().as_uri()),
+        "mlflow.project.backend": tags.get("mlflow.project.backend", "local"),
+        names.TAG_STEP: step,
+        names.TAG_PIPELINE_RUN: parent.id,
+    }
+    if commit := git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    run = client().create_run(parent.experiment_id, tags=tags, run_name=step)
+    client().log_batch(
+        run.info.run_id,
+        params=[Param(key, value) for key, value in parameters.items()],
+        tags=[RunTag("mlflow.project.trackingUri", mlflow.get_tracking_uri())],
+    )
+    return run.info.run_id
+
+
+def log_nested(
+    parent: Run,
+    name: str,
+    params: dict[str, Any],
+    history: dict[str, list[float]],
+    metrics: dict[str, float],
+    error: str = "",
+) -> None:
+    """A finished nested run: parameters, a curve a metric, and FAILED with the error if there is one."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    tags = {"mlflow.parentRunId": parent.id, "mlflow.user": _user(parent)}
+    run_id = client().create_run(parent.experiment_id, tags=tags, run_name=name).info.run_id
+    now = _now_ms()
+    points = [Metric(key, v, now, step) for key, values in history.items() for step, v in enumerate(values)]
+    points += [Metric(key, value, now, 0) for key, value in metrics.items()]
+    rows = [Param(key, str(value)[:6000]) for key, value in params.items()]
+    marks = [RunTag(names.TAG_ERROR, error[:5000])] if error else []
+    client().log_batch(run_id, metrics=points, params=rows, tags=marks)
+    client().set_terminated(run_id, "FAILED" if error else "FINISHED")
+
+
+def close(run_id: str, status: str) -> None:
+    """End a run that its own process could not end."""
+    if client().get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+        client().set_terminated(run_id, status)
+
+
+def of_step(run_id: str, step: str, parameter: str) -> Any:
+    """The MLflow run `run_id`, which must be of `step`; raises `BadInput` naming the parameter."""
+    return of_steps(run_id, (step,), parameter)
+
+
+def of_steps(run_id: str, steps: tuple[str, ...], parameter: str) -> Any:
+    """The MLflow run `run_id`, which must be a finished one of `steps`; raises `BadInput`."""
+    from mlflow.exceptions import MlflowException
+
+    wanted = " or ".join(steps)
+    if not run_id:
+        raise BadInput(f"{parameter} is missing: give it the run ID of a finished {wanted} run.")
+    try:
+        run = client().get_run(run_id)
+    except MlflowException:
+        raise BadInput(f"{parameter} is not a run of this tracking store. Received: {run_id}") from None
+    found = run.data.tags.get(names.TAG_STEP)
+    if found not in steps:
+        raise BadInput(f"{parameter} must be a run of {wanted}. Received: {run_id}, a run of {found}")
+    if run.info.status != "FINISHED":
+        raise BadInput(f"{parameter} must be a finished run. Received: {run_id}, which is {run.info.status}")
+    return run
+
+
+def artifact(run_id: str, name: str) -> Any:
+    """A JSON artifact of a run, parsed; raises `BatonError` if the run has none of that name."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = client().download_artifacts(run_id, name, folder)
+            return json.loads(Path(path).read_text())
+        except (MlflowException, OSError) as error:
+            raise BatonError(f"Run {run_id} has no artifact {name}: {error}") from None
+
+
+def git_commit() -> str | None:
+    """The commit of the working tree, or None outside a git checkout."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def sentence(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, BatonError) else f"{type(error).__name__}: {text}"
+
+
+def _yaml(config: Config) -> str:
+    import yaml
+
+    return yaml.safe_dump(config.dump(), sort_keys=False)
+
+
+def _user(run: Run) -> str:
+    return client().get_run(run.id).data.tags.get("mlflow.user", "")
+
+
+def _now_ms() -> int:
+    import time
+
+    return int(time.time() * 1000)

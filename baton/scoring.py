@@ -1,0 +1,155 @@
+"""A model and a source in, scored Parquet with lineage and a quarantine out, on this machine.
+
+`baton.spark` writes the same rows from the same `score_rows`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from baton import names
+from baton.building import check_reserved
+from baton.columns import typed
+from baton.errors import BatonError
+from baton.serving import RawColumnModel
+from baton.sources import Source
+
+PART = "part-00000.parquet"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a prediction comes from: one constant column each."""
+
+    model_name: str
+    model_version: str
+    run_id: str
+    data_fingerprint: str
+    scoring_run_id: str
+    scored_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
+
+
+@dataclass
+class Scored:
+    """How many rows came in and what became of them."""
+
+    rows_in: int = 0
+    rows_scored: int = 0
+    rows_quarantined: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def check(self) -> None:
+        """Raise `BatonError` if a row got lost."""
+        if self.rows_in != self.rows_scored + self.rows_quarantined:
+            raise BatonError(f"Rows in are not rows scored plus rows quarantined: {self}")
+
+
+def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table]:
+    """Raw rows → (their columns, predictions and lineage; the quarantined rows with `reason`)."""
+    columns, reasons = model.score(raw)
+    good = reasons.is_null()
+    scored = _with_types(raw, model).filter(good)
+    for name, values in columns.items():
+        scored = scored.append_column(name, values.filter(good))
+    for name in names.LINEAGE:
+        scored = scored.append_column(name, _constant(getattr(lineage, name), scored.num_rows))
+    quarantined = raw.append_column(names.REASON, reasons).filter(pc.invert(good))
+    return scored, quarantined
+
+
+def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path, batch_rows: int) -> Scored:
+    """Score a source a batch at a time into `folder`; memory does not grow with the rows."""
+    done = Scored()
+    quarantine = folder / names.QUARANTINE_OUTPUT
+    quarantine.mkdir()
+    with Writer(folder / PART) as good, Writer(quarantine / PART) as bad:
+        for raw in source.batches(batch_rows):
+            if done.rows_in == 0:
+                check_reserved(raw.column_names)
+            scored, quarantined = score_rows(model, raw, lineage)
+            good.write(scored)
+            bad.write(quarantined)
+            done.rows_in += raw.num_rows
+            done.rows_scored += scored.num_rows
+            done.rows_quarantined += quarantined.num_rows
+            done.reasons.update(quarantined.column(names.REASON).to_pylist())
+    if source.broken:
+        pq.write_table(pa.Table.from_pylist(source.broken), quarantine / "lines.parquet")
+        done.rows_in += len(source.broken)
+        done.rows_quarantined += len(source.broken)
+        done.reasons.update(line["reason"] for line in source.broken)
+    done.check()
+    return done
+
+
+class Writer:
+    """A Parquet file that opens at its first table, of no rows too, so that its columns are there."""
+
+    def __init__(self, path: Path):
+        self.path, self.writer = path, None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(self.path, table.schema, compression="zstd")
+        self.writer.write_table(table.cast(self.writer.schema))
+
+
+@contextmanager
+def replaced(output: Path) -> Iterator[Path]:
+    """A folder to write into that takes `output`'s place, whole and in one move, if all goes well."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    aside.chmod(0o755)
+    try:
+        yield aside
+        if output.exists():
+            _exchange(aside, output)
+        else:
+            aside.rename(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders atomically (Linux' renameat2), so that readers see the old or the new whole."""
+    at_cwd, exchange = -100, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{os.strerror(code)}: cannot exchange {one} and {other}")
+
+
+def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
+    """Text columns that the model reads as numbers, booleans or times, as those (CSV has only text)."""
+    for column in model.fitted.features:
+        index = raw.column_names.index(column.name)
+        if column.kind in ("numeric", "boolean", "datetime") and pa.types.is_string(raw.column(index).type):
+            values, _ = typed(raw.select([column.name]), [column], target=None)
+            raw = raw.set_column(index, column.name, values.column(0))
+    return raw
+
+
+def _constant(value: Any, rows: int) -> pa.Array:
+    kind = pa.timestamp("us", "UTC") if isinstance(value, datetime) else pa.string()
+    return pa.repeat(pa.scalar(value, kind), rows)

@@ -1,0 +1,213 @@
+"""A search space as data in, finished trials out. The only module that imports Hyperopt.
+
+Trials are proposed in generations: every proposal of a generation sees the same finished trials and
+has a seed of its own, so a search gives the same proposals whatever the timing of its workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from baton.config import Config
+from baton.errors import BadInput, BatonError
+
+log = logging.getLogger("baton")
+
+SPACES = Path(__file__).parent.parent / "conf" / "spaces"
+DISTRIBUTIONS = ("uniform", "loguniform", "quniform", "qloguniform", "normal", "lognormal", "randint")
+STARTUP = 5  # random trials before TPE has something to go by
+
+
+@dataclass
+class Trial:
+    """One trial: what was tried, and how it ended (ok, failed or diverged)."""
+
+    number: int
+    parameters: dict[str, Any]
+    status: str = "ok"
+    loss: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# A batch of trials with their parameters → each of them finished, in any order.
+Evaluate = Callable[[list[Trial], float], Iterator[Trial]]
+
+
+def space_of(config: Config) -> dict[str, Any]:
+    """The config's search space, or the default one for its kind of data."""
+    if config.tune.space is not None:
+        return config.tune.space
+    kind = "image" if config.data.task == "image" else "table"
+    return yaml.safe_load((SPACES / f"{kind}.yaml").read_text())
+
+
+def search(config: Config, evaluate: Evaluate, on_trial: Callable[[Trial], None]) -> list[Trial]:
+    """Run generations until `max_trials` or the time budget; every trial goes to `on_trial` once done."""
+    from hyperopt import Trials
+
+    settings = config.tune
+    proposer, known = Proposer(space_of(config), settings.algorithm, config.seed), Trials()
+    deadline = time.monotonic() + settings.time_budget_s
+    finished: list[Trial] = []
+    while len(finished) < settings.max_trials and time.monotonic() < deadline:
+        size = min(settings.generation, settings.max_trials - len(finished))
+        batch = [proposer.propose(known, len(finished) + i) for i in range(size)]
+        done = []
+        for trial in evaluate([trial for trial, _ in batch], deadline):
+            on_trial(trial)
+            done.append(trial)
+        proposer.learn(known, [(trial, doc) for trial, doc in batch if trial in done])
+        finished += sorted(done, key=lambda trial: trial.number)
+        if not done:
+            break
+    return finished
+
+
+def best(trials: list[Trial]) -> Trial:
+    """The trial with the smallest loss; raises `BatonError` if none ended well."""
+    good = [trial for trial in trials if trial.status == "ok" and trial.loss is not None]
+    if not good:
+        first = next((trial.error for trial in trials if trial.error), "the time budget left room for none")
+        raise BatonError(f"None of {len(trials)} trials ended well: {first}")
+    return min(good, key=lambda trial: (trial.loss, trial.number))
+
+
+class Proposer:
+    """Hyperopt's TPE or random search, asked one seeded proposal at a time."""
+
+    def __init__(self, tree: dict[str, Any], algorithm: str, seed: int):
+        from hyperopt import rand, tpe
+        from hyperopt.base import Domain
+
+        self.space, self.seed = to_hyperopt(tree), seed
+        self.domain = Domain(lambda _: None, self.space)
+        suggest = functools.partial(tpe.suggest, n_startup_jobs=STARTUP, verbose=False)
+        self.suggest = suggest if algorithm == "tpe" else rand.suggest
+
+    def propose(self, known: Any, number: int) -> tuple[Trial, Any]:
+        """The trial of that number, given the finished ones; and Hyperopt's own document of it."""
+        from hyperopt import space_eval
+
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]) >> 1
+        doc = self.suggest([number], self.domain, known, seed)[0]
+        values = {label: v[0] for label, v in doc["misc"]["vals"].items() if v}
+        return Trial(number, flatten(space_eval(self.space, values))), doc
+
+    def learn(self, known: Any, finished: list[tuple[Trial, Any]]) -> None:
+        """Tell Hyperopt how trials ended."""
+        from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK
+
+        for trial, doc in finished:
+            doc["state"] = JOB_STATE_DONE
+            good = trial.status == "ok"
+            doc["result"] = {"status": STATUS_OK, "loss": trial.loss} if good else {"status": STATUS_FAIL}
+        known.insert_trial_docs([doc for _, doc in finished])
+        known.refresh()
+
+
+def to_hyperopt(tree: Any, path: str = "space") -> Any:
+    """A space as data → Hyperopt's expression; raises `BadInput` that names the faulty place."""
+    from hyperopt import hp
+
+    if isinstance(tree, dict) and len(tree) == 1:
+        (kind, arguments), *_ = tree.items()
+        if kind == "choice":
+            _check(isinstance(arguments, list) and arguments, path, "choice takes a list of options", arguments)
+            return hp.choice(path, [to_hyperopt(o, f"{path}.{i}") for i, o in enumerate(arguments)])
+        if kind in DISTRIBUTIONS:
+            return _distribution(hp, kind, arguments, path)
+    if isinstance(tree, dict):
+        return {key: to_hyperopt(value, f"{path}.{key}") for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [to_hyperopt(value, f"{path}.{index}") for index, value in enumerate(tree)]
+    return tree
+
+
+def flatten(chosen: Any) -> dict[str, Any]:
+    """A chosen point of the space → dotted overrides of the config; groups are merged in."""
+    overrides: dict[str, Any] = {}
+    for key, value in chosen.items():
+        if "." in key:
+            overrides[key] = _plain(value)
+        elif isinstance(value, dict):
+            overrides |= flatten(value)
+        else:
+            raise BadInput(f"tune.space: {key} has no dot, so its options must be mappings. Received: {value!r}")
+    return overrides
+
+
+def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Trial]:
+    """The same search by Hyperopt's SparkTrials: each trial is a task of the Spark session's."""
+    from hyperopt import STATUS_FAIL, STATUS_OK, SparkTrials, fmin, rand, tpe
+
+    from baton import spark
+
+    settings = config.tune
+
+    def task(point: Any) -> dict[str, Any]:
+        trial = objective(flatten(point))
+        good = trial["status"] == "ok"
+        return {"status": STATUS_OK if good else STATUS_FAIL, "loss": trial["loss"], "trial": trial}
+
+    trials = SparkTrials(
+        settings.parallelism, timeout=math.ceil(settings.time_budget_s), spark_session=spark.session(config)
+    )
+    suggest = functools.partial(tpe.suggest, n_startup_jobs=STARTUP)
+    fmin(
+        task,
+        to_hyperopt(space_of(config)),
+        algo=suggest if settings.algorithm == "tpe" else rand.suggest,
+        max_evals=settings.max_trials,
+        max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
+        trials=trials,
+        rstate=np.random.default_rng(config.seed),
+        show_progressbar=False,
+        return_argmin=False,
+        catch_eval_exceptions=True,
+    )
+    done = [doc["result"]["trial"] for doc in trials.trials if "trial" in doc["result"]]
+    return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(done)]
+
+
+def _distribution(hp: Any, kind: str, arguments: Any, path: str) -> Any:
+    arguments = arguments if isinstance(arguments, list) else [arguments]
+    numbers = all(isinstance(a, int | float) and not isinstance(a, bool) for a in arguments)
+    _check(numbers, path, f"{kind} takes numbers", arguments)
+    wanted = {"quniform": 3, "qloguniform": 3, "randint": len(arguments)}.get(kind, 2)
+    _check(len(arguments) == wanted and arguments, path, f"{kind} takes {wanted} numbers", arguments)
+    if kind in ("loguniform", "qloguniform"):  # written in the parameter's own unit, not as logarithms
+        _check(0 < arguments[0] < arguments[1], path, f"{kind} takes 0 < low < high", arguments)
+        arguments = [math.log(arguments[0]), math.log(arguments[1]), *arguments[2:]]
+    elif kind in ("uniform", "quniform"):
+        _check(arguments[0] < arguments[1], path, f"{kind} takes low < high", arguments)
+    return getattr(hp, kind)(path, *arguments)
+
+
+def _check(good: Any, path: str, rule: str, received: Any) -> None:
+    if not good:
+        raise BadInput(f"tune.{path}: {rule}. Received: {received!r}")
+
+
+def _plain(value: Any) -> Any:
+    """Hyperopt's tuples and NumPy numbers → what YAML and JSON hold."""
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value

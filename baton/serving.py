@@ -1,0 +1,108 @@
+"""A trained network and its preprocessing as one model of raw columns: saved, loaded, applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from baton import names
+from baton.columns import typed
+from baton.preprocess import Preprocessor
+
+KERAS_FILE = "network.keras"
+
+
+class RawColumnModel:
+    """Raw columns in, predictions out: what is registered, served and used by batch_infer."""
+
+    def __init__(self, fitted: Preprocessor, network: Any):
+        self.fitted, self.network = fitted, network
+
+    @staticmethod
+    def load(folder: Path | str) -> RawColumnModel:
+        """Read a model folder; the network is loaded in Keras' safe mode, nothing is unpickled."""
+        import keras
+
+        from baton import layers  # noqa: F401 - registers Baton's layers with Keras
+
+        network = keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)
+        return RawColumnModel(Preprocessor.load(Path(folder) / names.PREPROCESSOR), network)
+
+    def save(self, folder: Path) -> None:
+        """Write the network (weights without optimizer state) and the preprocessing into `folder`."""
+        import keras
+
+        folder.mkdir(parents=True, exist_ok=True)
+        bare = keras.Model(self.network.inputs, self.network.outputs[0])
+        bare.save(folder / KERAS_FILE)
+        self.fitted.save(folder / names.PREPROCESSOR)
+
+    def output(self, rows: pa.Table) -> np.ndarray:
+        """Typed feature columns → network output: [rows, 1], or class probabilities [rows, k]."""
+        from baton import fit, models
+
+        blocks = self.fitted.blocks(self.fitted.encode(rows))
+        if "image" in blocks:
+            blocks["image"] = np.array(blocks["image"].to_pylist(), dtype=object)
+        return models.probabilities(fit.predict(self.network, blocks, self.fitted), self.fitted.classes)
+
+    def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Raw rows with the target → (truth, network output) of those that can be used."""
+        target = self.fitted.target_column
+        rows, reasons = typed(raw, [*self.fitted.features, target], target.name)
+        rows = rows.filter(reasons.is_null())
+        truth = self.fitted.encode_target(rows)
+        known = truth >= 0 if self.fitted.classes else np.ones(len(truth), bool)
+        return truth[known], self.output(rows.filter(pa.array(known)))
+
+    def score(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array]:
+        """Raw rows → (prediction columns, reasons): rows with a reason were not scored, they are null."""
+        rows, reasons = typed(raw, self.fitted.features, target=None)
+        good = reasons.is_null()
+        columns = self.fitted.decode_prediction(self.output(rows.filter(good)))
+        return {name: _spread(values, good) for name, values in columns.items()}, reasons
+
+
+def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: dict[str, str]) -> str:
+    """Log the raw-column model (pyfunc, models from code) into the active run; return its URI."""
+    import tempfile
+
+    import mlflow
+    from mlflow.models import infer_signature
+
+    model = RawColumnModel(fitted, network)
+    inputs = example.select([c.name for c in fitted.features]).to_pandas()
+    outputs, _ = model.score(example)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("raw_model.py")),
+            artifacts={"model": folder},
+            code_paths=[str(Path(__file__).parent)],
+            signature=infer_signature(inputs, pa.table(outputs).to_pandas()),
+            input_example=inputs.head(5),
+            pip_requirements=requirements(),
+            metadata=metadata,
+        )
+    return logged.model_uri
+
+
+def requirements() -> list[str]:
+    """What serving needs, at the versions installed here (those of the lock)."""
+    from importlib.metadata import version
+
+    packages = ("mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "pillow")
+    return [f"{package}=={version(package)}" for package in packages]
+
+
+def _spread(values: pa.Array, good: pa.Array) -> pa.Array:
+    """Values of the good rows → an array of all rows, null elsewhere."""
+    mask = good.to_numpy(zero_copy_only=False)
+    if mask.all():
+        return values
+    index = np.where(mask, np.cumsum(mask) - 1, 0)
+    return values.take(pa.array(index, mask=~mask))

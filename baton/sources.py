@@ -1,0 +1,180 @@
+"""A source (CSV or Parquet file, folder or glob; image folder) in, Arrow tables out.
+
+Nothing here interprets values: CSV cells come out as text, and `baton.columns` types them.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from baton.config import Config
+from baton.errors import BadInput
+
+TABLE_PREFIX = "table:"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
+MISSING_TEXT = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+IMAGE_FOLDER_COLUMNS = ("path", "image")
+CSV_BLOCK_BYTES = 8 << 20
+
+
+@dataclass
+class Source:
+    """Files of one format, in a fixed order; `broken` collects CSV lines that are not rows."""
+
+    location: str
+    format: str  # csv | parquet | images | table
+    files: list[Path]
+    delimiter: str = ","
+    label: str = "label"
+    broken: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files on disk."""
+        return sum(file.stat().st_size for file in self.files)
+
+    def batches(self, rows: int = 1 << 18) -> Iterator[pa.Table]:
+        """Tables of about `rows` rows, in file order; refills `broken`. Raises `BadInput`."""
+        self.broken.clear()
+        reader = {"csv": self._csv, "parquet": self._parquet, "images": self._images}[self.format]
+        first: pa.Schema | None = None
+        for file, table in reader(rows):
+            first = first or table.schema
+            _check_columns(first.names, table.schema.names, file)
+            yield table
+
+    def table(self) -> pa.Table:
+        """All rows in one table."""
+        tables = list(self.batches())
+        if not tables:
+            raise BadInput(f"{self.location} holds no rows.")
+        return pa.concat_tables(tables, promote_options="permissive")
+
+    def _csv(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
+        for file in self.files:
+            names = _csv_header(file, self.delimiter)
+
+            def on_broken(row: csv.InvalidRow, file: Path = file) -> str:
+                line = f"line {row.number}" if row.number else "a line"
+                reason = f"{line}: expected {row.expected_columns} values, got {row.actual_columns}"
+                self.broken.append({"text": f"{file.name}: {row.text}", "reason": reason})
+                return "skip"
+
+            try:
+                reader = csv.open_csv(
+                    file,
+                    csv.ReadOptions(block_size=CSV_BLOCK_BYTES),
+                    csv.ParseOptions(
+                        delimiter=self.delimiter,
+                        newlines_in_values=True,
+                        invalid_row_handler=on_broken,
+                    ),
+                    csv.ConvertOptions(
+                        column_types={name: pa.string() for name in names},
+                        null_values=MISSING_TEXT,
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=True,
+                    ),
+                )
+                for batch in reader:
+                    yield file, pa.Table.from_batches([batch])
+            except pa.ArrowInvalid as error:
+                raise BadInput(f"{file} is not CSV that can be read: {error}") from None
+
+    def _parquet(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
+        for file in self.files:
+            try:
+                for batch in pq.ParquetFile(file).iter_batches(batch_size=rows):
+                    yield file, pa.Table.from_batches([batch]).replace_schema_metadata(None)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise BadInput(f"{file} is not Parquet that can be read: {error}") from None
+
+    def _images(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
+        root = Path(self.location)
+        for start in range(0, len(self.files), 1024):
+            chunk = self.files[start : start + 1024]
+            relative = [file.relative_to(root) for file in chunk]
+            labels = [path.parts[0] if len(path.parts) > 1 else None for path in relative]
+            columns = {
+                "path": pa.array([path.as_posix() for path in relative], pa.string()),
+                "image": pa.array([file.read_bytes() for file in chunk], pa.binary()),
+                self.label: pa.array(labels, pa.string()),
+            }
+            yield root, pa.table(columns)
+
+
+def resolve(location: str, delimiter: str = ",", label: str = "label") -> Source:
+    """What `data.source` or `batch_infer.source` names → a `Source`; raises `BadInput`."""
+    if location.startswith(TABLE_PREFIX):
+        return Source(location, "table", [])
+    path = Path(location)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
+    elif path.is_file():
+        found = [path]
+    else:
+        matches = sorted(Path(p) for p in glob.glob(location, recursive=True))
+        found = [p for p in matches if p.is_file() and not _hidden(p, p.parent)]
+    if not found:
+        raise BadInput(f"There is no file at the source. Received: {location}")
+    formats = {_format(file) for file in found}
+    if len(formats) != 1 or None in formats:
+        kinds = ", ".join(sorted({file.suffix or file.name for file in found}))
+        raise BadInput(f"{location} must hold only CSV, only Parquet or only image files. Received: {kinds}")
+    if formats == {"images"} and not path.is_dir():
+        raise BadInput(f"Images are read from a folder with a folder for each class. Received: {location}")
+    return Source(location, str(formats.pop()), found, delimiter, label)
+
+
+def engine(config: Config, source: Source) -> str:
+    """`local` or `spark` for reading a source: what the config says, or by `auto` what it needs."""
+    if source.format == "table":
+        if config.engine == "local":
+            raise BadInput(f"A Spark table needs engine spark or auto. Received: {config.engine}")
+        return "spark"
+    if config.engine == "auto" and source.bytes > config.data.spark_above_mb << 20:
+        return "spark"
+    return engine_for(config)
+
+
+def engine_for(config: Config) -> str:
+    """`local` or `spark` for work that has no source: by `auto`, Spark where a cluster is configured."""
+    if config.engine == "auto":
+        return "spark" if config.spark.master else "local"
+    return config.engine
+
+
+def _format(file: Path) -> str | None:
+    suffix = file.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "images"
+    return {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}.get(suffix)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    """Spark's and Petastorm's own files (`_SUCCESS`, `_common_metadata`, `.crc`) are no data."""
+    return any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
+
+
+def _csv_header(file: Path, delimiter: str) -> list[str]:
+    try:
+        options = csv.ParseOptions(delimiter=delimiter, invalid_row_handler=lambda row: "skip")
+        return csv.open_csv(file, parse_options=options).schema.names
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{file} is not CSV that can be read: {error}") from None
+
+
+def _check_columns(first: list[str], now: list[str], file: Path) -> None:
+    repeated = sorted({name for name in now if now.count(name) > 1})
+    if repeated:
+        raise BadInput(f"{file} has columns of the same name: {', '.join(repeated)}.")
+    if set(first) != set(now):
+        missing, extra = sorted(set(first) - set(now)), sorted(set(now) - set(first))
+        raise BadInput(f"{file} has other columns than the files before it: missing {missing}, extra {extra}.")

@@ -1,0 +1,114 @@
+"""Trials in, finished trials out: one trial is a short training; here it runs in warm workers."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Any
+
+from baton.config import Config, validate
+from baton.dataset import Dataset
+from baton.errors import BatonError, Diverged
+from baton.search import Trial
+
+_worker: dict[str, Any] = {}
+
+
+class Workers:
+    """Processes that keep TensorFlow and the dataset loaded between trials; one that dies fails its trial."""
+
+    def __init__(self, config: Config, folder: str):
+        self.config, self.folder = config, folder
+        self.pool = self._start()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop()
+
+    def evaluate(self, trials: list[Trial], deadline: float) -> Iterator[Trial]:
+        """Finished trials, as they finish; none is begun after `deadline` (of time.monotonic)."""
+        waiting, running = list(trials), dict[Future, Trial]()
+        while waiting or running:
+            while waiting and len(running) < self.config.tune.parallelism and time.monotonic() < deadline:
+                trial = waiting.pop(0)
+                running[self.pool.submit(_in_worker, trial.parameters)] = trial
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield self._finish(running.pop(future), future)
+
+    def _finish(self, trial: Trial, future: Future) -> Trial:
+        try:
+            outcome = future.result()
+        except BrokenProcessPool:
+            outcome = {"status": "failed", "error": "The worker process died."}
+            self._stop()
+            self.pool = self._start()
+        return _with(trial, outcome)
+
+    def _start(self) -> ProcessPoolExecutor:
+        workers = self.config.tune.parallelism
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        arguments = (self.config.dump(), self.folder, threads)
+        return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, arguments)
+
+    def _stop(self) -> None:
+        processes = list((self.pool._processes or {}).values())
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Train as the parameters say → the trial's fields; a failure is an answer, not an exception."""
+    from baton import fit
+
+    started = time.monotonic()
+    outcome: dict[str, Any] = {"parameters": parameters, "status": "ok", "loss": None, "error": ""}
+    history: dict[str, list[float]] = {}
+
+    def remember(epoch: int, logs: dict[str, float]) -> None:
+        for name, value in logs.items():
+            history.setdefault(name, []).append(value)
+
+    try:
+        trial_config = config.overridden({**parameters, "train.epochs": config.tune.epochs})
+        dataset = Dataset.load(folder)
+        shards = min(math.ceil(dataset.rows["train"] / config.tune.max_rows), len(dataset.row_groups("train")))
+        result = fit.train(trial_config, dataset, on_epoch=remember, train_shards=shards)
+        outcome["loss"] = result.best_value
+    except Diverged as error:
+        outcome |= {"status": "diverged", "error": str(error)}
+    except Exception as error:  # a search goes on after any trial
+        kind = "" if isinstance(error, BatonError) else f"{type(error).__name__}: "
+        outcome |= {"status": "failed", "error": kind + " ".join(str(error).split())[:500]}
+    return {**outcome, "history": history, "seconds": time.monotonic() - started}
+
+
+def _start_worker(config: dict[str, Any], folder: str, threads: int) -> None:
+    import logging
+
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    logging.disable(logging.INFO)
+    from baton import fit  # noqa: F401 - the import is what warms a worker
+
+    _worker.update(config=validate(config, {}, "worker"), folder=folder)
+
+
+def _in_worker(parameters: dict[str, Any]) -> dict[str, Any]:
+    return run_trial(_worker["config"], _worker["folder"], parameters)
+
+
+def _with(trial: Trial, outcome: dict[str, Any]) -> Trial:
+    for name, value in outcome.items():
+        setattr(trial, name, value)
+    return trial

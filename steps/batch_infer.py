@@ -1,0 +1,83 @@
+"""batch_infer: new data and the champion in, predictions with lineage and a quarantine out."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from baton import names, registry, runs, scoring, sources
+from baton.config import BatchInfer, Config
+from baton.errors import BadInput
+from baton.runs import Run
+from baton.scoring import Lineage, Scored
+from baton.step import step
+
+log = logging.getLogger("baton")
+
+
+@step("batch_infer", ("register_run_id", "the register run whose promoted version scores; empty: the alias decides"))
+def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
+    """Score the new data with one model version and replace the output whole."""
+    settings = config.batch_infer
+    if settings is None:
+        raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
+    version = resolve(config, settings, register_run_id)
+    lineage = Lineage(
+        version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
+    )
+    with scoring.replaced(Path(settings.output)) as folder:
+        done = score(config, settings, version, lineage, folder)
+        summary = summarise(settings, done, lineage)
+        (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
+    report(run, summary)
+
+
+def resolve(config: Config, settings: BatchInfer, register_run_id: str) -> Any:
+    """The model version to score with: what the register run promoted, else the alias's, resolved once."""
+    if register_run_id:
+        register = runs.of_step(register_run_id, "register", "register_run_id")
+        verdict = runs.artifact(register.info.run_id, names.VERDICT)
+        if verdict["verdict"] == "promoted":
+            return registry.version(verdict["name"], verdict["version"])
+    version = registry.champion(config.name, settings.alias)
+    if version is None:
+        raise BadInput(f"Model {config.name} has no version with the alias {settings.alias}: run main first.")
+    return version
+
+
+def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path) -> Scored:
+    """Score on the engine that the config, or the size of the source, asks for."""
+    uri = f"models:/{version.name}/{version.version}"
+    source = sources.resolve(settings.source, config.data.delimiter, config.data.target)
+    if sources.engine(config, source) == "spark":
+        from baton import spark
+
+        return spark.score(config, uri, source, lineage, folder)
+    return scoring.score(registry.load(uri), source, lineage, folder, settings.batch_rows)
+
+
+def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str, Any]:
+    """What was scored, by which model, with what result."""
+    return {
+        "path": settings.output,
+        "source": settings.source,
+        "rows_in": done.rows_in,
+        "rows_scored": done.rows_scored,
+        "rows_quarantined": done.rows_quarantined,
+        "reasons": dict(done.reasons.most_common()),
+        **{name: str(getattr(lineage, name)) for name in names.LINEAGE},
+    }
+
+
+def report(run: Run, summary: dict[str, Any]) -> None:
+    """Log the counts and the lineage."""
+    run.json(summary, names.SCORING)
+    run.metrics({key: summary[key] for key in ("rows_in", "rows_scored", "rows_quarantined")})
+    run.params({key: summary[key] for key in ("model_name", "model_version")})
+    for reason, count in list(summary["reasons"].items())[:10]:
+        log.info("quarantined %s rows: %s", f"{count:,}", reason)
+    log.info("scored %s of %s rows into %s", f"{summary['rows_scored']:,}", f"{summary['rows_in']:,}", summary["path"])
+
+
+if __name__ == "__main__":
+    batch_infer()

@@ -1,0 +1,36 @@
+"""distributed_train: a dataset and tune's best hyperparameters in, a model trained by Horovod workers out."""
+
+import logging
+from pathlib import Path
+
+from baton import candidates, distributed, names, runs
+from baton.config import Config
+from baton.dataset import Dataset
+from baton.runs import Run
+from baton.step import step
+
+log = logging.getLogger("baton")
+
+
+@step(
+    "distributed_train",
+    ("ingest_run_id", "the ingest run whose dataset is trained on"),
+    ("tune_run_id", "the tune run whose best hyperparameters are taken; may be empty"),
+)
+def distributed_train(config: Config, run: Run, ingest_run_id: str, tune_run_id: str) -> None:
+    """Train with Horovod, each worker on its own shards, and log the model as a candidate."""
+    ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
+    dataset = Dataset.load(ingest.data.tags[names.TAG_DATASET])
+    tuned = config
+    if tune_run_id:
+        tune = runs.of_step(tune_run_id, "tune", "tune_run_id")
+        tuned = config.overridden(runs.artifact(tune.info.run_id, names.BEST_PARAMETERS))
+    scaled = distributed.scaled(tuned)
+    run.params({f"distributed_train.{k}": v for k, v in config.dump()["distributed_train"].items()})
+    folder = Path(config.warehouse) / config.name / "checkpoints" / run.id
+    result = distributed.train(scaled, dataset, folder, lambda epoch, logs: run.metrics(logs, epoch))
+    candidates.log_candidate(scaled, run, dataset, result)
+
+
+if __name__ == "__main__":
+    distributed_train()

@@ -1,0 +1,58 @@
+"""ingest: raw data in, a split, encoded, hashed Petastorm dataset out, with quarantine and profile."""
+
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from baton import building, names, reports, sources
+from baton.config import Config
+from baton.dataset import Dataset, publish
+from baton.runs import Run
+from baton.step import step
+
+log = logging.getLogger("baton")
+
+
+@step("ingest")
+def ingest(config: Config, run: Run) -> None:
+    """Read the source, quarantine what can't be used, split, fit preprocessing, write the dataset."""
+    home = Path(config.warehouse) / config.name / "datasets"
+    home.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=home))
+    try:
+        reasons = build(config, aside)
+        dataset = publish(aside, home / run.id)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    report(config, run, dataset, reasons)
+    log.info("dataset %s: %s", dataset.fingerprint[:12], dataset.rows)
+
+
+def build(config: Config, folder: Path) -> Counter[str]:
+    """Build the dataset on the engine that the config, or the size of the source, asks for."""
+    source = sources.resolve(config.data.source, config.data.delimiter, config.data.target)
+    if sources.engine(config, source) == "spark":
+        from baton import spark
+
+        return spark.build(config, source, folder)
+    return building.build(config, source, folder)
+
+
+def report(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) -> None:
+    """Log the manifest, profile, quarantine and the dataset itself as the run's input."""
+    run.tag(names.TAG_DATASET, str(dataset.folder))
+    run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
+    run.metrics({f"rows_{key}": value for key, value in dataset.rows.items()})
+    for name in (names.MANIFEST, names.PREPROCESSOR, names.PROFILE):
+        run.file(dataset.folder / name)
+    run.file(dataset.folder / names.QUARANTINE_FOLDER)
+    for reason, count in reasons.most_common(10):
+        log.info("quarantined %s rows: %s", f"{count:,}", reason)
+    reports.profile(config, run, dataset, reasons)
+    reports.log_inputs(run, dataset, names.SPLITS)
+
+
+if __name__ == "__main__":
+    ingest()

@@ -1,0 +1,26 @@
+"""train: a dataset in, a logged model with the config's own hyperparameters out: the baseline candidate."""
+
+import logging
+
+from baton import candidates, fit, names, runs
+from baton.config import Config
+from baton.dataset import Dataset
+from baton.runs import Run
+from baton.step import step
+
+log = logging.getLogger("baton")
+
+
+@step("train", ("ingest_run_id", "the ingest run whose dataset is trained on"))
+def train(config: Config, run: Run, ingest_run_id: str) -> None:
+    """Train one model on one machine, evaluate it on validation data and log it."""
+    ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
+    dataset = Dataset.load(ingest.data.tags[names.TAG_DATASET])
+    with candidates.autologging(run):
+        bar = fit.ProgressBar(config)
+        result = fit.train(config, dataset, callbacks=[bar], checkpoint=candidates.checkpoint(config, run))
+    candidates.log_candidate(config, run, dataset, result)
+
+
+if __name__ == "__main__":
+    train()

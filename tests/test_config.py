@@ -1,0 +1,238 @@
+"""The config: what is needed, what is refused and how the refusal reads."""
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from baton import config
+from baton.config import BatchInfer, Config, Data, ImageSize, Section, Split
+from baton.errors import BadInput
+
+SMALL = {"name": "demo", "data": {"source": "rows.csv", "target": "y", "task": "binary"}}
+TEXT = """name: demo
+data:
+  source: rows.csv
+  target: y
+  task: binary
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """YAML text and overrides → what `config.load` makes of them."""
+
+    def load(text: str, overrides: str = "") -> Config:
+        path = tmp_path / "demo.yaml"
+        path.write_text(text)
+        return config.load(str(path), overrides)
+
+    return load
+
+
+def test_name_and_data_are_enough(load):
+    assert load(TEXT) == config.validate(SMALL, {}, "here")
+    assert load(TEXT).data.split == Split(train=0.8, validation=0.1, test=0.1)
+    assert load(TEXT).batch_infer is None
+
+
+@pytest.mark.parametrize("needed", ["name", "data", "data.source", "data.task"])
+def test_what_is_missing_is_named(needed):
+    tree = {**SMALL, "data": dict(SMALL["data"])}
+    *parents, last = needed.split(".")
+    del (tree["data"] if parents else tree)[last]
+    with pytest.raises(BadInput, match=f"here.*: {needed} is missing and has no default"):
+        config.validate(tree, {}, "here")
+
+
+def test_the_defaults_survive_a_dump(load):
+    whole = load(TEXT + "batch_infer: {source: new.csv, output: out}\n")
+    dumped = whole.dump()
+    assert dumped["register"]["promote"] == "auto" and dumped["train"]["epochs"] == 10
+    assert config.validate(yaml.safe_load(yaml.safe_dump(dumped)), {}, "dump") == whole
+
+
+def test_every_default_is_a_value_that_is_allowed():
+    """Pydantic does not validate defaults; a dump makes them values like any other."""
+    assert config.validate(Config.model_validate(SMALL).dump(), {}, "dump").dump()["engine"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("nmae: x", r"line 6: nmae is not a key here\. Allowed: name, seed, .*register, .*Received: 'x'"),
+        ("train: {epochs: 0}", r"line 6: train\.epochs: .*greater than or equal to 1\. Received: 0"),
+        ("train: {epochs: yes}", r"train\.epochs: true and false are not allowed here\. Received: True"),
+        ("train: {learning_rate: .inf}", r"train\.learning_rate: .*finite number\. Received: inf"),
+        ("train: {optimizer: adm}", r"train\.optimizer: .*'sgd', .*or 'adamw'\. Received: 'adm'"),
+        ("train:\n  epoch: 3", r"line 7: train\.epoch is not a key here\. Allowed: epochs, batch_size"),
+        (
+            "register: {promot: auto}",
+            r"register\.promot .*Allowed: promote, floors, tolerance\. Received: 'auto'",
+        ),
+        ("batch_infer: {sauce: a}", r"batch_infer\.sauce is not a key here\. Allowed: source, output, alias"),
+        ("engine: dask", r"line 6: engine: .*'auto', 'local' or 'spark'\. Received: 'dask'"),
+        ("train: 3", r"line 6: train: .*Received: 3"),
+        ("model:\n  hidden: [8, 0]", r"line 7: model\.hidden\.1: .*greater than or equal to 1\. Received: 0"),
+        ("7: x", r"line 6: 7: keys should be strings\. Received: 7"),
+    ],
+)
+def test_a_fault_has_path_line_allowed_and_received(load, line, answer):
+    with pytest.raises(BadInput, match=rf"demo\.yaml, .*{answer}"):
+        load(TEXT + line + "\n")
+
+
+def _fields() -> list[tuple[str, str]]:
+    optional = {"batch_infer": BatchInfer}
+    pairs = []
+    for name, field in Config.model_fields.items():
+        section = optional.get(name, field.annotation)
+        if isinstance(section, type) and issubclass(section, Section):
+            pairs += [(field.alias or name, key) for key in section.model_fields]
+    return pairs
+
+
+@pytest.mark.parametrize(("section", "key"), _fields())
+def test_no_key_takes_what_is_no_value(section, key):
+    needed = {"batch_infer": {"source": "a", "output": "b"}, "data": SMALL["data"]}.get(section, {})
+    tree = {**SMALL, section: {**needed, key: [[]]}}
+    with pytest.raises(BadInput, match=rf"{section}\.{key}[\w.\[\]]*: .*Received: \[") as caught:
+        config.validate(tree, {}, "here")
+    assert "is missing" not in str(caught.value)
+
+
+@settings(deadline=None)
+@given(st.text("abcdefghij_", min_size=1).filter(lambda key: key not in Data.model_fields))
+def test_an_unknown_key_is_named_with_all_that_are_allowed(key):
+    answer = rf"data\.{key} is not a key here\. Allowed: {', '.join(Data.model_fields)}\. Received: 1"
+    with pytest.raises(BadInput, match=answer):
+        config.validate({**SMALL, "data": {**SMALL["data"], key: 1}}, {}, "here")
+
+
+def test_all_faults_are_named_at_once(load):
+    with pytest.raises(BadInput, match=r"line 6: seed: .*line 7: tune\.epochs: "):
+        load(TEXT + "seed: -1\ntune: {epochs: 0}\n")
+
+
+@pytest.mark.parametrize("split", [{"train": 0.9}, {"train": 0, "validation": 0.5, "test": 0.5}])
+def test_shares_add_up(split):
+    with pytest.raises(BadInput, match=r"data\.split: the shares must add up to 1 and train must not be 0"):
+        config.validate({**SMALL, "data": {**SMALL["data"], "split": split}}, {}, "here")
+
+
+def test_a_key_given_twice_is_refused(load):
+    with pytest.raises(BadInput, match=r"line 7: train\.epochs is given twice"):
+        load(TEXT + "train: {epochs: 3,\n  epochs: 4}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("name: [", "not valid YAML"),
+        ("name: 2024-13-45", "not valid YAML: month must be in"),
+        ("", "must hold keys and values .*Received: None"),
+        ("- name", r"must hold keys and values .*Received: \['name'\]"),
+    ],
+)
+def test_what_is_no_mapping_is_refused(load, text, answer):
+    with pytest.raises(BadInput, match=r"demo\.yaml " + ("is " if "valid" in answer else "") + answer):
+        load(text)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(BadInput, match="no config file of that name.*Received: nowhere.yaml"):
+        config.load("nowhere.yaml")
+    (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
+    with pytest.raises(BadInput, match="not UTF-8 text: .* at byte 9"):
+        config.load(str(tmp_path / "latin.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", {}),
+        ("train.epochs=3", {"train.epochs": 3}),
+        ("a=[1, 2],b.c={x: 1, y: 2}", {"a": [1, 2], "b.c": {"x": 1, "y": 2}}),
+        ("a=1,2, b=x", {"a": "1,2", "b": "x"}),
+        ("data.id=[a,b],data.drop=[c,d]", {"data.id": ["a", "b"], "data.drop": ["c", "d"]}),
+        ("a=http://x/?q=1,b=null", {"a": "http://x/?q=1", "b": None}),
+        ("a=", {"a": None}),
+        ("a='x, y'", {"a": "x, y"}),
+    ],
+)
+def test_overrides(text, values):
+    assert config.parse_overrides(text) == values
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z_]{1,6}(\.[a-z_]{1,6}){0,2}", fullmatch=True),
+        st.one_of(
+            st.integers(), st.booleans(), st.lists(st.integers(), max_size=3), st.text("xyz ,:#'", max_size=6)
+        ),
+        max_size=4,
+    )
+)
+def test_overrides_are_yaml_whatever_the_values(values):
+    parts = []
+    for key, value in values.items():
+        dumped = yaml.safe_dump(value, default_flow_style=True, width=1000)
+        parts.append(f"{key}={dumped.removesuffix('...' + chr(10)).strip()}")
+    text = ",".join(parts)
+    assert config.parse_overrides(text) == values
+
+
+@pytest.mark.parametrize("text", ["train.epochs", "3=4", "=3", "a b=3"])
+def test_overrides_that_are_none(text):
+    with pytest.raises(BadInput, match=f"set takes dotted overrides .*Received: '{text}'"):
+        config.parse_overrides(text)
+
+
+def test_an_override_with_a_value_that_is_no_yaml():
+    with pytest.raises(BadInput, match=r"The value of train\.epochs is not valid YAML\. Received: '\[3'"):
+        config.parse_overrides("train.epochs=[3")
+
+
+def test_overrides_win_over_the_file(load):
+    loaded = load(TEXT + "train: {epochs: 5, batch_size: 64}\n", "train.epochs=3,tune.space={a: 1, b: 2}")
+    assert (loaded.train.epochs, loaded.train.batch_size) == (3, 64)
+    assert loaded.tune.space == {"a": 1, "b": 2}
+    assert load(TEXT, "train.learning_rate=1e-3").train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("overrides", ["train.epochs=0", "train={epochs: 0}"])
+def test_a_wrong_override_is_not_blamed_on_a_line(load, overrides):
+    with pytest.raises(BadInput, match=r"demo\.yaml, set: train\.epochs: .*Received: 0"):
+        load(TEXT + "train: {epochs: 5}\n", overrides)
+
+
+def test_overridden_leaves_the_rest_and_the_original_alone():
+    small = config.validate(SMALL, {}, "here")
+    more = small.overridden({"train.epochs": 3, "register.tolerance": 0.5})
+    assert (more.train.epochs, more.register_.tolerance, small.train.epochs) == (3, 0.5, 10)
+    assert more.overridden({"train.epochs": 10, "register.tolerance": 0.0}) == small
+    with pytest.raises(BadInput, match=r"override: train\.epochs: .*Received: 'many'"):
+        small.overridden({"train.epochs": "many"})
+
+
+def test_values_never_change_after_validation():
+    with pytest.raises(Exception, match="frozen"):
+        config.validate(SMALL, {}, "here").train.epochs = 3
+
+
+def test_the_schema_names_every_section_and_key():
+    schema = config.json_schema()
+    assert set(schema["properties"]) == {field.alias or name for name, field in Config.model_fields.items()}
+    assert set(schema["required"]) == {"name", "data"}
+    for section in (Data, BatchInfer, ImageSize, Split):
+        assert set(schema["$defs"][section.__name__]["properties"]) == set(section.model_fields)
+        assert schema["$defs"][section.__name__]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"), [("regression", "rmse"), ("binary", "log_loss"), ("image", "log_loss")]
+)
+def test_candidates_are_compared_by_one_metric(task, metric):
+    tree = {**SMALL, "data": {**SMALL["data"], "task": task}}
+    assert config.validate(tree, {}, "here").primary_metric == metric
