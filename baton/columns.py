@@ -76,9 +76,7 @@ def infer(schema: pa.Schema, text_counts: dict[str, dict[str, int]], data: Data)
     wanted += [name for name in (data.group, data.time, data.image_column) if name]
     absent = sorted(set(wanted) - set(schema.names))
     if absent:
-        raise BadInput(
-            f"The source has no column {', '.join(absent)}. Its columns: {', '.join(schema.names)}."
-        )
+        raise BadInput(f"The source has no column {', '.join(absent)}. Its columns: {', '.join(schema.names)}.")
     if data.task == "image":
         return _image_columns(schema, data)
     used = [name for name in schema.names if name not in data.drop or name in (data.target, data.group)]

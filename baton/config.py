@@ -26,9 +26,7 @@ from baton.errors import BadInput
 
 Task = Literal["regression", "binary", "multiclass", "image"]
 Kind = Literal["numeric", "boolean", "categorical", "datetime"]
-Activation = Literal[
-    "linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu"
-]
+Activation = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Columns = Annotated[list[str], Field(default_factory=list)]
 
@@ -95,9 +93,7 @@ class Data(Section):
 class Model(Section):
     """The network, as data. `layers` (a Sequential stack) or `graph` (a Functional one) overrule `recipe`."""
 
-    recipe: Literal["linear", "mlp", "cnn"] | None = Field(
-        None, description="default: mlp for tables, cnn for images"
-    )
+    recipe: Literal["linear", "mlp", "cnn"] | None = Field(None, description="default: mlp for tables, cnn for images")
     hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([256, 256, 128], max_length=50)
     activation: Activation = "relu"
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -1,9 +1,9 @@
 """A dataset: a folder of encoded Parquet files and the manifest that lists them with their hashes.
 
-    <folder>/manifest.json  preprocessor.json  profile.json
-             train/ validation/ test/     encoded rows, each a Petastorm dataset
-             raw/test.parquet             the test rows as they came, for the gate's judgement
-             quarantine/*.parquet         rows that could not be used, with reasons
+<folder>/manifest.json  preprocessor.json  profile.json
+         train/ validation/ test/     encoded rows, each a Petastorm dataset
+         raw/test.parquet             the test rows as they came, for the gate's judgement
+         quarantine/*.parquet         rows that could not be used, with reasons
 """
 
 from __future__ import annotations
@@ -93,10 +93,7 @@ def encoded_table(typed: pa.Table, preprocessor: Preprocessor) -> pa.Table:
     """Typed rows → the encoded Arrow table that both engines write."""
     arrays = preprocessor.encode(typed)
     arrays[preprocessor.target_encoded] = preprocessor.encode_target(typed)
-    fields = [
-        pa.field(name, ARROW_TYPE[kind], nullable=False)
-        for name, kind in column_kinds(preprocessor).items()
-    ]
+    fields = [pa.field(name, ARROW_TYPE[kind], nullable=False) for name, kind in column_kinds(preprocessor).items()]
     return pa.table([pa.array(arrays[f.name], f.type) for f in fields], pa.schema(fields))
 
 

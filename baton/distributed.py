@@ -83,7 +83,9 @@ def _pass_on(folder: Path, seen: int, config: Config, on_epoch: OnEpoch) -> int:
     for line in lines[seen:]:
         logs = json.loads(line)
         epoch, primary = logs.pop("epoch"), f"val_{config.primary_metric}"
-        log.info("epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, config.train.epochs, logs["loss"], primary, logs[primary])
+        log.info(
+            "epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, config.train.epochs, logs["loss"], primary, logs[primary]
+        )
         on_epoch(epoch, logs)
     return len(lines)
 

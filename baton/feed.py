@@ -109,9 +109,7 @@ class Feed:
         def stack(group: dict[str, np.ndarray]) -> Block:
             return {**fitted.blocks(group), "target": group[fitted.target_encoded]}
 
-        return petastorm_io.read_blocks(
-            self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard
-        )
+        return petastorm_io.read_blocks(self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard)
 
     def _stacked(self, rows: Block, batches: int) -> tuple[Block, np.ndarray, np.ndarray]:
         count, size = _length(rows), batches * self.batch_size

@@ -134,9 +134,7 @@ def _mark_best(axis: Axes, metric: str, validation: np.ndarray) -> None:
     best = int(np.argmax(finite) if larger else np.argmin(finite))
     axis.axvline(best + 1, color=ORANGE, linewidth=0.8, linestyle=":", zorder=1)
     label = f"best {validation[best]:.4g}, epoch {best + 1}"
-    axis.plot(
-        [best + 1], [validation[best]], "D", color=ORANGE, markersize=6, markeredgecolor="white", label=label
-    )
+    axis.plot([best + 1], [validation[best]], "D", color=ORANGE, markersize=6, markeredgecolor="white", label=label)
 
 
 # --- Regression
@@ -176,9 +174,7 @@ def _residuals(residuals: np.ndarray, predicted: np.ndarray, name: str, left_out
     return _note(axes[0], f"{len(residuals):,} rows. {_cut(outside)}{left_out}")
 
 
-def _density(
-    axis: Axes, x: np.ndarray, y: np.ndarray, across: tuple[float, float], up: tuple[float, float]
-) -> None:
+def _density(axis: Axes, x: np.ndarray, y: np.ndarray, across: tuple[float, float], up: tuple[float, float]) -> None:
     """Draw points [n] within limits: as dots if they are few, else as hexagons with a colour bar."""
     if len(x) <= MANY:
         axis.scatter(x, y, s=14, color=BLUE, alpha=0.45, linewidths=0)
@@ -307,9 +303,7 @@ def _thin(points: np.ndarray, most: int = 2000) -> np.ndarray:
     return points[np.unique(np.linspace(0, len(points) - 1, most).astype(int))]
 
 
-def _confusion_matrix(
-    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str
-) -> Figure:
+def _confusion_matrix(truth: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str) -> Figure:
     k = len(classes)
     predicted = probabilities.argmax(axis=1)
     cell = truth.astype(np.int64) * k + predicted
@@ -392,9 +386,7 @@ def _calibration(truth: np.ndarray, probabilities: np.ndarray, classes: list[str
     lower.hist(confidence, bins=BINS * 2, range=(0, 1), color=BLUE, alpha=0.85)
     _thousands(lower.yaxis)
     single = f"Only {_names([classes[int(truth[0])]])} occurs. " if len(np.unique(truth)) == 1 else ""
-    return _note(
-        upper, f"Expected calibration error {found.error:.3f}, {len(hit):,} rows. {single}{left_out}"
-    )
+    return _note(upper, f"Expected calibration error {found.error:.3f}, {len(hit):,} rows. {single}{left_out}")
 
 
 def _draw_reliability(axis: Axes, found: _Reliability) -> None:
@@ -404,9 +396,7 @@ def _draw_reliability(axis: Axes, found: _Reliability) -> None:
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
     axis.vlines(found.confidence, centre - half, centre + half, color=BLUE, linewidth=1.2, alpha=0.5)
-    axis.plot(
-        found.confidence, p, "o-", color=BLUE, markersize=5, linewidth=1.5, label="observed, 95 % interval"
-    )
+    axis.plot(found.confidence, p, "o-", color=BLUE, markersize=5, linewidth=1.5, label="observed, 95 % interval")
     _legend(axis, loc="upper left")
 
 
@@ -435,9 +425,7 @@ def _search_axes(panels: int) -> tuple[Figure, list[Axes]]:
     down = max(1, -(-panels // across))
     size = (5.2 + 2.5 * across * bool(panels), max(3.8, 2.1 * down + 0.5))
     figure = _blank("Search", size)
-    grid = figure.add_gridspec(
-        down, 1 + across * bool(panels), width_ratios=[1.9] + [1] * across * bool(panels)
-    )
+    grid = figure.add_gridspec(down, 1 + across * bool(panels), width_ratios=[1.9] + [1] * across * bool(panels))
     axes = [figure.add_subplot(grid[:, 0])]
     axes += [figure.add_subplot(grid[i // across, 1 + i % across]) for i in range(panels)]
     for axis in axes:
@@ -542,9 +530,7 @@ def _class_bars(counts: dict[str, int], name: str) -> Figure:
     _label(axis, "", "rows", "")
     numbers = [number for _, number in shown]
     bars = axis.barh(range(len(shown)), numbers, color=BLUE, alpha=0.85, height=0.7)
-    axis.bar_label(
-        bars, [f"{n:,}  ({n / max(total, 1):.1%})" for n in numbers], padding=4, fontsize=SMALL, color=GREY
-    )
+    axis.bar_label(bars, [f"{n:,}  ({n / max(total, 1):.1%})" for n in numbers], padding=4, fontsize=SMALL, color=GREY)
     axis.set_yticks(range(len(shown)), [_plain(label, 24) for label, _ in shown])
     axis.set_ylim(len(shown) - 0.4, -0.6)
     axis.grid(False, axis="y")
@@ -600,9 +586,7 @@ def _note(axis: Axes, text: str) -> Figure:
     # The layout knows of the title only: blank lines under it keep the note's place free.
     figure.suptitle(title + "\n " * -(-len(lines) * 3 // 4), x=0.02, ha="left", **TITLE)
     below = ScaledTranslation(0, -25 / 72, figure.dpi_scale_trans)
-    figure.text(
-        0.02, 1, "\n".join(lines), transform=figure.transFigure + below, va="top", fontsize=8.5, color=GREY
-    )
+    figure.text(0.02, 1, "\n".join(lines), transform=figure.transFigure + below, va="top", fontsize=8.5, color=GREY)
     return figure
 
 
@@ -618,9 +602,7 @@ def _legend(axis: Axes, loc: Any = "best") -> None:
 
 def _corner(axis: Axes, text: str) -> None:
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 3}
-    axis.text(
-        0.97, 0.96, text, transform=axis.transAxes, ha="right", va="top", fontsize=9, color=INK, bbox=box
-    )
+    axis.text(0.97, 0.96, text, transform=axis.transAxes, ha="right", va="top", fontsize=9, color=INK, bbox=box)
 
 
 def _colour_bar(axis: Axes, cells: Any, label: str) -> None:

@@ -93,6 +93,7 @@ def fit(
         feed.batches(),
         epochs=config.train.epochs,
         verbose=0,
+        shuffle=False,  # the feed shuffles
         callbacks=[Epoch(feed), keeper, *callbacks],
     )
     result.seconds = time.monotonic() - started

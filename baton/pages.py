@@ -164,9 +164,7 @@ def _strip(quantiles: dict[str, float] | None, dates: bool) -> _Strip | None:
 def _bars(counts: dict[str, int], whole: int | None = None) -> list[_Bar]:
     """{label: count} → bars, their shares of `whole` (by default of the sum)."""
     whole, most = sum(counts.values()) if whole is None else whole, max(counts.values(), default=0)
-    return [
-        _Bar(label, n, n / whole if whole else 0.0, n / most if most else 0.0) for label, n in counts.items()
-    ]
+    return [_Bar(label, n, n / whole if whole else 0.0, n / most if most else 0.0) for label, n in counts.items()]
 
 
 def _shares(counts: dict[str, int]) -> list[_Bar]:

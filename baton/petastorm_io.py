@@ -35,8 +35,7 @@ def unischema(kinds: dict[str, str]) -> Any:
         "binary": (np.bytes_, BinaryType()),
     }
     fields = [
-        UnischemaField(name, types[kind][0], (), ScalarCodec(types[kind][1]), False)
-        for name, kind in kinds.items()
+        UnischemaField(name, types[kind][0], (), ScalarCodec(types[kind][1]), False) for name, kind in kinds.items()
     ]
     return Unischema("Encoded", fields)
 
@@ -107,6 +106,4 @@ def _legacy_dataset(folder: Path) -> Any:
         from petastorm.fs_utils import FilesystemResolver
 
         resolver = FilesystemResolver(folder.absolute().as_uri())
-        return pq.ParquetDataset(
-            resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False
-        )
+        return pq.ParquetDataset(resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False)

@@ -100,7 +100,8 @@ class Writer:
     """A Parquet file that opens at its first table, of no rows too, so that its columns are there."""
 
     def __init__(self, path: Path):
-        self.path, self.writer = path, None
+        self.path = path
+        self.writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Writer:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from baton.columns import typed
 from baton.preprocess import Preprocessor
 
 KERAS_FILE = "network.keras"
+PACKAGES = "mlflow tensorflow-cpu keras numpy pandas pyarrow pydantic pyyaml scipy pillow".split()  # of a server
 
 
 class RawColumnModel:
@@ -71,8 +73,6 @@ def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: d
     import tempfile
 
     import mlflow
-    from mlflow.models import infer_signature
-
     model = RawColumnModel(fitted, network)
     inputs = example.select([c.name for c in fitted.features]).to_pandas()
     outputs, _ = model.score(example)
@@ -83,7 +83,7 @@ def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: d
             python_model=str(Path(__file__).with_name("raw_model.py")),
             artifacts={"model": folder},
             code_paths=[str(Path(__file__).parent)],
-            signature=infer_signature(inputs, pa.table(outputs).to_pandas()),
+            signature=_signature(inputs, pa.table(outputs).to_pandas()),
             input_example=inputs.head(5),
             pip_requirements=requirements(),
             metadata=metadata,
@@ -91,12 +91,20 @@ def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: d
     return logged.model_uri
 
 
+def _signature(inputs: Any, outputs: Any) -> Any:
+    """Raw columns and predictions → the model's signature."""
+    from mlflow.models import infer_signature
+
+    with warnings.catch_warnings():  # whole numbers stay whole: that is how the source has them
+        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
+        return infer_signature(inputs, outputs)
+
+
 def requirements() -> list[str]:
     """What serving needs, at the versions installed here (those of the lock)."""
     from importlib.metadata import version
 
-    packages = ("mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "pillow")
-    return [f"{package}=={version(package)}" for package in packages]
+    return [f"{package}=={version(package)}" for package in PACKAGES]
 
 
 def _spread(values: pa.Array, good: pa.Array) -> pa.Array:

@@ -43,9 +43,7 @@ def step(name: str, *options: tuple[str, str]) -> Callable[[Callable[..., None]]
     return decorate
 
 
-def execute(
-    name: str, function: Callable[..., None], config_path: str, overrides: str, inputs: dict[str, str]
-) -> int:
+def execute(name: str, function: Callable[..., None], config_path: str, overrides: str, inputs: dict[str, str]) -> int:
     """Run a step's function inside its MLflow run; return the exit status."""
     logging.basicConfig(format=f"%(asctime)s {name}: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
@@ -61,7 +59,7 @@ def execute(
         return _fail(runs.sentence(error), error.exit_status)
     except KeyboardInterrupt:
         return _fail("Stopped by a signal.", 1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the last line says it in a sentence
         traceback.print_exc()
         return _fail(runs.sentence(error), 1)
 

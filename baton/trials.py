@@ -87,7 +87,7 @@ def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[s
         outcome["loss"] = result.best_value
     except Diverged as error:
         outcome |= {"status": "diverged", "error": str(error)}
-    except Exception as error:  # a search goes on after any trial
+    except Exception as error:  # noqa: BLE001 - a search goes on after any trial
         kind = "" if isinstance(error, BatonError) else f"{type(error).__name__}: "
         outcome |= {"status": "failed", "error": kind + " ".join(str(error).split())[:500]}
     return {**outcome, "history": history, "seconds": time.monotonic() - started}

@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-CLASSES = (
-    "t_shirt trouser pullover dress coat sandal shirt sneaker bag ankle_boot".split()
-)
+CLASSES = ["t_shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot"]
 DATA = Path(__file__).parent.parent / "data"
 
 

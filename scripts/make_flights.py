@@ -16,10 +16,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-COLUMNS = (
-    "month day sched_dep_time dep_delay sched_arr_time carrier flight tailnum origin dest "
-    "distance time_hour arr_delay"
-).split()
+COLUMNS = [
+    "month",
+    "day",
+    "sched_dep_time",
+    "dep_delay",
+    "sched_arr_time",
+    "carrier",
+    "flight",
+    "tailnum",
+    "origin",
+    "dest",
+    "distance",
+    "time_hour",
+    "arr_delay",
+]
 DATA = Path(__file__).parent.parent / "data"
 
 

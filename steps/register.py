@@ -42,7 +42,13 @@ def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float
     for run_id in ids:
         candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
         validation = runs.artifact(run_id, names.EVALUATION)["validation"]
-        log.info("candidate %s (%s): %s %.6g", candidate.info.run_name, run_id, config.primary_metric, validation[config.primary_metric])
+        log.info(
+            "candidate %s (%s): %s %.6g",
+            candidate.info.run_name,
+            run_id,
+            config.primary_metric,
+            validation[config.primary_metric],
+        )
         candidates.append((validation[config.primary_metric], candidate, validation))
     _, chosen, validation = min(candidates, key=lambda c: c[0])
     return chosen, validation
@@ -101,7 +107,13 @@ def report(
     run.metrics({f"{s}_{k}": v for s, values in verdict["metrics"].items() for k, v in values.items()})
     reports.evaluation(run, model.fitted.task, model.fitted.classes, truth, output, model.fitted.target)
     reports.log_inputs(run, dataset, ("test",))
-    log.info("version %s of %s: %s: %s", verdict["version"], verdict["name"], verdict["verdict"], "; ".join(verdict["reasons"]))
+    log.info(
+        "version %s of %s: %s: %s",
+        verdict["version"],
+        verdict["name"],
+        verdict["verdict"],
+        "; ".join(verdict["reasons"]),
+    )
 
 
 if __name__ == "__main__":

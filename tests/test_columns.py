@@ -111,9 +111,7 @@ def test_zones_become_utc():
 
 def test_kinds_overrule():
     wanted = {"a": "categorical", "b": "numeric", "c": "datetime", "d": "categorical"}
-    kinds, typed, reasons = read(
-        data(kinds=wanted), a=[1, 2], b=["x", "2"], c=["x", "2024-01-01"], d=[True, None]
-    )
+    kinds, typed, reasons = read(data(kinds=wanted), a=[1, 2], b=["x", "2"], c=["x", "2024-01-01"], d=[True, None])
     assert {name: kinds[name] for name in wanted} == wanted
     assert (typed["a"].to_pylist(), typed["d"].to_pylist()) == (["1", "2"], ["true", None])
     assert reasons == ["b is not a number", None]
@@ -217,16 +215,12 @@ def test_ids_groups_and_dropped_columns_are_no_features():
 
 
 def test_a_date_is_no_target_for_regression():
-    with pytest.raises(
-        BadInput, match=r"The target y must be a number for regression. Received: timestamp\[us\]"
-    ):
+    with pytest.raises(BadInput, match=r"The target y must be a number for regression. Received: timestamp\[us\]"):
         read(data(task="regression"), a=[1], y=pa.array([dt.datetime(2024, 1, 1)]))
 
 
 def test_declared_types_are_those_of_a_signature():
-    table = pa.table(
-        {"a": ["1", "2"], "b": ["1", None], "c": [1, 2], "d": ["x", "z"], "e": [None] * 2, "y": [0, 1]}
-    )
+    table = pa.table({"a": ["1", "2"], "b": ["1", None], "c": [1, 2], "d": ["x", "z"], "e": [None] * 2, "y": [0, 1]})
     found = columns.infer(table.schema, columns.counts(table), DATA)
     assert {c.name: c.type for c in found} == {
         "a": "long", "b": "double", "c": "long", "d": "string", "e": "string", "y": "long"
@@ -255,9 +249,7 @@ def test_images_that_cannot_be_decoded_are_a_reason():
 
 
 def test_of_two_image_columns_one_must_be_named():
-    schema = pa.schema(
-        {"a": pa.binary(), "b": pa.large_binary(), "y": pa.string(), "odd": pa.list_(pa.int8())}
-    )
+    schema = pa.schema({"a": pa.binary(), "b": pa.large_binary(), "y": pa.string(), "odd": pa.list_(pa.int8())})
     with pytest.raises(BadInput, match=r"data.image_column. Received: \['a', 'b'\]"):
         columns.infer(schema, {}, data(task="image", drop=["odd"]))
     found = columns.infer(schema, {}, data(task="image", drop=["odd"], image_column="b"))

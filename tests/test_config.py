@@ -168,9 +168,7 @@ def test_overrides(text, values):
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z_]{1,6}(\.[a-z_]{1,6}){0,2}", fullmatch=True),
-        st.one_of(
-            st.integers(), st.booleans(), st.lists(st.integers(), max_size=3), st.text("xyz ,:#'", max_size=6)
-        ),
+        st.one_of(st.integers(), st.booleans(), st.lists(st.integers(), max_size=3), st.text("xyz ,:#'", max_size=6)),
         max_size=4,
     )
 )
@@ -230,9 +228,7 @@ def test_the_schema_names_every_section_and_key():
         assert schema["$defs"][section.__name__]["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(
-    ("task", "metric"), [("regression", "rmse"), ("binary", "log_loss"), ("image", "log_loss")]
-)
+@pytest.mark.parametrize(("task", "metric"), [("regression", "rmse"), ("binary", "log_loss"), ("image", "log_loss")])
 def test_candidates_are_compared_by_one_metric(task, metric):
     tree = {**SMALL, "data": {**SMALL["data"], "task": task}}
     assert config.validate(tree, {}, "here").primary_metric == metric

@@ -298,9 +298,7 @@ def test_target_of_classes_shows_the_most_frequent_first():
 
 # --- The profile page
 
-QUANTILES = dict(
-    zip(("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99"), (0, 5, 25, 40, 75, 95, 100), strict=True)
-)
+QUANTILES = dict(zip(("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99"), (0, 5, 25, 40, 75, 95, 100), strict=True))
 DAY = 86_400_000_000
 
 
@@ -372,9 +370,7 @@ def test_page_shows_top_categories_booleans_and_columns_without_values():
         "photo": {"rows": 10, "missing": 10},
     }
     kinds = {"city": "categorical", "flag": "boolean", "photo": "image"}
-    text = Tags(
-        page(profile=profile, columns=[{"name": n, "kind": k, "type": ""} for n, k in kinds.items()])
-    ).text
+    text = Tags(page(profile=profile, columns=[{"name": n, "kind": k, "type": ""} for n, k in kinds.items()])).text
     assert "7 distinct x 4 · 50.0 % y 2 · 25.0 % and 5 more" in text
     assert "true 2 · 25.0 % false 6 · 75.0 %" in text
     assert "photo image 100 %" in text
@@ -411,9 +407,7 @@ def test_page_loads_nothing_from_anywhere():
 
 
 def test_page_refuses_figures_that_are_not_images():
-    with pytest.raises(
-        ValueError, match=r"must be SVG or an image's data URI\. Received: 'https://x/y\.png'"
-    ):
+    with pytest.raises(ValueError, match=r"must be SVG or an image's data URI\. Received: 'https://x/y\.png'"):
         page(figures={"remote": "https://x/y.png"})
 
 

@@ -104,9 +104,7 @@ def test_booleans_are_numbers():
 
 
 def test_categories_are_coded_by_frequency():
-    preprocessor, typed = fit(
-        pa.table({"t": ["b", "c", "c", "a", None, "d", "c", "b", "d"]}), min_category_count=2
-    )
+    preprocessor, typed = fit(pa.table({"t": ["b", "c", "c", "a", None, "d", "c", "b", "d"]}), min_category_count=2)
     assert preprocessor.spec["features"]["t"]["vocabulary"] == ["c", "b", "d"]
     assert preprocessor.encode(typed)["t"].tolist() == [3, 2, 2, UNKNOWN, MISSING, 4, 2, 3, 4]
     assert preprocessor.encoded[0].size == 5
@@ -163,9 +161,7 @@ def test_moments_close_together_are_told_apart():
 
 
 def test_dates_far_from_today():
-    got = encode(
-        pa.table({"d": pa.array([dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1)], pa.timestamp("us"))})
-    )
+    got = encode(pa.table({"d": pa.array([dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1)], pa.timestamp("us"))}))
     assert got["d"].tolist() == [1, -1]
 
 

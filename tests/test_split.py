@@ -28,13 +28,9 @@ def rows(count: int) -> pa.Table:
     start = dt.datetime(2024, 1, 1)
     return pa.table(
         {
-            "x": pa.array(
-                rng.normal(size=count) * 10.0 ** rng.integers(-9, 9, count), mask=rng.random(count) < 0.1
-            ),
+            "x": pa.array(rng.normal(size=count) * 10.0 ** rng.integers(-9, 9, count), mask=rng.random(count) < 0.1),
             "n": rng.integers(-9, 9, count),
-            "text": pa.array(
-                rng.choice(['a,"b"', "é", " c ", "line\nbreak", None], count).tolist(), pa.string()
-            ),
+            "text": pa.array(rng.choice(['a,"b"', "é", " c ", "line\nbreak", None], count).tolist(), pa.string()),
             "flag": rng.random(count) < 0.5,
             "when": [start + dt.timedelta(seconds=int(s)) for s in rng.integers(0, 10**7, count)],
             "y": rng.choice(["yes", "no"], count),

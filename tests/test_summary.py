@@ -89,9 +89,7 @@ def test_any_cut_of_any_order_adds_up_to_the_whole(rows, cuts, random):
     whole = summarise(table(rows))
     bounds = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
     shuffled = table(random.sample(rows, len(rows)))
-    parts = [
-        summarise(shuffled.slice(a, b - a)) for a, b in zip([0, *bounds], bounds, strict=False)
-    ]  # one empty
+    parts = [summarise(shuffled.slice(a, b - a)) for a, b in zip([0, *bounds], bounds, strict=False)]  # one empty
     random.shuffle(parts)
     total = merge(parts)
     assert total.columns == whole.columns
@@ -124,18 +122,14 @@ def test_values_are_sorted_and_present():
 
 
 def test_moments_far_from_today():
-    stamps = pa.array(
-        [dt.datetime(9999, 12, 31, 23, 59, 59, 999999), dt.datetime(1, 1, 1)], pa.timestamp("us")
-    )
+    stamps = pa.array([dt.datetime(9999, 12, 31, 23, 59, 59, 999999), dt.datetime(1, 1, 1)], pa.timestamp("us"))
     found = summarise(pa.table({"t": stamps}))
     assert found.columns["t"].high == pytest.approx(253402300799999999)
     assert len(found.values("t")) == 2
 
 
 def test_a_profile_is_plain_values():
-    rows = pa.table(
-        {"x": [0.0, 1.0, 2.0, None], "text": ["b", "a", "b", None], "none": pa.nulls(4, pa.float64())}
-    )
+    rows = pa.table({"x": [0.0, 1.0, 2.0, None], "text": ["b", "a", "b", None], "none": pa.nulls(4, pa.float64())})
     found = profile(summarise(rows), top=1)
     assert found["text"] == {"rows": 4, "missing": 1, "distinct": 2, "top": {"b": 2}}
     assert found["none"] == {"rows": 4, "missing": 4}

@@ -22,10 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-REQUIREMENT = (
-    "horovod==0.28.1 "
-    "--hash=sha256:92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
-)
+REQUIREMENT = "horovod==0.28.1 --hash=sha256:92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
 MISSING_HEADERS = (
     "tensorflow/compiler/tf2xla/xla_op_kernel.h",
     "tensorflow/compiler/tf2xla/xla_op_registry.h",
@@ -60,7 +57,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 def build_sdist(sdist_directory, config_settings=None):
     """Refuse: this folder builds wheels only (PEP 517 requires the hook to exist)."""
-    raise SystemExit("This folder only builds wheels: install it with `pip install ./horovod-build`.")
+    raise SystemExit("This folder only builds wheels: install it with `pip install ./horovod-0.28.1-tf2.21`.")
 
 
 def _cache_root():

@@ -1,0 +1,40 @@
+# Two commands: `make run` and `make test`. Both install into .venv first, if anything changed.
+SHELL := /bin/bash
+HOROVOD := horovod-0.28.1-tf2.21
+READY := .venv/.ready
+# What MLflow and the steps start is found in the environment, whether it is activated or not.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+CONFIG ?= conf/flights.yaml
+NAME = $(shell sed -n 's/^name: *//p' $(CONFIG))
+
+.PHONY: run test lint ui lock schema faults bench clean
+
+run: $(READY)  ## install, then run the whole pipeline of CONFIG
+	mlflow run . -e main --env-manager local --experiment-name $(NAME) -P config=$(CONFIG)
+
+test: $(READY)  ## install, then run all tests
+	python -m pytest
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: $(READY)  ## the MLflow UI, on this machine only
+	mlflow ui --host 127.0.0.1 --port 5000
+
+lock:  ## resolve pyproject.toml again: requirements.txt (hashes) and conda.yaml (the same pins)
+	scripts/lock.sh
+
+schema: $(READY)  ## the config's JSON Schema
+	python -c 'import json; from baton.config import json_schema; print(json.dumps(json_schema(), indent=1))' \
+	  > docs/config.schema.json
+
+clean:  ## what runs made; not the environment
+	rm -rf mlflow.db mlruns warehouse predictions
+
+$(READY): requirements.txt scripts/setup.sh $(HOROVOD)/backend.py $(HOROVOD)/pyproject.toml
+	scripts/setup.sh $(HOROVOD)
+	touch $@
