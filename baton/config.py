@@ -96,9 +96,9 @@ class Model(Section):
     recipe: Literal["linear", "mlp", "cnn"] | None = Field(None, description="default: mlp for tables, cnn for images")
     hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([256, 256, 128], max_length=50)
     activation: Activation = "relu"
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     batch_normalization: bool = False
-    embedding: int = Field(16, ge=1, le=1024, description="width of each category's embedding")
+    embedding: int = Field(8, ge=1, le=1024, description="width of each category's embedding")
     numbers: Literal["plain", "piecewise_linear"] = Field(
         "piecewise_linear", description="how mlp sees numbers; 32 quantile bins each, or as they are"
     )
@@ -137,8 +137,8 @@ class Tune(Section):
     parallelism: int = Field(2, ge=1)
     generation: int = Field(4, ge=1, description="trials proposed together")
     epochs: int = Field(3, ge=1, description="of a trial")
-    max_rows: int = Field(100_000, ge=1, description="training rows a trial sees")
-    space: dict[str, Any] | None = Field(None, description="default: see conf/spaces/")
+    max_rows: int = Field(250_000, ge=1, description="training rows a trial sees")
+    space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
 
 
 class DistributedTrain(Section):
@@ -148,7 +148,7 @@ class DistributedTrain(Section):
     launcher: Literal["horovodrun", "spark"] = "horovodrun"
     scale_learning_rate: bool = True
     warmup_epochs: float = Field(1.0, ge=0)
-    batch_size: int | None = Field(None, ge=1, description="of each worker; default: train's, shared out")
+    batch_size: int | None = Field(None, ge=1, description="of each worker; default: train's")
     start_timeout_s: int = Field(120, ge=1)
 
 

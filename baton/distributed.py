@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +65,13 @@ def train(config: Config, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> 
 def _watch(process: subprocess.Popen, folder: Path, config: Config, on_epoch: OnEpoch) -> None:
     """Wait for the workers; log epochs meanwhile; end them all if this process is stopped."""
     seen = 0
+    warm = threading.Thread(target=importlib.import_module, args=("baton.candidates",), daemon=True)
     try:
         while process.poll() is None:
             time.sleep(0.2)
             seen = _pass_on(folder, seen, config, on_epoch)
+            if seen and warm.ident is None:
+                warm.start()  # TensorFlow, which this process needs only once the workers are done
         _pass_on(folder, seen, config, on_epoch)
     finally:
         if process.poll() is None:
@@ -82,10 +87,8 @@ def _pass_on(folder: Path, seen: int, config: Config, on_epoch: OnEpoch) -> int:
     lines = [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.is_file() else []
     for line in lines[seen:]:
         logs = json.loads(line)
-        epoch, primary = logs.pop("epoch"), f"val_{config.primary_metric}"
-        log.info(
-            "epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, config.train.epochs, logs["loss"], primary, logs[primary]
-        )
+        epoch, key = logs.pop("epoch"), f"val_{config.primary_metric}"
+        log.info("epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, config.train.epochs, logs["loss"], key, logs[key])
         on_epoch(epoch, logs)
     return len(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from baton.config import Config
 from baton.errors import BadInput, StepFailed
 from baton.runs import Run
 
+# TensorFlow's C++ says this at every start, whatever its log level is set to.
+NOISE = re.compile(r"All log messages before absl::InitializeLog|^(\[\d+\]<stderr>:)?I0000 ")
 ROOT = Path(__file__).parent.parent
 
 
@@ -118,6 +121,8 @@ class _LastLine(threading.Thread):
 
     def run(self) -> None:
         for text in self.stream:
+            if NOISE.search(text):
+                continue
             sys.stderr.write(text)
             sys.stderr.flush()
             if text.strip():

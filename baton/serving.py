@@ -14,7 +14,8 @@ from baton.columns import typed
 from baton.preprocess import Preprocessor
 
 KERAS_FILE = "network.keras"
-PACKAGES = "mlflow tensorflow-cpu keras numpy pandas pyarrow pydantic pyyaml scipy pillow".split()  # of a server
+# What a server of the model needs.
+PACKAGES = ["mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "pillow"]
 
 
 class RawColumnModel:
@@ -73,6 +74,7 @@ def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: d
     import tempfile
 
     import mlflow
+
     model = RawColumnModel(fitted, network)
     inputs = example.select([c.name for c in fitted.features]).to_pandas()
     outputs, _ = model.score(example)

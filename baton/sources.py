@@ -120,7 +120,7 @@ def resolve(location: str, delimiter: str = ",", label: str = "label") -> Source
     elif path.is_file():
         found = [path]
     else:
-        matches = sorted(Path(p) for p in glob.glob(location, recursive=True))
+        matches = sorted(Path(p) for p in glob.glob(location, recursive=True))  # noqa: PTH207 - absolute patterns too
         found = [p for p in matches if p.is_file() and not _hidden(p, p.parent)]
     if not found:
         raise BadInput(f"There is no file at the source. Received: {location}")

@@ -22,10 +22,14 @@ DATA = Path(__file__).parent.parent / "data"
 
 def read(folder: Path, part: str, rows: int) -> tuple[list[bytes], list[str]]:
     """The first `rows` images of `part` ("train" or "t10k") as PNG bytes, and their class names."""
-    pixels = np.frombuffer(gzip.open(folder / f"{part}-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.open(folder / f"{part}-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
+    pixels = np.frombuffer(unzip(folder / f"{part}-images-idx3-ubyte.gz"), np.uint8, offset=16)
+    labels = np.frombuffer(unzip(folder / f"{part}-labels-idx1-ubyte.gz"), np.uint8, offset=8)
     images = pixels.reshape(-1, 28, 28)[:rows]
     return [png(image) for image in images], [CLASSES[label] for label in labels[:rows]]
+
+
+def unzip(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes())
 
 
 def png(image: np.ndarray) -> bytes:

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from baton import candidates, distributed, names, runs
+from baton import distributed, names, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.runs import Run
@@ -29,6 +29,8 @@ def distributed_train(config: Config, run: Run, ingest_run_id: str, tune_run_id:
     run.params({f"distributed_train.{k}": v for k, v in config.dump()["distributed_train"].items()})
     folder = Path(config.warehouse) / config.name / "checkpoints" / run.id
     result = distributed.train(scaled, dataset, folder, lambda epoch, logs: run.metrics(logs, epoch))
+    from baton import candidates  # not sooner: the workers start before this process loads TensorFlow
+
     candidates.log_candidate(scaled, run, dataset, result)
 
 
