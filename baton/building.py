@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,16 +34,13 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     check_reserved(raw.column_names)
     log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
     columns = cols.infer(raw.schema, cols.counts(raw), config.data)
-    limits = None
-    if config.data.time:
-        stamps, _ = cols.typed(raw, [_time_column(columns, config)], None)
-        limits = time_limits(stamps.column(config.data.time).value_counts(), config)
+    limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None
     typed, place, reasons = assign(raw, columns, config, limits)
     parts = {name: typed.filter(pa.array(place == index)) for name, index in split.SPLIT_INDEX.items()}
     check_splits({name: part.num_rows for name, part in parts.items()}, sum(reasons.is_valid().to_numpy(False)))
     fitted = fit(config, columns, {name: summary.summarise(part) for name, part in parts.items()}, folder)
     if config.data.task == "image":
-        fitted = preprocess.with_image_size(fitted, parts["train"].column(fitted.features[0].name), config.data)
+        fitted = with_image_size(fitted, image_sizes(parts["train"].column(fitted.features[0].name)), config)
     place, reasons = refuse_unseen_classes(typed, place, reasons, fitted)
     for name, index in split.SPLIT_INDEX.items():
         encoded = dataset.encoded_table(typed.filter(pa.array(place == index)), fitted)
@@ -81,7 +78,7 @@ def fit(
     """Fit preprocessing on train's summary alone; write the profile of all rows."""
     import json
 
-    profile = summary.profile(summary.merge(list(parts.values())))
+    profile = summary.profile(_in_order(summary.merge(list(parts.values()))))
     (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
     return preprocess.fit(parts["train"], columns, config.data)
 
@@ -98,11 +95,32 @@ def refuse_unseen_classes(
     return np.where(unseen, QUARANTINED, place), reasons
 
 
-def time_limits(value_counts: Any, config: Config) -> tuple[int, int]:
-    """Counts of each distinct timestamp → the last moments of train and validation."""
-    moments = pc.cast(value_counts.field("values"), pa.int64())
-    kept = moments.is_valid()
-    moments, counts = moments.filter(kept).to_numpy(), value_counts.field("counts").filter(kept).to_numpy()
+def image_sizes(images: pa.ChunkedArray) -> Counter[tuple[int, int, int]]:
+    """Image bytes → how many have each (height, width, channels); counts add up."""
+    return Counter(size for size in cols.images_size(images.combine_chunks()) if size)
+
+
+def with_image_size(
+    fitted: preprocess.Preprocessor, sizes: Counter[tuple[int, int, int]], config: Config
+) -> preprocess.Preprocessor:
+    """Fix the size every image is resized to: the config's, else the most common, the larger of equals."""
+    if config.data.image_size:
+        size = config.data.image_size.model_dump()
+    else:
+        height, width, _ = max(sizes, key=lambda size: (sizes[size], size))
+        size = {"height": height, "width": width, "channels": max(channels for _, _, channels in sizes)}
+    return preprocess.Preprocessor({**fitted.spec, "image_size": size})
+
+
+def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Raw rows → the distinct moments (µs) of `data.time` and how many rows each has; counts add up."""
+    stamps, _ = cols.typed(raw, [_time_column(columns, config)], None)
+    counted = stamps.column(config.data.time).drop_null().value_counts()
+    return pc.cast(counted.field("values"), pa.int64()).to_numpy(), counted.field("counts").to_numpy()
+
+
+def time_limits(moments: np.ndarray, counts: np.ndarray, config: Config) -> tuple[int, int]:
+    """Distinct moments in any order and their rows → the last moments of train and validation."""
     if len(moments) == 0:
         raise BadInput(f"data.time: column {config.data.time} holds no time at all.")
     order = np.argsort(moments)
@@ -138,8 +156,19 @@ def write_quarantine(raw: pa.Table, reasons: pa.Array, broken: list[dict[str, st
     where.mkdir()
     bad = raw.append_column(names.REASON, reasons).filter(reasons.is_valid())
     pq.write_table(bad, where / "rows.parquet")
+    write_broken(broken, where)
+
+
+def write_broken(broken: list[dict[str, str]], folder: Path) -> None:
+    """Lines that were no rows, as text with a reason; no file if there are none."""
     if broken:
-        pq.write_table(pa.Table.from_pylist(broken), where / "lines.parquet")
+        pq.write_table(pa.Table.from_pylist(broken), folder / "lines.parquet")
+
+
+def _in_order(whole: summary.Summary) -> summary.Summary:
+    """Categories by name, so that which of equals the profile shows does not depend on the rows' order."""
+    columns = {n: replace(c, counts=Counter(dict(sorted(c.counts.items())))) for n, c in whole.columns.items()}
+    return summary.Summary(columns, whole.sample)
 
 
 def _time_column(columns: list[cols.Column], config: Config) -> cols.Column:

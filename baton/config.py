@@ -6,6 +6,7 @@ path, its line, what is allowed and what was received.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -114,8 +115,8 @@ class Model(Section):
 class Fit(Section):
     """How a network is trained."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(512, ge=1)
+    epochs: int = Field(0, ge=0, description="0: by the number of rows, 10 to 60")
+    batch_size: int = Field(0, ge=0, description="0: by the number of rows, 16 to 512")
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
     learning_rate: float = Field(0.002, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -136,7 +137,7 @@ class Tune(Section):
     time_budget_s: float = Field(90, gt=0)
     parallelism: int = Field(2, ge=1)
     generation: int = Field(4, ge=1, description="trials proposed together")
-    epochs: int = Field(3, ge=1, description="of a trial")
+    epochs: int = Field(0, ge=0, description="of a trial; 0: a third of train's")
     max_rows: int = Field(250_000, ge=1, description="training rows a trial sees")
     space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
 
@@ -196,6 +197,16 @@ class Config(Section):
     def primary_metric(self) -> str:
         """The metric that compares candidates: `rmse` or `log_loss`."""
         return names.PRIMARY_METRIC[self.data.task]
+
+    def sized(self, rows: int) -> Config:
+        """The config with batch size and epochs filled in for a train split of `rows` rows.
+
+        About a hundred steps an epoch, and enough epochs for about two thousand steps in all.
+        """
+        batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
+        epochs = self.train.epochs or min(max(math.ceil(2000 / math.ceil(rows / batch)), 10), 60)
+        trial = self.tune.epochs or max(1, epochs // 3)
+        return self.overridden({"train.batch_size": batch, "train.epochs": epochs, "tune.epochs": trial})
 
     def dump(self) -> dict[str, Any]:
         """The config as plain values, with every default filled in, under its YAML names."""

@@ -56,6 +56,7 @@ def train(
     `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do.
     """
     collective = collective or Alone()
+    config = config.sized(dataset.rows["train"])
     keras.utils.set_random_seed(config.seed)
     shard = (collective.rank, collective.size)
     feed = Feed(

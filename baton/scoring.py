@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baton import names
-from baton.building import check_reserved
+from baton.building import check_reserved, write_broken
 from baton.columns import typed
 from baton.errors import BatonError
 from baton.serving import RawColumnModel
@@ -52,6 +52,14 @@ class Scored:
     rows_quarantined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
+    def __add__(self, other: Scored) -> Scored:
+        return Scored(
+            self.rows_in + other.rows_in,
+            self.rows_scored + other.rows_scored,
+            self.rows_quarantined + other.rows_quarantined,
+            self.reasons + other.reasons,
+        )
+
     def check(self) -> None:
         """Raise `BatonError` if a row got lost."""
         if self.rows_in != self.rows_scored + self.rows_quarantined:
@@ -73,27 +81,33 @@ def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[
 
 def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path, batch_rows: int) -> Scored:
     """Score a source a batch at a time into `folder`; memory does not grow with the rows."""
-    done = Scored()
     quarantine = folder / names.QUARANTINE_OUTPUT
     quarantine.mkdir()
-    with Writer(folder / PART) as good, Writer(quarantine / PART) as bad:
-        for raw in source.batches(batch_rows):
+    done = score_tables(model, source.batches(batch_rows), lineage, folder / PART, quarantine / PART)
+    done += broken_lines(source.broken, quarantine)
+    done.check()
+    return done
+
+
+def score_tables(model: RawColumnModel, tables: Iterable[pa.Table], lineage: Lineage, good: Path, bad: Path) -> Scored:
+    """Score raw tables into two files: predictions into `good`, quarantined rows into `bad`."""
+    done = Scored()
+    with Writer(good) as predictions, Writer(bad) as quarantine:
+        for raw in tables:
             if done.rows_in == 0:
                 check_reserved(raw.column_names)
             scored, quarantined = score_rows(model, raw, lineage)
-            good.write(scored)
-            bad.write(quarantined)
-            done.rows_in += raw.num_rows
-            done.rows_scored += scored.num_rows
-            done.rows_quarantined += quarantined.num_rows
-            done.reasons.update(quarantined.column(names.REASON).to_pylist())
-    if source.broken:
-        pq.write_table(pa.Table.from_pylist(source.broken), quarantine / "lines.parquet")
-        done.rows_in += len(source.broken)
-        done.rows_quarantined += len(source.broken)
-        done.reasons.update(line["reason"] for line in source.broken)
-    done.check()
+            predictions.write(scored)
+            quarantine.write(quarantined)
+            reasons = Counter(quarantined.column(names.REASON).to_pylist())
+            done += Scored(raw.num_rows, scored.num_rows, quarantined.num_rows, reasons)
     return done
+
+
+def broken_lines(broken: list[dict[str, str]], quarantine: Path) -> Scored:
+    """Write the lines that were no rows, if there are any, and count them as quarantined."""
+    write_broken(broken, quarantine)
+    return Scored(len(broken), 0, len(broken), Counter(line["reason"] for line in broken))
 
 
 class Writer:

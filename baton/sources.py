@@ -6,8 +6,9 @@ Nothing here interprets values: CSV cells come out as text, and `baton.columns` 
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 MISSING_TEXT = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 IMAGE_FOLDER_COLUMNS = ("path", "image")
 CSV_BLOCK_BYTES = 8 << 20
+IMAGES_AT_ONCE = 1024
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Source:
     delimiter: str = ","
     label: str = "label"
     broken: list[dict[str, str]] = field(default_factory=list)
+    group: int | None = None  # the one row group of a single Parquet file that is read; None: all
+    share: tuple[int, int] = (0, 1)  # which of how many even shares of that row group's batches
 
     @property
     def bytes(self) -> int:
@@ -56,6 +60,36 @@ class Source:
         if not tables:
             raise BadInput(f"{self.location} holds no rows.")
         return pa.concat_tables(tables, promote_options="permissive")
+
+    def schema(self) -> pa.Schema:
+        """The columns of all files together, from their headers; raises `BadInput` as reading would."""
+        if self.format == "images":
+            return pa.schema([("path", pa.string()), ("image", pa.binary()), (self.label, pa.string())])
+        schemas = [self._file_schema(file) for file in self.files]
+        for file, schema in zip(self.files, schemas, strict=True):
+            _check_columns(schemas[0].names, schema.names, file)
+        return pa.unify_schemas(schemas, promote_options="permissive")
+
+    def pieces(self, wanted: int) -> list[Source]:
+        """This source cut up: together the pieces hold every row once, and are `wanted` or more if they can.
+
+        CSV is cut by file, Parquet by row group and, if those are few, within; images by number.
+        """
+        if self.format == "csv":
+            return [replace(self, files=[file], broken=[]) for file in self.files]
+        if self.format == "images":
+            size = min(IMAGES_AT_ONCE, math.ceil(len(self.files) / wanted))
+            starts = range(0, len(self.files), size)
+            return [replace(self, files=self.files[start : start + size]) for start in starts]
+        groups = [(f, g) for f in self.files for g in range(_opened(f).metadata.num_row_groups)]
+        shares = math.ceil(wanted / max(len(groups), 1))
+        cut = [(file, group, (share, shares)) for file, group in groups for share in range(shares)]
+        return [replace(self, files=[file], group=group, share=share) for file, group, share in cut]
+
+    def _file_schema(self, file: Path) -> pa.Schema:
+        if self.format == "csv":
+            return pa.schema([(name, pa.string()) for name in _csv_header(file, self.delimiter)])
+        return _opened(file).schema_arrow.remove_metadata()
 
     def _csv(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         for file in self.files:
@@ -90,16 +124,22 @@ class Source:
 
     def _parquet(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         for file in self.files:
+            parquet = _opened(file)
+            mine, shares = self.share
+            groups = None if self.group is None else [self.group]
+            if groups and shares > 1:
+                rows = min(rows, math.ceil(parquet.metadata.row_group(groups[0]).num_rows / shares) or 1)
             try:
-                for batch in pq.ParquetFile(file).iter_batches(batch_size=rows):
-                    yield file, pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                for number, batch in enumerate(parquet.iter_batches(batch_size=rows, row_groups=groups)):
+                    if number % shares == mine:
+                        yield file, pa.Table.from_batches([batch]).replace_schema_metadata(None)
             except (pa.ArrowInvalid, OSError) as error:
                 raise BadInput(f"{file} is not Parquet that can be read: {error}") from None
 
     def _images(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         root = Path(self.location)
-        for start in range(0, len(self.files), 1024):
-            chunk = self.files[start : start + 1024]
+        for start in range(0, len(self.files), IMAGES_AT_ONCE):
+            chunk = self.files[start : start + IMAGES_AT_ONCE]
             relative = [file.relative_to(root) for file in chunk]
             labels = [path.parts[0] if len(path.parts) > 1 else None for path in relative]
             columns = {
@@ -169,6 +209,13 @@ def _csv_header(file: Path, delimiter: str) -> list[str]:
         return csv.open_csv(file, parse_options=options).schema.names
     except pa.ArrowInvalid as error:
         raise BadInput(f"{file} is not CSV that can be read: {error}") from None
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{file} is not Parquet that can be read: {error}") from None
 
 
 def _check_columns(first: list[str], now: list[str], file: Path) -> None:

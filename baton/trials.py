@@ -98,7 +98,7 @@ def _start_worker(config: dict[str, Any], folder: str, threads: int) -> None:
 
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)  # TensorFlow warns that every trial's new network is traced anew
     from baton import fit  # noqa: F401 - the import is what warms a worker
 
     _worker.update(config=validate(config, {}, "worker"), folder=folder)

@@ -18,6 +18,7 @@ def tune(config: Config, run: Run, ingest_run_id: str) -> None:
     """Search the hyperparameters, in warm local workers or with SparkTrials."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.load(ingest.data.tags[names.TAG_DATASET])
+    config = config.sized(dataset.rows["train"])
     reports.log_inputs(run, dataset, ("train", "validation"))
     finished = search_on(config, run, dataset)
     run.json([trial.to_dict() for trial in finished], names.TRIALS)
