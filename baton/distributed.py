@@ -27,14 +27,15 @@ log = logging.getLogger("baton")
 def scaled(config: Config) -> Config:
     """The config of each worker: its batch, and the learning rate scaled with the batch of all.
 
-    The linear scaling rule with gradual warm-up (Goyal et al., 2017): the rate grows as the batch
-    that all workers take together does.
+    With a batch k times as large, SGD's rate grows by k (Goyal et al., 2017) and that of optimizers
+    that divide by the gradient's size by the root of k (Malladi et al., 2022), after a warm-up.
     """
     settings = config.distributed_train
     batch = settings.batch_size or config.train.batch_size
     changes: dict[str, Any] = {"train.batch_size": batch}
     if settings.scale_learning_rate:
-        factor = batch * settings.workers / config.train.batch_size
+        larger = batch * settings.workers / config.train.batch_size
+        factor = larger if config.train.optimizer in ("sgd", "momentum", "nesterov") else larger**0.5
         changes["train.learning_rate"] = config.train.learning_rate * factor
         changes["train.warmup_epochs"] = max(config.train.warmup_epochs, settings.warmup_epochs)
     return config.overridden(changes)

@@ -88,7 +88,7 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     collective.broadcast(model)
     result = Result(model)
-    keeper = BestWeights(config, validation, collective, result, on_epoch, checkpoint)
+    keeper = BestWeights(config, feed, validation, collective, result, on_epoch, checkpoint)
     started = time.monotonic()
     model.fit(
         feed.batches(),
@@ -123,6 +123,7 @@ class BestWeights(keras.callbacks.Callback):
     def __init__(
         self,
         config: Config,
+        feed: Feed,
         validation: Feed,
         collective: Alone,
         result: Result,
@@ -136,6 +137,8 @@ class BestWeights(keras.callbacks.Callback):
         self.rows = validation.arrays()
         self.truth = self.rows.pop("target")
         self.weights: list[np.ndarray] | None = None
+        rows = collective.sum(np.array([float(feed.rows)]))[0]
+        self.padding = feed.steps * feed.batch_size * collective.size / rows
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
@@ -171,6 +174,7 @@ class BestWeights(keras.callbacks.Callback):
         keys = sorted(logs)
         mean = self.collective.sum(np.array([float(logs[k]) for k in keys])) / self.collective.size
         logs.update({key: float(value) for key, value in zip(keys, mean, strict=True)})
+        logs["loss"] *= self.padding  # Keras divides by rows of weight zero too
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
     def _save(self, epoch: int) -> None:

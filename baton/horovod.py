@@ -123,16 +123,25 @@ def launch_on_spark(job: Job, config: Config) -> None:
     from baton import spark
 
     workers = config.distributed_train.workers
-    spark.session(config)
-    horovod.spark.run(
-        work,
-        args=(job,),
-        num_proc=workers,
-        start_timeout=config.distributed_train.start_timeout_s,
-        env={**os.environ, **environment(workers)},
-        use_gloo=True,
-        verbose=0,
-    )
+    context = spark.session(config).sparkContext
+    if context.defaultParallelism < workers:
+        raise BatonError(
+            f"Spark must run all {workers} workers at once: give it more cores, or set distributed_train.workers. "
+            f"Received: {context.defaultParallelism} tasks at once on {context.master}"
+        )
+    try:
+        horovod.spark.run(
+            work,
+            args=(job,),
+            num_proc=workers,
+            start_timeout=config.distributed_train.start_timeout_s,
+            env={**os.environ, **environment(workers)},
+            nics={"lo"} if spark.LOCAL.fullmatch(context.master) else None,  # all workers are on this machine
+            use_gloo=True,
+            verbose=0,
+        )
+    except Exception as error:  # Horovod raises plain ones
+        raise BatonError(f"A Horovod worker failed on Spark; see the lines above: {error}") from error
 
 
 def environment(workers: int) -> dict[str, str]:

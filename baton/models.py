@@ -182,7 +182,7 @@ def _cnn(features: Any, model: Model) -> Any:
 
 def _stack(layers: list[dict[str, Any]], features: Any) -> Any:
     for index, described in enumerate(layers):
-        features = _layer(described, f"model.layers.{index}")(features)
+        features = _applied(described, f"model.layers.{index}", features)
     return features
 
 
@@ -191,13 +191,26 @@ def _graph(nodes: list[dict[str, Any]], known: dict[str, Any]) -> Any:
         where = f"model.graph.{index}"
         described = dict(described)
         sources = described.pop("inputs", None) or ["features"]
-        absent = [name for name in sources if name not in known]
+        if not isinstance(sources, list):
+            raise BadInput(f"{where}.inputs must be a list of names. Received: {sources!r}")
+        absent = [str(name) for name in sources if str(name) not in known]
         if absent:
             raise BadInput(f"{where}.inputs: unknown {', '.join(absent)}. Allowed: {', '.join(known)}")
-        tensors = [known[name] for name in sources]
-        output = _layer(described, where)(tensors if len(tensors) > 1 else tensors[0])
-        known[str(described.get("name", index))] = output
-    return output
+        name = str(described.get("name", index))
+        if name in known:
+            raise BadInput(f"{where}.name is taken already. Received: {name}")
+        tensors = [known[str(name)] for name in sources]
+        known[name] = _applied(described, where, tensors if len(tensors) > 1 else tensors[0])
+    return known[name]
+
+
+def _applied(described: dict[str, Any], where: str, inputs: Any) -> Any:
+    """A described layer, made and called; raises `BadInput` that names its place."""
+    layer = _layer(described, where)
+    try:
+        return layer(inputs)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{where}: {' '.join(str(error).split())[:300]}. Received: {described}") from None
 
 
 def _layer(described: dict[str, Any], where: str) -> Any:

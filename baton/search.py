@@ -6,6 +6,7 @@ has a seed of its own, so a search gives the same proposals whatever the timing 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -155,10 +156,11 @@ def flatten(chosen: Any) -> dict[str, Any]:
 def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Trial]:
     """The same search by Hyperopt's SparkTrials: each trial is a task of the Spark session's."""
     from hyperopt import STATUS_FAIL, STATUS_OK, SparkTrials, fmin, rand, tpe
+    from hyperopt.exceptions import AllTrialsFailed
 
     from baton import spark
 
-    settings = config.tune
+    settings, space = config.tune, to_hyperopt(space_of(config))
 
     def task(point: Any) -> dict[str, Any]:
         trial = objective(flatten(point))
@@ -168,35 +170,74 @@ def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str,
     trials = SparkTrials(
         settings.parallelism, timeout=math.ceil(settings.time_budget_s), spark_session=spark.session(config)
     )
-    suggest = functools.partial(tpe.suggest, n_startup_jobs=STARTUP)
-    fmin(
-        task,
-        to_hyperopt(space_of(config)),
-        algo=suggest if settings.algorithm == "tpe" else rand.suggest,
-        max_evals=settings.max_trials,
-        max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
-        trials=trials,
-        rstate=np.random.default_rng(config.seed),
-        show_progressbar=False,
-        return_argmin=False,
-        catch_eval_exceptions=True,
-    )
-    done = [doc["result"]["trial"] for doc in trials.trials if "trial" in doc["result"]]
-    return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(done)]
+    suggest = functools.partial(tpe.suggest, n_startup_jobs=STARTUP, verbose=False)
+    with contextlib.suppress(AllTrialsFailed):  # `best` says why
+        fmin(
+            task,
+            space,
+            algo=suggest if settings.algorithm == "tpe" else rand.suggest,
+            max_evals=settings.max_trials,
+            max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
+            trials=trials,
+            rstate=np.random.default_rng(config.seed),
+            show_progressbar=False,
+            return_argmin=False,
+        )
+    docs = trials._dynamic_trials  # `trials.trials` leaves out those whose task died
+    ended = [trial for doc in docs if (trial := _of_spark(doc, space))]
+    return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(ended)]
+
+
+def _of_spark(doc: dict[str, Any], space: Any) -> dict[str, Any] | None:
+    """SparkTrials' document → the trial's fields; None for one that ran out of time.
+
+    SparkTrials keeps quiet about a trial whose task died: it is a failed one.
+    """
+    from hyperopt import JOB_STATE_ERROR, space_eval
+
+    if "trial" in doc["result"]:
+        return doc["result"]["trial"]
+    if doc["state"] != JOB_STATE_ERROR:
+        return None
+    point = {label: values[0] for label, values in doc["misc"]["vals"].items() if values}
+    error = " ".join(str(doc["misc"].get("error", "")).split())[:500]
+    return {"parameters": flatten(space_eval(space, point)), "status": "failed", "error": error}
 
 
 def _distribution(hp: Any, kind: str, arguments: Any, path: str) -> Any:
     arguments = arguments if isinstance(arguments, list) else [arguments]
-    numbers = all(isinstance(a, int | float) and not isinstance(a, bool) for a in arguments)
+    numbers = all(isinstance(a, int | float) and not isinstance(a, bool) and math.isfinite(a) for a in arguments)
     _check(numbers, path, f"{kind} takes numbers", arguments)
-    wanted = {"quniform": 3, "qloguniform": 3, "randint": len(arguments)}.get(kind, 2)
-    _check(len(arguments) == wanted and arguments, path, f"{kind} takes {wanted} numbers", arguments)
-    if kind in ("loguniform", "qloguniform"):  # written in the parameter's own unit, not as logarithms
-        _check(0 < arguments[0] < arguments[1], path, f"{kind} takes 0 < low < high", arguments)
-        arguments = [math.log(arguments[0]), math.log(arguments[1]), *arguments[2:]]
-    elif kind in ("uniform", "quniform"):
-        _check(arguments[0] < arguments[1], path, f"{kind} takes low < high", arguments)
+    wanted = {"quniform": (3,), "qloguniform": (3,), "randint": (1, 2)}.get(kind, (2,))
+    count = " or ".join(map(str, wanted))
+    _check(len(arguments) in wanted, path, f"{kind} takes {count} number{'s' * (wanted != (1,))}", arguments)
+    if kind == "randint":
+        low, high = [0, *arguments][-2:]
+        whole = all(isinstance(a, int) for a in arguments)
+        _check(whole and low < high, path, "randint takes whole numbers low < high", arguments)
+    elif kind in ("normal", "lognormal"):
+        _check(arguments[1] > 0, path, f"{kind} takes a mean and a deviation > 0", arguments)
+    else:
+        arguments = _range(kind, arguments, path)
     return getattr(hp, kind)(path, *arguments)
+
+
+def _range(kind: str, arguments: list[float], path: str) -> list[float]:
+    """low, high and q (of quniform) as written → as Hyperopt wants them.
+
+    Hyperopt rounds to multiples of q last, which can leave the range: the range that it draws from
+    begins half a q below the lowest multiple allowed and ends half a q above the highest.
+    """
+    low, high, *q = arguments
+    _check(low < high, path, f"{kind} takes low < high", arguments)
+    if "log" in kind:  # written in the parameter's own unit, not as logarithms
+        _check(low > 0, path, f"{kind} takes 0 < low < high", arguments)
+    if q:
+        _check(q[0] > 0, path, f"{kind} takes a step > 0", arguments)
+        first, last = math.ceil(low / q[0] - 1e-9), math.floor(high / q[0] + 1e-9)
+        _check(first <= last, path, f"{kind} takes a range that holds a multiple of its step", arguments)
+        low, high = (first - 0.5) * q[0], (last + 0.5) * q[0]
+    return [math.log(low), math.log(high), *q] if "log" in kind else [low, high, *q]
 
 
 def _check(good: Any, path: str, rule: str, received: Any) -> None:
@@ -208,6 +249,8 @@ def _plain(value: Any) -> Any:
     """Hyperopt's tuples and NumPy numbers → what YAML and JSON hold."""
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     return value

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from baton import names
 from baton.columns import typed
@@ -75,31 +76,43 @@ def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: d
 
     import mlflow
 
-    model = RawColumnModel(fitted, network)
-    inputs = example.select([c.name for c in fitted.features]).to_pandas()
-    outputs, _ = model.score(example)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
+        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
+        RawColumnModel(fitted, network).save(Path(folder))
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("raw_model.py")),
             artifacts={"model": folder},
             code_paths=[str(Path(__file__).parent)],
-            signature=_signature(inputs, pa.table(outputs).to_pandas()),
-            input_example=inputs.head(5),
+            signature=signature(fitted),
+            input_example=as_declared(example, fitted).slice(0, 5).to_pandas(),
             pip_requirements=requirements(),
             metadata=metadata,
         )
     return logged.model_uri
 
 
-def _signature(inputs: Any, outputs: Any) -> Any:
-    """Raw columns and predictions → the model's signature."""
-    from mlflow.models import infer_signature
+def signature(fitted: Preprocessor) -> Any:
+    """The model's signature: raw columns in the source's types; prediction and class probabilities."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
 
-    with warnings.catch_warnings():  # whole numbers stay whole: that is how the source has them
-        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
-        return infer_signature(inputs, outputs)
+    target = fitted.target_column.type if fitted.classes else "double"
+    outputs = [ColSpec(target, names.PREDICTION)]
+    outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in fitted.classes]
+    return ModelSignature(Schema([ColSpec(c.type, c.name) for c in fitted.features]), Schema(outputs))
+
+
+def as_declared(raw: pa.Table, fitted: Preprocessor) -> pa.Table:
+    """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
+    rows, reasons = typed(raw, fitted.features, target=None)
+    rows = rows.filter(reasons.is_null())
+    casts = {"long": pa.int64(), "double": pa.float64()}
+    columns = {c.name: rows.column(c.name) for c in fitted.features}
+    return pa.table(
+        {c.name: pc.cast(columns[c.name], casts.get(c.type, columns[c.name].type)) for c in fitted.features}
+    )
 
 
 def requirements() -> list[str]:

@@ -104,7 +104,7 @@ class Source:
             try:
                 reader = csv.open_csv(
                     file,
-                    csv.ReadOptions(block_size=CSV_BLOCK_BYTES),
+                    csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=False),  # else a line has no number
                     csv.ParseOptions(
                         delimiter=self.delimiter,
                         newlines_in_values=True,

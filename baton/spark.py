@@ -36,7 +36,22 @@ from baton.serving import KERAS_FILE, RawColumnModel
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
 MERGED = 16  # the driver gets the partial results of at most so many tasks
+LOCAL = re.compile(r"local(\[.*\])?")
 MOST_FILES = 1024  # of a split; beyond, a file holds several row groups
+# What goes wrong in a task comes back as an exception; the log need not tell it too.
+QUIET = """
+rootLogger.level = error
+rootLogger.appenderRef.console.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+logger.executor.name = org.apache.spark.executor.Executor
+logger.executor.level = off
+logger.tasks.name = org.apache.spark.scheduler.TaskSetManager
+logger.tasks.level = off
+"""
 
 # A stage: raw tables and more arguments in, Arrow tables of its own schema out. Runs on executors.
 Stage = Callable[..., Iterator[pa.Table]]
@@ -112,13 +127,16 @@ def _start(config: Config) -> Any:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.appName(f"baton {config.name}")
-    for key, value in {**_settings(config), **_sql_settings(config), **config.spark.config}.items():
-        builder = builder.config(key, value)
-    try:
-        spark = builder.getOrCreate()
-    except PySparkRuntimeError as error:
-        raise BatonError(f"Spark needs Java 17: install it, or set JAVA_HOME. Received: {error}") from None
-    spark.sparkContext.setLogLevel("ERROR")
+    with tempfile.NamedTemporaryFile("w", suffix=".properties") as log_settings:
+        log_settings.write(QUIET)
+        log_settings.flush()
+        quiet = {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log_settings.name}"}
+        for key, value in {**quiet, **_settings(config), **_sql_settings(config), **config.spark.config}.items():
+            builder = builder.config(key, value)
+        try:
+            spark = builder.getOrCreate()
+        except PySparkRuntimeError as error:
+            raise BatonError(f"Spark needs Java 17: install it, or set JAVA_HOME. Received: {error}") from None
     if not _is_local(spark):
         _ship_code(spark)
     return spark
@@ -128,18 +146,20 @@ def _settings(config: Config) -> dict[str, str]:
     """What is fixed when Spark starts."""
     cores = len(os.sched_getaffinity(0))
     slots = max(cores, config.distributed_train.workers, config.tune.parallelism, 2)
+    master = config.spark.master or f"local[{slots}]"
     settings = {
-        "spark.master": config.spark.master or f"local[{slots}]",
+        "spark.master": master,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         "spark.executorEnv.OMP_NUM_THREADS": "1",  # a task has one core
         "spark.executorEnv.TF_NUM_INTRAOP_THREADS": "1",
         "spark.executorEnv.TF_NUM_INTEROP_THREADS": "1",
         "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "2",
+        "spark.executorEnv.PYTHONWARNINGS": "ignore::FutureWarning",  # Petastorm's, of pyarrow's legacy API
     }
-    if not settings["spark.master"].startswith("local"):
+    if not LOCAL.fullmatch(master):
         return settings
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     return settings | {
         "spark.driver.bindAddress": "127.0.0.1",
@@ -163,7 +183,7 @@ def _sql_settings(config: Config) -> dict[str, str]:
 
 
 def _is_local(spark: Any) -> bool:
-    return re.fullmatch(r"local(\[.*\])?", spark.sparkContext.master) is not None
+    return LOCAL.fullmatch(spark.sparkContext.master) is not None
 
 
 def _ship_code(spark: Any) -> None:
@@ -432,7 +452,7 @@ def _model(place: str) -> RawColumnModel:
     if place not in _models:
         from pyspark import SparkFiles
 
-        _models[place] = RawColumnModel.load(place if os.path.isabs(place) else SparkFiles.get(place))
+        _models[place] = RawColumnModel.load(place if Path(place).is_absolute() else SparkFiles.get(place))
     return _models[place]
 
 
@@ -545,14 +565,18 @@ def _groups(rows: int, name: str, config: Config) -> int:
 
 def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[str, str]) -> None:
     """Encoded rows → files of even row groups, a Petastorm dataset."""
+    from pyspark.sql.functions import xxhash64
+
     dealers = part.rdd.getNumPartitions()
     if rows <= groups * dealers:  # each dealer deals its rows out evenly; only one leaves no file empty then
         part = part.coalesce(1).mapInArrow(lambda batches: batches, part.schema)  # keeps Spark from undoing it
         dealers = 1
     files = max(1, min(groups, MOST_FILES))
     limit = math.ceil(rows / max(groups, 1)) + dealers
+    even = part.repartition(files)
+    ordered = even.sortWithinPartitions(xxhash64(*even.columns))  # else the order is that of arrival
     with petastorm_io.materialize(part.sparkSession, folder, kinds):
-        _write_parquet(part.repartition(files), folder, {"parquet.block.row.count.limit": str(limit)})
+        _write_parquet(ordered, folder, {"parquet.block.row.count.limit": str(limit)})
 
 
 def _write_parquet(frame: Any, folder: Path, options: dict[str, str] | None = None) -> None:

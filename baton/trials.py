@@ -21,50 +21,67 @@ _worker: dict[str, Any] = {}
 
 
 class Workers:
-    """Processes that keep TensorFlow and the dataset loaded between trials; one that dies fails its trial."""
+    """Processes that keep TensorFlow and the dataset loaded between trials; one that dies fails its trial.
+
+    Each is a pool of its own, for a pool that loses one process ends them all.
+    """
 
     def __init__(self, config: Config, folder: str):
         self.config, self.folder = config, folder
-        self.pool = self._start()
+        self.idle = [self._start() for _ in range(config.tune.parallelism)]
+        self.running: dict[Future, tuple[Trial, ProcessPoolExecutor]] = {}
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop()
+        for worker in (*self.idle, *(worker for _, worker in self.running.values())):
+            _stop(worker)
 
     def evaluate(self, trials: list[Trial], deadline: float) -> Iterator[Trial]:
         """Finished trials, as they finish; none is begun after `deadline` (of time.monotonic)."""
-        waiting, running = list(trials), dict[Future, Trial]()
-        while waiting or running:
-            while waiting and len(running) < self.config.tune.parallelism and time.monotonic() < deadline:
-                trial = waiting.pop(0)
-                running[self.pool.submit(_in_worker, trial.parameters)] = trial
-            if not running:
+        waiting = list(trials)
+        while waiting or self.running:
+            while waiting and self.idle and time.monotonic() < deadline:
+                self._submit(waiting.pop(0), self.idle.pop())
+            if not self.running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield self._finish(running.pop(future), future)
+            for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+                yield self._finish(future)
 
-    def _finish(self, trial: Trial, future: Future) -> Trial:
+    def _submit(self, trial: Trial, worker: ProcessPoolExecutor) -> None:
+        try:
+            future = worker.submit(_in_worker, trial.parameters)
+        except BrokenProcessPool:  # it died between two trials
+            worker = self._restarted(worker)
+            future = worker.submit(_in_worker, trial.parameters)
+        self.running[future] = trial, worker
+
+    def _finish(self, future: Future) -> Trial:
+        trial, worker = self.running.pop(future)
         try:
             outcome = future.result()
         except BrokenProcessPool:
             outcome = {"status": "failed", "error": "The worker process died."}
-            self._stop()
-            self.pool = self._start()
+            worker = self._restarted(worker)
+        self.idle.append(worker)
         return _with(trial, outcome)
 
     def _start(self) -> ProcessPoolExecutor:
-        workers = self.config.tune.parallelism
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = max(1, (os.cpu_count() or 1) // self.config.tune.parallelism)
         arguments = (self.config.dump(), self.folder, threads)
-        return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, arguments)
+        return ProcessPoolExecutor(1, get_context("spawn"), _start_worker, arguments)
 
-    def _stop(self) -> None:
-        processes = list((self.pool._processes or {}).values())
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
+    def _restarted(self, worker: ProcessPoolExecutor) -> ProcessPoolExecutor:
+        _stop(worker)
+        return self._start()
+
+
+def _stop(worker: ProcessPoolExecutor) -> None:
+    processes = list((worker._processes or {}).values())
+    worker.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
 
 
 def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,129 @@
+"""Two real workers: equal weights, the steps of one process, the metrics of the whole validation split."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import root_mean_squared_error
+
+import horovod_halves
+import tiny
+from baton import distributed, fit, horovod
+from baton.collective import Alone
+from baton.config import Config
+from baton.dataset import Dataset
+from baton.errors import BatonError
+from baton.feed import Feed
+
+SCRIPT = Path(horovod_halves.__file__)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory) -> tuple[Config, Dataset]:
+    """A dataset whose two shards have different numbers of rows, and of batches."""
+    config, dataset = tiny.build(
+        tiny.regression_table(),
+        tmp_path_factory.mktemp("uneven"),
+        "regression",
+        data={"rows_per_group": 34},
+        distributed_train={"workers": 1, "scale_learning_rate": False},
+    )
+    for split in ("train", "validation"):
+        shards = [sum(dataset.row_groups(split)[rank::2]) for rank in (0, 1)]
+        assert abs(shards[0] - shards[1]) > 16
+    return config.overridden({"distributed_train.workers": 2, "train.batch_size": 16}), dataset
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory) -> Path:
+    """Where two workers left their weights, each trained on half of every batch."""
+    folder = tmp_path_factory.mktemp("halves")
+    command = [
+        str(Path(sys.executable).with_name("horovodrun")), "--gloo", "--network-interfaces", "lo",
+        "-np", "2", "-H", "localhost:2", sys.executable, str(SCRIPT), str(folder),
+    ]  # fmt: skip
+    subprocess.run(command, env={**os.environ, **horovod.environment(2)}, check=True, timeout=240)
+    return folder
+
+
+@pytest.mark.parametrize("name", horovod_halves.OPTIMIZERS)
+def test_two_workers_on_halves_take_the_steps_of_one_on_the_whole(halves, name):
+    alone = horovod_halves.trained(name, Alone())
+    start = horovod_halves.network(seed=1).get_weights()
+    with np.load(halves / "rank0.npz") as held:
+        for index, (weight, first) in enumerate(zip(alone, start, strict=True)):
+            assert np.abs(weight - first).max() > 1e-3
+            np.testing.assert_allclose(held[f"{name}_{index}"], weight, atol=1e-5)
+
+
+def test_all_ranks_hold_identical_weights(halves):
+    with np.load(halves / "rank0.npz") as one, np.load(halves / "rank1.npz") as other:
+        assert one.files == other.files and one["size"] == 2
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], other[name])
+        np.testing.assert_array_equal(one["total"], [2, 1, 2.0**61])  # float64, exactly
+
+
+def test_uneven_shards_train_together(uneven, tmp_path):
+    """Also: epochs are passed on as they end, and metrics are those of the whole validation split."""
+    config, dataset = uneven
+    told = []
+    result = distributed.train(config, dataset, tmp_path, lambda epoch, logs: told.append((epoch, logs)))
+    assert [epoch for epoch, _ in told] == [0, 1, 2]
+    assert {n: [logs[n] for _, logs in told] for n in result.history} == pytest.approx(result.history)
+    assert result.history["val_rmse"][-1] < result.history["val_rmse"][0]
+    rows = Feed(dataset, "validation", 64).arrays()
+    truth = rows.pop("target")
+    output = fit.predict(result.model, rows, dataset.preprocessor)
+    assert result.best_value == pytest.approx(root_mean_squared_error(truth, output[:, 0]), rel=1e-6)
+    assert json.loads((tmp_path / horovod.RESULT).read_text())["workers"] == 2
+    with np.load(tmp_path / "epoch.npz") as held:
+        assert held["epoch"] == 2
+
+
+def test_a_failing_worker_ends_the_job(uneven, tmp_path, capfd):
+    config, dataset = uneven
+    changes = {"train.optimizer": "sgd", "train.learning_rate": 1e30, "train.gradient_clip": None}
+    started = time.monotonic()
+    with pytest.raises(BatonError, match=r"A Horovod worker failed \(horovodrun ended with [1-9]\d*\)"):
+        distributed.train(config.overridden(changes), dataset, tmp_path, lambda epoch, logs: None)
+    assert time.monotonic() - started < 150
+    assert "baton: Training diverged in epoch 1" in "".join(capfd.readouterr())
+    assert not (tmp_path / horovod.RESULT).exists()
+
+
+def test_a_dataset_of_too_few_row_groups_is_refused(uneven, tmp_path):
+    config, dataset = uneven
+    few = len(dataset.row_groups("validation"))
+    more = config.overridden({"distributed_train.workers": few + 1})
+    with pytest.raises(BatonError, match=rf"row groups for {few} workers: run ingest again with .*workers={few + 1}"):
+        distributed.train(more, dataset, tmp_path, lambda epoch, logs: None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch", "rate", "warmup"),
+    [
+        ({}, 32, 0.02, 1.0),
+        ({"scale_learning_rate": False}, 32, 0.01, 0.25),
+        ({"batch_size": 16}, 16, 0.01, 1.0),
+        ({"batch_size": 64, "workers": 4, "warmup_epochs": 0.1}, 64, 0.08, 0.25),
+    ],
+)
+def test_the_learning_rate_is_scaled_with_the_batch_of_all(settings, batch, rate, warmup):
+    train = {"learning_rate": 0.01, "batch_size": 32, "warmup_epochs": 0.25}
+    scaled = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2, **settings})).train
+    assert (scaled.batch_size, scaled.learning_rate, scaled.warmup_epochs) == (batch, pytest.approx(rate), warmup)
+
+
+def test_workers_share_the_cores_and_find_the_project(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    given = horovod.environment(2)
+    assert (given["TF_NUM_INTRAOP_THREADS"], given["OMP_NUM_THREADS"]) == ("2", "2")
+    assert given["PYTHONPATH"].split(os.pathsep) == [str(Path(horovod.__file__).parent.parent), "/elsewhere"]
+    assert horovod.environment(9)["OMP_NUM_THREADS"] == "1"

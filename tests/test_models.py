@@ -1,0 +1,283 @@
+"""Networks as data: every choice trains, known answers are found, wrong data is named."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import tiny
+from baton import fit, models
+from baton.config import Config, Fit, Model
+from baton.errors import BadInput
+from baton.feed import Feed, image_decoder
+from baton.layers import CategoryEmbedding, Maxout, PiecewiseLinear, Warmup
+
+ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu", "linear"]
+
+
+def first_batch(dataset, rows: int = 32) -> tuple:
+    held = Feed(dataset, "train", rows).arrays()
+    return {k: v[:rows] for k, v in held.items() if k != "target"}, held["target"][:rows]
+
+
+def compiled(config: Config, dataset) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    fitted = dataset.preprocessor
+    model = models.build(fitted, config.model)
+    models.compile_model(model, fitted, config.train, models.optimizer(config.train, steps=4))
+    return model
+
+
+def changed_by_a_step(config: Config, dataset) -> list[bool]:
+    """Train one real step; which of the trainable weights have changed."""
+    model = compiled(config, dataset)
+    before = [v.numpy() for v in model.trainable_variables]
+    inputs, target = first_batch(dataset)
+    if "image" in inputs:
+        inputs["image"] = image_decoder(dataset.preprocessor.image_size)(inputs["image"]).numpy()
+    loss = model.train_on_batch(inputs, target, sample_weight=np.ones(len(target), np.float32))
+    assert np.isfinite(loss).all()
+    return [bool((was != now.numpy()).any()) for was, now in zip(before, model.trainable_variables, strict=True)]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_trains(regression, activation):
+    config, dataset = regression
+    config = config.overridden({"model.activation": activation, "train.steps_per_execution": 1})
+    assert all(changed_by_a_step(config, dataset))
+
+
+@pytest.mark.parametrize("optimizer", models.OPTIMIZERS)
+def test_every_optimizer_trains(regression, optimizer):
+    config, dataset = regression
+    config = config.overridden({"train.optimizer": optimizer, "train.steps_per_execution": 1})
+    assert all(changed_by_a_step(config, dataset))
+
+
+@pytest.mark.parametrize("activation", ["maxout", "relu"])
+def test_a_cnn_trains(images, activation):
+    config, dataset = images
+    options = {"model.activation": activation, "model.batch_normalization": True, "train.steps_per_execution": 1}
+    assert all(changed_by_a_step(config.overridden(options), dataset))
+
+
+def test_optimizers_are_what_their_names_say():
+    made = {name: models.optimizer(Fit(optimizer=name, epochs=1, momentum=0.8), 10) for name in models.OPTIMIZERS}
+    assert {name: type(o).__name__ for name, o in made.items()} == {
+        "sgd": "SGD", "momentum": "SGD", "nesterov": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW",
+    }  # fmt: skip
+    assert [made[n].momentum for n in ("sgd", "momentum", "nesterov")] == [0, 0.8, 0.8]
+    assert [made[n].nesterov for n in ("sgd", "momentum", "nesterov")] == [False, False, True]
+    assert made["adamw"].weight_decay == 0.01
+    assert all(o.global_clipnorm == 1.0 for o in made.values())
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    variables = [keras.Variable([0.0]), keras.Variable([0.0, 0.0])]
+    optimizer = models.optimizer(Fit(optimizer="sgd", epochs=1, learning_rate=1, schedule="constant", warmup_epochs=0), 1)
+    optimizer.apply([ops.convert_to_tensor([2.0]), ops.convert_to_tensor([4.0, 4.0])], variables)  # norm 6
+    np.testing.assert_allclose(np.concatenate([v.numpy() for v in variables]), [-1 / 3, -2 / 3, -2 / 3], rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def linear(regression) -> tuple:
+    config, dataset = regression
+    changes = {
+        "model.recipe": "linear", "train.epochs": 60, "train.batch_size": 16, "train.optimizer": "adam",
+        "train.learning_rate": 0.02, "train.patience": 60, "train.steps_per_execution": 32,
+    }  # fmt: skip
+    return dataset, fit.train(config.overridden(changes), dataset)
+
+
+def test_the_linear_recipe_recovers_known_coefficients(linear):
+    dataset, result = linear
+    fitted, target = dataset.preprocessor, dataset.preprocessor.spec["target"]
+    assert result.best_value < 0.05  # the target's standard deviation is over 4
+    kernel = result.model.get_layer("standardised").get_weights()[0][:, 0] * target["std"]
+    names = fitted.names("number")
+    slope = {
+        name: kernel[names.index(name)] / fitted.spec["features"][name]["parts"][0]["std"] for name in ("x1", "x2", "n")
+    }
+    np.testing.assert_allclose([slope["x1"], slope["x2"]], [2, -1], atol=0.01)
+    assert abs(slope["n"]) < 1e-4
+    x2_mean = fitted.spec["features"]["x2"]["parts"][0]["mean"]  # a missing x2 is encoded as the mean
+    assert kernel[names.index("x2__missing")] == pytest.approx(x2_mean - tiny.MISSING_IS, abs=0.1)
+    embedding = next(layer for layer in result.model.layers if isinstance(layer, CategoryEmbedding))
+    table = embedding.get_weights()[0]
+    codes = 2 + np.array([fitted.spec["features"]["c"]["vocabulary"].index(c) for c in "abc"])
+    effect = table[codes, 0] * kernel[-1]
+    np.testing.assert_allclose(effect - effect[0], [0, 1, 4], atol=0.05)
+
+
+def test_a_separable_binary_problem_is_learnt(binary):
+    config, dataset = binary
+    changes = {"model.recipe": "linear", "train.epochs": 30, "train.learning_rate": 0.1, "train.patience": 30}
+    result = fit.train(config.overridden(changes), dataset)
+    assert result.history["val_accuracy"][result.best_epoch] == 1
+    assert result.best_value < 0.1
+
+
+def test_layers_are_a_sequential_stack(images):
+    _, dataset = images
+    layers = [
+        {"type": "conv2d", "filters": 3, "kernel_size": [3, 3], "activation": "relu"},
+        {"type": "global_average_pooling2d"},
+        {"type": "maxout", "units": 5},
+    ]
+    model = models.build(dataset.preprocessor, Model(layers=layers))
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == ["InputLayer", "Rescaling", "Conv2D", "GlobalAveragePooling2D", "Maxout", "Dense"]
+    assert model.output_shape == (None, 3)
+
+
+def test_a_graph_may_branch_and_join(regression):
+    config, dataset = regression
+    graph = [
+        {"name": "left", "type": "dense", "units": 5, "activation": "relu"},
+        {"name": "right", "type": "dense", "units": 3, "inputs": ["numbers"]},
+        {"name": "both", "type": "concatenate", "inputs": ["left", "right"]},
+        {"type": "dense", "units": 4, "inputs": ["both"]},
+    ]
+    config = config.overridden({"model.graph": graph, "train.steps_per_execution": 1})
+    model = models.build(dataset.preprocessor, config.model)
+    assert model.get_layer("both").output.shape == (None, 8)
+    assert all(changed_by_a_step(config, dataset))
+
+
+def test_a_graph_may_leave_inputs_aside_and_name_nodes_by_number(regression):
+    _, dataset = regression
+    graph = [{"type": "dense", "units": 2, "inputs": ["numbers"]}, {"type": "dense", "units": 3, "inputs": ["0"]}]
+    model = models.build(dataset.preprocessor, Model(graph=graph))
+    rows = Feed(dataset, "validation", 8).arrays()
+    rows.pop("target")
+    assert fit.predict(model, rows, dataset.preprocessor).shape == (dataset.rows["validation"], 1)
+
+
+LAMBDA = {"class_name": "__lambda__", "config": {"value": ["4wEAAAAAAAAA", None, None]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "answer"),
+    [
+        ({"layers": [{"type": "lambda"}]}, r"model\.layers\.0\.type must be one of dense, .*Received: 'lambda'"),
+        ({"layers": [{"units": 3}]}, r"model\.layers\.0\.type must be one of .*Received: None"),
+        ({"layers": [{"type": "dense", "units": 3}, {"type": "dense", "unit": 3}]}, r"model\.layers\.1: .*'unit': 3"),
+        ({"layers": [{"type": "dense", "units": -3}]}, r"model\.layers\.0: .*units.*-3"),
+        ({"layers": [{"type": "dense", "units": 3, "activation": "relv"}]}, r"model\.layers\.0: .*relv"),
+        ({"layers": [{"type": "dense", "units": 3, "activation": "maxout"}]}, r"model\.layers\.0: write maxout as"),
+        ({"layers": [{"type": "dense", "units": 3, "activation": LAMBDA}]}, r"model\.layers\.0: .*lambda"),
+        ({"layers": [{"type": "dense", "units": 3}, {"type": "conv2d", "filters": 3, "kernel_size": 3}]},
+         r"model\.layers\.1: .*conv2d"),
+        ({"layers": [{"type": "concatenate"}]}, r"model\.layers\.0: "),
+        ({"layers": [{"type": "reshape", "target_shape": [7, 7]}]}, r"model\.layers\.0: "),
+        ({"graph": [{"type": "dense", "units": 3, "inputs": ["number"]}]},
+         r"model\.graph\.0\.inputs: unknown number\. Allowed: numbers, categories, features"),
+        ({"graph": [{"type": "dense", "units": 3, "inputs": "numbers"}]}, r"model\.graph\.0\.inputs .*list.*'numbers'"),
+        ({"graph": [{"type": "dense", "units": 3, "inputs": 5}]}, r"model\.graph\.0\.inputs .*list.*5"),
+        ({"graph": [{"type": "dense", "units": 3}, {"type": "dens"}]}, r"model\.graph\.1\.type must be one of"),
+        ({"graph": [{"type": "dense", "units": 3}, {"type": "add", "inputs": ["0", "numbers"]}]}, r"model\.graph\.1: "),
+        ({"graph": [{"name": "n", "type": "dense", "units": 3}, {"name": "n", "type": "dense", "units": 3}]},
+         r"model\.graph\.1\.name is taken already\. Received: n"),
+        ({"graph": [{"name": "numbers", "type": "dense", "units": 3}]}, r"model\.graph\.0\.name is taken"),
+        ({"graph": [{"name": "output", "type": "dense", "units": 3}]}, r"model: Keras cannot build this network"),
+        ({"recipe": "cnn"}, r"model\.recipe cnn does not fit this data"),
+    ],
+)  # fmt: skip
+def test_a_wrong_network_is_bad_input_that_names_the_place(regression, model, answer):
+    _, dataset = regression
+    with pytest.raises(BadInput, match=answer):
+        models.build(dataset.preprocessor, Model(**model))
+
+
+def rates(optimizer, steps: int) -> list[float]:
+    rate = optimizer._learning_rate  # the schedule; `learning_rate` is its value now
+    return [float(rate(step)) for step in range(steps)]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "exponential"])
+def test_schedules_warm_up_then_decay(schedule):
+    config = Fit(epochs=4, learning_rate=0.5, schedule=schedule, warmup_epochs=0.8)
+    step = np.arange(40)
+    decay = {
+        "constant": np.ones(40),
+        "cosine": (1 + np.cos(np.pi * step / 40)) / 2,
+        "exponential": 0.01 ** (step / 40),
+    }[schedule]
+    ramp = np.minimum((step + 1) / 8, 1)
+    np.testing.assert_allclose(rates(models.optimizer(config, 10), 40), 0.5 * decay * ramp, rtol=1e-4)
+    scaled = models.optimizer(config, 10, scale=3, warmup_epochs=0)
+    np.testing.assert_allclose(rates(scaled, 40), 1.5 * decay, rtol=1e-4)
+
+
+def test_a_schedule_survives_its_config():
+    schedule = Warmup(keras.optimizers.schedules.CosineDecay(0.1, 20), 5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert [float(again(s)) for s in range(20)] == [float(schedule(s)) for s in range(20)]
+
+
+def test_piecewise_linear_is_the_papers_formula():
+    edges = [[-1.0, 0.0, 0.5, 3.0], [2.0, 4.0]]
+    layer = PiecewiseLinear(edges, 3)
+    x = np.array([[-3.0, 1.0], [-1.5, 3.0], [0.25, 4.0], [2.0, 5.0], [50.0, 99.0]], np.float32)
+    out = layer(x).numpy().reshape(5, 2, 3)
+    kernel, bias = layer.get_weights()
+    assert kernel.shape == (2, 3, 3)
+    for column, e in enumerate(edges):
+        last = len(e) - 2
+        for row, value in enumerate(x[:, column]):
+            # Gorishniy et al., eq. 1; here the open ends are held to one more width
+            encoded = np.zeros(3)
+            for t in range(len(e) - 1):
+                low, high = (-1 if t == 0 else 0), (2 if t == last else 1)
+                encoded[t] = min(max((value - e[t]) / (e[t + 1] - e[t]), low), high)
+            expected = np.maximum(encoded @ kernel[column] + bias[column], 0)
+            np.testing.assert_allclose(out[row, column], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_category_embeddings_have_an_offset_a_column():
+    layer = CategoryEmbedding([3, 4, 2], 2)
+    codes = np.array([[0, 0, 0], [2, 3, 1]], np.int32)
+    out = layer(codes).numpy()
+    table = layer.table.get_weights()[0]
+    assert table.shape == (9, 2)
+    np.testing.assert_array_equal(out[0], table[[0, 3, 7]].reshape(-1))
+    np.testing.assert_array_equal(out[1], table[[2, 6, 8]].reshape(-1))
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4)])
+def test_maxout_is_the_largest_of_linear_functions(shape):
+    layer = Maxout(3, pieces=2)
+    x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    kernel, bias = (layer(x), layer.get_weights())[1]
+    bias = bias + np.arange(6)
+    layer.set_weights([kernel, bias])
+    pieces = (x @ kernel + bias).reshape(*shape[:-1], 3, 2)
+    np.testing.assert_allclose(layer(x).numpy(), pieces.max(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["maxout", "gelu"])
+def test_a_saved_network_loads_in_safe_mode_with_the_same_outputs(regression, tmp_path, activation):
+    config, dataset = regression
+    model = compiled(config.overridden({"model.activation": activation, "model.dropout": 0.5}), dataset)
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "n.keras")
+    again = keras.models.load_model(tmp_path / "n.keras", safe_mode=True)
+    inputs, _ = first_batch(dataset, 100)
+    np.testing.assert_array_equal(again(inputs).numpy(), model(inputs).numpy())
+
+
+def test_the_networks_output_is_in_the_targets_unit(regression):
+    _, dataset = regression
+    target = dataset.preprocessor.spec["target"]
+    model = models.build(dataset.preprocessor, Model(recipe="linear"))
+    dense = model.get_layer("standardised")
+    dense.set_weights([w * 0 for w in dense.get_weights()])
+    inputs, _ = first_batch(dataset)
+    np.testing.assert_allclose(model(inputs).numpy(), target["mean"], rtol=1e-6)
+
+
+def test_binary_output_becomes_two_columns():
+    output = np.array([[0.25], [1.0]], np.float32)
+    np.testing.assert_array_equal(models.probabilities(output, ["no", "yes"]), [[0.75, 0.25], [0, 1]])
+    three = np.eye(3, dtype=np.float32)
+    assert models.probabilities(three, ["a", "b", "c"]) is three
