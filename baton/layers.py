@@ -85,7 +85,9 @@ class CategoryEmbedding(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        embedded = self.table(inputs + self._offsets)
+        # Through a reshape the gradient is dense: Keras clips a sparse one by the norm of its unsummed rows.
+        table = ops.reshape(self.table.embeddings, (-1, self.width))
+        embedded = ops.take(table, inputs + self._offsets, axis=0)
         return ops.reshape(embedded, (-1, len(self.sizes) * self.width))
 
     def get_config(self) -> dict[str, Any]:

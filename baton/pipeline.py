@@ -45,6 +45,9 @@ class Pipeline:
             {f"{split}_{k}": v for split, values in summary["metrics"].items() for k, v in values.items()}
             | {f"seconds_{name}": entry["seconds"] for name, entry in self.steps.items()}
         )
+        self.main.tag("mlflow.note.content", "  \n".join(closing.sentences(summary)))
+        if self.steps["ingest"]["status"] == "finished":
+            runs.copy_inputs(self.steps["ingest"]["run_id"], self.main)
         closing.table(self.config, summary)
 
     def run(self, step: str, **inputs: str) -> str:

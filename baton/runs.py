@@ -88,6 +88,8 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
         if handed_over:
             run.tag("mlflow.runName", step)
         run.tag(names.TAG_STEP, step)
+        # Without it the UI opens the experiment as one of language models.
+        client().set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "custom_model_development")
         run.text(_yaml(config), names.CONFIG)
         try:
             yield run
@@ -145,6 +147,11 @@ def log_nested(
     client().set_terminated(run_id, "FAILED" if error else "FINISHED")
 
 
+def copy_inputs(source_id: str, run: Run) -> None:
+    """Log the dataset inputs of another run on `run` too."""
+    client().log_inputs(run.id, client().get_run(source_id).inputs.dataset_inputs)
+
+
 def close(run_id: str, status: str) -> None:
     """End a run that its own process could not end."""
     if client().get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
@@ -189,7 +196,11 @@ def artifact(run_id: str, name: str) -> Any:
 
 def git_commit() -> str | None:
     """The commit of the working tree, or None outside a git checkout."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    command = ["git", "rev-parse", "--verify", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
     return done.stdout.strip() or None
 
 

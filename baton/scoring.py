@@ -26,7 +26,7 @@ from baton.building import check_reserved, write_broken
 from baton.columns import typed
 from baton.errors import BatonError
 from baton.serving import RawColumnModel
-from baton.sources import Source
+from baton.sources import Source, conformed
 
 PART = "part-00000.parquet"
 
@@ -83,7 +83,9 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
     """Score a source a batch at a time into `folder`; memory does not grow with the rows."""
     quarantine = folder / names.QUARANTINE_OUTPUT
     quarantine.mkdir()
-    done = score_tables(model, source.batches(batch_rows), lineage, folder / PART, quarantine / PART)
+    schema = source.schema()
+    tables = (conformed(table, schema) for table in source.batches(batch_rows))
+    done = score_tables(model, tables, lineage, folder / PART, quarantine / PART)
     done += broken_lines(source.broken, quarantine)
     done.check()
     return done

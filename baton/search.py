@@ -200,7 +200,8 @@ def _of_spark(doc: dict[str, Any], space: Any) -> dict[str, Any] | None:
     if doc["state"] != JOB_STATE_ERROR:
         return None
     point = {label: values[0] for label, values in doc["misc"]["vals"].items() if values}
-    error = " ".join(str(doc["misc"].get("error", "")).split())[:500]
+    kind, trace = doc["misc"]["error"]
+    error = (trace or kind).strip().splitlines()[-1][:500]
     return {"parameters": flatten(space_eval(space, point)), "status": "failed", "error": error}
 
 

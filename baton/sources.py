@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -56,10 +57,11 @@ class Source:
 
     def table(self) -> pa.Table:
         """All rows in one table."""
-        tables = list(self.batches())
+        schema = self.schema()
+        tables = [conformed(table, schema) for table in self.batches()]
         if not tables:
             raise BadInput(f"{self.location} holds no rows.")
-        return pa.concat_tables(tables, promote_options="permissive")
+        return pa.concat_tables(tables)
 
     def schema(self) -> pa.Schema:
         """The columns of all files together, from their headers; raises `BadInput` as reading would."""
@@ -68,7 +70,10 @@ class Source:
         schemas = [self._file_schema(file) for file in self.files]
         for file, schema in zip(self.files, schemas, strict=True):
             _check_columns(schemas[0].names, schema.names, file)
-        return pa.unify_schemas(schemas, promote_options="permissive")
+        try:
+            return pa.unify_schemas(schemas, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise BadInput(f"The files of {self.location} have types that do not go together: {error}") from None
 
     def pieces(self, wanted: int) -> list[Source]:
         """This source cut up: together the pieces hold every row once, and are `wanted` or more if they can.
@@ -150,6 +155,11 @@ class Source:
             yield root, pa.table(columns)
 
 
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A file's columns in the order and types of the whole source; raises `BadInput` for what does not fit."""
+    return pa.table([_cast(table.column(field.name), field) for field in schema], schema)
+
+
 def resolve(location: str, delimiter: str = ",", label: str = "label") -> Source:
     """What `data.source` or `batch_infer.source` names → a `Source`; raises `BadInput`."""
     if location.startswith(TABLE_PREFIX):
@@ -216,6 +226,15 @@ def _opened(file: Path) -> pq.ParquetFile:
         return pq.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{file} is not Parquet that can be read: {error}") from None
+
+
+def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if values.type == field.type:
+        return values
+    try:  # nanoseconds may lose their last digits, but no number may change its meaning
+        return pc.cast(values, field.type, safe=pa.types.is_unsigned_integer(values.type))
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"Column {field.name} holds values that are no {field.type}: {error}") from None
 
 
 def _check_columns(first: list[str], now: list[str], file: Path) -> None:

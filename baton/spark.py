@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from baton import building, dataset, names, petastorm_io, scoring, sources, split, summary
 from baton import columns as cols
@@ -260,7 +259,7 @@ class _Tables:
             for batch in batches:
                 for number in batch.column(0).to_pylist():
                     piece = pieces[number]
-                    yield from (_conformed(table, schema) for table in piece.batches(TABLE_ROWS))
+                    yield from (sources.conformed(table, schema) for table in piece.batches(TABLE_ROWS))
                     tables.broken += piece.broken
 
         tables.tables = read()
@@ -332,18 +331,6 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     kept = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal128,
             pa.types.is_binary, pa.types.is_date32)  # fmt: skip
     return type_ if any(test(type_) for test in kept) else pa.string()
-
-
-def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A file's columns in the source's order and types."""
-    return pa.table([_cast(table.column(field.name), field) for field in schema], schema)
-
-
-def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
-    try:
-        return pc.cast(values, field.type, safe=not pa.types.is_temporal(field.type))  # ns lose their last digits
-    except pa.ArrowInvalid as error:
-        raise BadInput(f"Column {field.name} holds values that Spark cannot hold; use engine local: {error}") from None
 
 
 def _of_spark(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -69,16 +69,9 @@ def publish(
     verdict = "refused"
     if judgement.passed:
         verdict = "promoted" if config.register_.promote == "auto" else names.CHALLENGER
-    tags = {
-        names.TAG_VERDICT: verdict,
-        names.TAG_REASONS: "; ".join(judgement.reasons),
-        names.TAG_FINGERPRINT: dataset.fingerprint,
-        names.TAG_CANDIDATE_RUN: chosen.info.run_id,
-        names.TAG_REGISTER_RUN: run.id,
-        names.TAG_COMMIT: runs.git_commit() or "unknown",
-        **{f"{split}_{k}": f"{v:.6g}" for split, values in measured.items() for k, v in values.items()},
-    }
+    tags = version_tags(run, chosen, dataset, judgement, verdict, measured)
     version = registry.register(config.name, chosen.data.tags[names.TAG_MODEL_URI], tags)
+    runs.client().update_model_version(config.name, version.version, f"{verdict}: {'; '.join(judgement.reasons)}")
     alias = {"promoted": names.CHAMPION, names.CHALLENGER: names.CHALLENGER}.get(verdict)
     if judgement.passed:
         registry.set_alias(config.name, names.CHALLENGER, version.version)
@@ -93,6 +86,26 @@ def publish(
         "candidate_run_id": chosen.info.run_id,
         "candidate_step": chosen.data.tags[names.TAG_STEP],
         "metrics": measured,
+    }
+
+
+def version_tags(
+    run: Run,
+    chosen: Any,
+    dataset: Dataset,
+    judgement: Judgement,
+    verdict: str,
+    measured: dict[str, dict[str, float]],
+) -> dict[str, str]:
+    """What a model version tells of itself: verdict, reasons, lineage and metrics."""
+    return {
+        names.TAG_VERDICT: verdict,
+        names.TAG_REASONS: "; ".join(judgement.reasons),
+        names.TAG_FINGERPRINT: dataset.fingerprint,
+        names.TAG_CANDIDATE_RUN: chosen.info.run_id,
+        names.TAG_REGISTER_RUN: run.id,
+        names.TAG_COMMIT: runs.git_commit() or "unknown",
+        **{f"{split}_{k}": f"{v:.6g}" for split, values in measured.items() for k, v in values.items()},
     }
 
 

@@ -30,7 +30,7 @@ def uneven(tmp_path_factory) -> tuple[Config, Dataset]:
         tiny.regression_table(),
         tmp_path_factory.mktemp("uneven"),
         "regression",
-        data={"rows_per_group": 34},
+        data={"rows_per_group": 22},
         distributed_train={"workers": 1, "scale_learning_rate": False},
     )
     for split in ("train", "validation"):
@@ -106,16 +106,17 @@ def test_a_dataset_of_too_few_row_groups_is_refused(uneven, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "batch", "rate", "warmup"),
+    ("optimizer", "settings", "batch", "rate", "warmup"),
     [
-        ({}, 32, 0.02, 1.0),
-        ({"scale_learning_rate": False}, 32, 0.01, 0.25),
-        ({"batch_size": 16}, 16, 0.01, 1.0),
-        ({"batch_size": 64, "workers": 4, "warmup_epochs": 0.1}, 64, 0.08, 0.25),
+        ("sgd", {}, 32, 0.02, 1.0),
+        ("adamw", {}, 32, 0.01 * 2**0.5, 1.0),
+        ("sgd", {"scale_learning_rate": False}, 32, 0.01, 0.25),
+        ("momentum", {"batch_size": 16}, 16, 0.01, 1.0),
+        ("nesterov", {"batch_size": 64, "workers": 4, "warmup_epochs": 0.1}, 64, 0.08, 0.25),
     ],
 )
-def test_the_learning_rate_is_scaled_with_the_batch_of_all(settings, batch, rate, warmup):
-    train = {"learning_rate": 0.01, "batch_size": 32, "warmup_epochs": 0.25}
+def test_the_learning_rate_is_scaled_with_the_batch_of_all(optimizer, settings, batch, rate, warmup):
+    train = {"learning_rate": 0.01, "batch_size": 32, "warmup_epochs": 0.25, "optimizer": optimizer}
     scaled = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2, **settings})).train
     assert (scaled.batch_size, scaled.learning_rate, scaled.warmup_epochs) == (batch, pytest.approx(rate), warmup)
 

@@ -244,6 +244,17 @@ def test_category_embeddings_have_an_offset_a_column():
     np.testing.assert_array_equal(out[1], table[[2, 6, 8]].reshape(-1))
 
 
+def test_category_embeddings_have_dense_gradients():
+    """So that clipping sees their true norm, in one process as with Horovod."""
+    import tensorflow as tf
+
+    layer = CategoryEmbedding([3, 2], 1)
+    with tf.GradientTape() as tape:
+        total = ops.sum(layer(np.zeros((4, 2), np.int32)))
+    (gradient,) = tape.gradient(total, layer.trainable_variables)
+    np.testing.assert_array_equal(gradient.numpy(), [[4], [0], [0], [4], [0]])
+
+
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4)])
 def test_maxout_is_the_largest_of_linear_functions(shape):
     layer = Maxout(3, pieces=2)
