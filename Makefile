@@ -7,9 +7,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 CONFIG ?= conf/flights.yaml
-NAME = $(shell sed -n 's/^name: *//p' $(CONFIG))
+NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test lint ui lock schema faults bench clean
+.PHONY: run test lint ui lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	mlflow run . -e main --env-manager local --experiment-name $(NAME) -P config=$(CONFIG)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from baton import figures, fit, metrics, models, names, reports, serving
 from baton.config import Config
@@ -54,6 +57,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
     _log_network(run, result.model)
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
+    run.tag(names.TAG_OUTPUT, _content(dataset, result.model))
     run.tag(names.TAG_DATASET, str(dataset.folder))
     evaluation = {
         "validation": validation,
@@ -63,6 +67,21 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
         "parameters": result.model.count_params(),
     }
     run.json(evaluation, names.EVALUATION)
+
+
+def test_output(model: serving.RawColumnModel, dataset: Dataset) -> np.ndarray:
+    """A candidate's output on the encoded test rows, the way training sees them."""
+    rows = Feed(dataset, "test", fit.PREDICT_ROWS).arrays()
+    rows.pop("target")
+    return models.probabilities(fit.predict(model.network, rows, model.fitted), model.fitted.classes)
+
+
+def _content(dataset: Dataset, network: Any) -> str:
+    """A candidate's content: its dataset, its network and every weight, as a hash."""
+    content = hashlib.sha256(f"{dataset.fingerprint}{network.to_json()}".encode())
+    for weight in network.get_weights():
+        content.update(weight.tobytes())
+    return content.hexdigest()
 
 
 def _params(config: Config) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from baton.config import Config
@@ -16,11 +17,11 @@ def table(config: Config, summary: dict[str, Any], console: Console | None = Non
     """Print `summary` (that of summary.json) for a person."""
     console = console or Console(highlight=False)
     steps = Table(title=f"Baton: {config.name}", title_justify="left", show_edge=False, pad_edge=False)
-    for heading, side in (("step", "left"), ("status", "left"), ("seconds", "right"), ("run", "left")):
-        steps.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for heading in ("step", "status", "seconds", "cache"):
+        steps.add_column(heading, justify="right" if heading == "seconds" else "left", no_wrap=heading != "cache")
     for name, entry in summary["steps"].items():
         status = f"[{COLOURS[entry['status']]}]{entry['status']}[/]"
-        steps.add_row(name, status, f"{entry['seconds']:.1f}", entry["run_id"] or "")
+        steps.add_row(name, status, f"{entry['seconds']:.1f}", escape(entry["cache"] or ""))
     steps.add_row("all", "", f"{summary['wall_seconds']:.1f}", "")
     console.print()
     console.print(steps)

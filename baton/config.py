@@ -90,6 +90,13 @@ class Data(Section):
     delimiter: str = Field(",", min_length=1, max_length=1, description="of CSV files")
     spark_above_mb: int = Field(4096, ge=0, description="engine auto takes Spark for larger inputs")
 
+    @model_validator(mode="after")
+    def _drops_nothing_it_needs(self) -> Data:
+        needed = {self.target, self.group, self.time, self.image_column, *self.id}
+        if both := sorted(needed & set(self.drop)):
+            raise ValueError(f"drop names {', '.join(both)}, which another key of data needs")
+        return self
+
 
 class Model(Section):
     """The network, as data. `layers` (a Sequential stack) or `graph` (a Functional one) overrule `recipe`."""

@@ -61,7 +61,8 @@ class Dataset:
 
     def raw_test(self) -> pa.Table:
         """The test rows with the source's own columns."""
-        return pq.read_table(self.folder / names.RAW_FOLDER)
+        files = [self.folder / entry["path"] for entry in self.manifest["raw_test"]]
+        return pa.concat_tables([pq.ParquetFile(file).read() for file in files])
 
     @staticmethod
     def load(folder: Path | str) -> Dataset:
@@ -71,9 +72,16 @@ class Dataset:
             raise BatonError(f"There is no dataset at {folder}: {names.MANIFEST} is missing.")
         return Dataset(Path(folder), json.loads(path.read_text()))
 
+    @staticmethod
+    def open(folder: Path | str) -> Dataset:
+        """Load the dataset at `folder` and verify every file; raises `BatonError`."""
+        dataset = Dataset.load(folder)
+        dataset.verify()
+        return dataset
+
     def verify(self) -> None:
         """Raise `BatonError` that names the first file that is missing or whose content changed."""
-        for entry in self.manifest["files"]:
+        for entry in (*self.manifest["files"], *self.manifest["raw_test"], *self.manifest["quarantine"]):
             path = self.folder / entry["path"]
             if not path.is_file():
                 raise BatonError(f"{entry['path']} of the dataset {self.folder} is missing.")
@@ -138,8 +146,8 @@ def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> 
         "files": files,
         "schema": schema,
         "fingerprint": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
-        "quarantine": [p.relative_to(folder).as_posix() for p in _parquet(folder / names.QUARANTINE_FOLDER)],
-        "raw_test": [p.relative_to(folder).as_posix() for p in _parquet(folder / names.RAW_FOLDER)],
+        "quarantine": [_file_entry(folder, "quarantined", p) for p in _parquet(folder / names.QUARANTINE_FOLDER)],
+        "raw_test": [_file_entry(folder, "test", p) for p in _parquet(folder / names.RAW_FOLDER)],
     }
     (folder / names.MANIFEST).write_text(json.dumps(manifest, indent=1))
     return Dataset(folder, manifest)

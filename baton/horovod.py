@@ -22,6 +22,7 @@ from baton.collective import Alone
 from baton.config import Config, validate
 from baton.errors import BatonError
 
+READS = ("baton/horovod_worker.py",)  # started as a process, not imported
 JOB = "job.json"
 HISTORY = "history.jsonl"
 RESULT = "result.json"

@@ -11,6 +11,9 @@ TAG_SOURCE_RUN = "baton.source_run_id"
 TAG_MODEL_URI = "baton.model_uri"
 TAG_DATASET = "baton.dataset"
 TAG_FINGERPRINT = "baton.fingerprint"
+TAG_OUTPUT = "baton.output"  # the content of what a run gave, as a hash
+TAG_REGISTRY = "baton.registry_after"
+TAG_RESUMED = "baton.resumed_from"
 TAG_ERROR = "baton.error"
 
 # Tags on model versions
@@ -38,6 +41,7 @@ EVALUATION = "evaluation.json"
 BEST_PARAMETERS = "best_parameters.json"
 TRIALS = "trials.json"
 SUMMARY = "summary.json"
+CACHE_PARTS = "cache.json"
 VERDICT = "verdict.json"
 SCORING = "scoring.json"
 CONFIG = "config.yaml"

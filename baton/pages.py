@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+READS = ("baton/templates/*.j2",)
 TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("train", "validation", "test", "quarantined")
 TOP = 5  # categories shown of each column

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -12,13 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from baton import names, registry, runs
+from baton import cache, names, outputs, registry, runs
 from baton.config import Config
 from baton.errors import BadInput, StepFailed
 from baton.runs import Run
 
 # TensorFlow's C++ says this at every start, whatever its log level is set to.
 NOISE = re.compile(r"All log messages before absl::InitializeLog|^(\[\d+\]<stderr>:)?I0000 ")
+log = logging.getLogger("baton")
 ROOT = Path(__file__).parent.parent
 
 
@@ -46,25 +48,52 @@ class Pipeline:
             | {f"seconds_{name}": entry["seconds"] for name, entry in self.steps.items()}
         )
         self.main.tag("mlflow.note.content", "  \n".join(closing.sentences(summary)))
-        if self.steps["ingest"]["status"] == "finished":
+        if self.steps["ingest"]["status"] in ("finished", "cached"):
             runs.copy_inputs(self.steps["ingest"]["run_id"], self.main)
         closing.table(self.config, summary)
 
     def run(self, step: str, **inputs: str) -> str:
-        """Run one step to its end; return its run ID. Raises `StepFailed` with the step's sentence."""
+        """Run one step to its end, or find its result; return the run that has it. Raises `StepFailed`."""
         parameters = {"config": self.main.options["config"], "set": self.main.options["set"], **inputs}
+        started = time.monotonic()
         run_id = runs.create_child(self.main, step, parameters)
         entry = self.steps[step]
-        entry |= {"run_id": run_id, "status": "failed", "cache": "miss: nothing is cached yet"}
-        runs.client().set_tag(run_id, names.TAG_CACHE, entry["cache"])
-        started = time.monotonic()
+        entry |= {"run_id": run_id, "status": "failed"}
         try:
-            self._process(step, parameters, run_id)
-            entry["status"] = "finished"
+            source, entry["cache"] = self._look_up(step, inputs, run_id)
+            runs.client().set_tag(run_id, names.TAG_CACHE, entry["cache"])
+            log.info("%s: %s", step, entry["cache"])
+            if source is None:
+                self._process(step, parameters, run_id)
+            else:
+                runs.client().set_tag(run_id, names.TAG_SOURCE_RUN, source)
+            entry |= {"status": "cached", "run_id": source} if source else {"status": "finished"}
         finally:
             entry["seconds"] = round(time.monotonic() - started, 2)
             runs.close(run_id, "FAILED" if entry["status"] == "failed" else "FINISHED")
-        return run_id
+        return source or run_id
+
+    def _look_up(self, step: str, inputs: dict[str, str], run_id: str) -> tuple[str | None, str]:
+        """The run that has this step's result already, or None; and `hit` or `miss: why`."""
+        key = outputs.key(step, self.config, inputs)
+        runs.client().set_tag(run_id, names.TAG_CACHE_KEY, key.digest)
+        runs.client().log_dict(run_id, key.parts, names.CACHE_PARTS)
+        if step in self.force:
+            return None, "miss: forced"
+        why = ""
+        for run in runs.cached(self.main.experiment_id, step, key.digest):
+            damage = outputs.broken(step, run, self.config)
+            if damage is None:
+                return run.info.run_id, "hit"
+            why = why or damage
+        if not why:
+            last = runs.latest(self.main.experiment_id, step)
+            why = (
+                "first run"
+                if last is None
+                else key.difference(cache.Key(runs.artifact(last.info.run_id, names.CACHE_PARTS)))
+            )
+        return None, f"miss: {why}"
 
     def can_score(self) -> bool:
         """Whether there is something to score and a champion to score it with."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from baton import names
+from baton import names, runs
+from baton.config import Config
 from baton.errors import BadInput, BatonError
 from baton.runs import client
 from baton.serving import RawColumnModel
@@ -37,6 +38,29 @@ def register(name: str, uri: str, tags: dict[str, str]) -> Any:
     import mlflow
 
     return mlflow.register_model(uri, name, tags=tags, await_registration_for=60)
+
+
+def count(name: str) -> int:
+    """How many versions the registered model has."""
+    quoted = name.replace("'", "''")
+    return len(client().search_model_versions(f"name='{quoted}'", max_results=10_000))
+
+
+def to_score_with(config: Config, register_run_id: str) -> Any:
+    """The version that scores: what the register run promoted, else the alias's, resolved once.
+
+    Raises `BadInput` if there is none.
+    """
+    alias = config.batch_infer.alias if config.batch_infer else names.CHAMPION
+    if register_run_id:
+        run = runs.of_step(register_run_id, "register", "register_run_id")
+        verdict = runs.artifact(run.info.run_id, names.VERDICT)
+        if verdict["verdict"] == "promoted":
+            return version(verdict["name"], verdict["version"])
+    found = champion(config.name, alias)
+    if found is None:
+        raise BadInput(f"Model {config.name} has no version with the alias {alias}: run main first.")
+    return found
 
 
 def set_alias(name: str, alias: str, number: str) -> None:

@@ -220,6 +220,31 @@ def _user(run: Run) -> str:
     return client().get_run(run.id).data.tags.get("mlflow.user", "")
 
 
+def cached(experiment_id: str, step: str, digest: str) -> list[Any]:
+    """Finished runs of a step with this cache key, newest first; hits are no sources of hits."""
+    return _finished(experiment_id, step, f" AND tags.`{names.TAG_CACHE_KEY}` = '{digest}'")
+
+
+def latest(experiment_id: str, step: str) -> Any | None:
+    """The newest finished run of a step that has a cache key, or None."""
+    found = _finished(experiment_id, step, "")
+    return next((run for run in found if names.TAG_CACHE_KEY in run.data.tags), None)
+
+
+def _finished(experiment_id: str, step: str, more: str) -> list[Any]:
+    query = f"tags.`{names.TAG_STEP}` = '{step}' AND attributes.status = 'FINISHED'{more}"
+    order = ["attributes.start_time DESC"]
+    found = client().search_runs([experiment_id], query, max_results=20, order_by=order)
+    return [run for run in found if names.TAG_SOURCE_RUN not in run.data.tags]
+
+
+def now() -> str:
+    """The present moment, ISO 8601."""
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat()
+
+
 def _now_ms() -> int:
     import time
 

@@ -25,6 +25,7 @@ from baton.errors import BadInput, BatonError
 
 log = logging.getLogger("baton")
 
+READS = ("conf/spaces/*.yaml",)
 SPACES = Path(__file__).parent.parent / "conf" / "spaces"
 DISTRIBUTIONS = ("uniform", "loguniform", "quniform", "qloguniform", "normal", "lognormal", "randint")
 STARTUP = 5  # random trials before TPE has something to go by

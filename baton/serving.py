@@ -14,6 +14,7 @@ from baton import names
 from baton.columns import typed
 from baton.preprocess import Preprocessor
 
+READS = ("baton/raw_model.py",)  # run by MLflow, not imported
 KERAS_FILE = "network.keras"
 # What a server of the model needs.
 PACKAGES = ["mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "pillow"]
@@ -101,7 +102,13 @@ def signature(fitted: Preprocessor) -> Any:
     target = fitted.target_column.type if fitted.classes else "double"
     outputs = [ColSpec(target, names.PREDICTION)]
     outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in fitted.classes]
-    return ModelSignature(Schema([ColSpec(c.type, c.name) for c in fitted.features]), Schema(outputs))
+    return ModelSignature(Schema([ColSpec(kind, name) for name, kind in _declared(fitted).items()]), Schema(outputs))
+
+
+def _declared(fitted: Preprocessor) -> dict[str, str]:
+    """Feature column → its declared type: pandas holds whole numbers with gaps as doubles, and MLflow compares."""
+    gaps = {name for name, feature in fitted.spec["features"].items() if "missing" in feature}
+    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in fitted.features}
 
 
 def as_declared(raw: pa.Table, fitted: Preprocessor) -> pa.Table:
@@ -109,10 +116,8 @@ def as_declared(raw: pa.Table, fitted: Preprocessor) -> pa.Table:
     rows, reasons = typed(raw, fitted.features, target=None)
     rows = rows.filter(reasons.is_null())
     casts = {"long": pa.int64(), "double": pa.float64()}
-    columns = {c.name: rows.column(c.name) for c in fitted.features}
-    return pa.table(
-        {c.name: pc.cast(columns[c.name], casts.get(c.type, columns[c.name].type)) for c in fitted.features}
-    )
+    declared = {name: casts.get(kind, rows.column(name).type) for name, kind in _declared(fitted).items()}
+    return pa.table({name: pc.cast(rows.column(name), kind) for name, kind in declared.items()})
 
 
 def requirements() -> list[str]:

@@ -19,7 +19,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -430,7 +430,7 @@ def _score(tables: _Tables, place: str, lineage: scoring.Lineage, folder: str, b
     good, bad = Path(folder) / name, Path(folder) / names.QUARANTINE_OUTPUT / name
     pieces = (table.slice(start, batch_rows) for table in tables for start in range(0, table.num_rows, batch_rows))
     done = scoring.score_tables(_model(place), pieces, lineage, good, bad)
-    answer = {"scored": asdict(done), "broken": tables.broken, "file": name if done.rows_in else None}
+    answer = {"scored": vars(done), "broken": tables.broken, "file": name if done.rows_in else None}
     yield _partial({"scored": _json(answer)})
 
 

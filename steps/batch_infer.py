@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from baton import names, registry, runs, scoring, sources
+from baton import names, outputs, registry, scoring, sources
 from baton.config import BatchInfer, Config
 from baton.errors import BadInput
 from baton.runs import Run
@@ -21,7 +21,7 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     settings = config.batch_infer
     if settings is None:
         raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
-    version = resolve(config, settings, register_run_id)
+    version = registry.to_score_with(config, register_run_id)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
@@ -29,20 +29,8 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         done = score(config, settings, version, lineage, folder)
         summary = summarise(settings, done, lineage)
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
+        summary["files"] = outputs.files_digest(folder)
     report(run, summary)
-
-
-def resolve(config: Config, settings: BatchInfer, register_run_id: str) -> Any:
-    """The model version to score with: what the register run promoted, else the alias's, resolved once."""
-    if register_run_id:
-        register = runs.of_step(register_run_id, "register", "register_run_id")
-        verdict = runs.artifact(register.info.run_id, names.VERDICT)
-        if verdict["verdict"] == "promoted":
-            return registry.version(verdict["name"], verdict["version"])
-    version = registry.champion(config.name, settings.alias)
-    if version is None:
-        raise BadInput(f"Model {config.name} has no version with the alias {settings.alias}: run main first.")
-    return version
 
 
 def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path) -> Scored:

@@ -20,7 +20,7 @@ log = logging.getLogger("baton")
 def distributed_train(config: Config, run: Run, ingest_run_id: str, tune_run_id: str) -> None:
     """Train with Horovod, each worker on its own shards, and log the model as a candidate."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
-    dataset = Dataset.load(ingest.data.tags[names.TAG_DATASET])
+    dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     config = tuned = config.sized(dataset.rows["train"])
     if tune_run_id:
         tune = runs.of_step(tune_run_id, "tune", "tune_run_id")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from baton import gate, metrics, names, registry, reports, runs
+from baton import candidates, gate, metrics, names, outputs, registry, reports, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.errors import BadInput
@@ -21,15 +21,18 @@ log = logging.getLogger("baton")
 def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
     chosen, validation = choose(config, candidate_run_ids)
-    dataset = Dataset.load(chosen.data.tags[names.TAG_DATASET])
+    dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
     raw = dataset.raw_test()
     model = registry.load(chosen.data.tags[names.TAG_MODEL_URI])
     truth, output = model.evaluate(raw)
     test = metrics.evaluate(truth, output)
     trivial = metrics.evaluate(truth, metrics.trivial(model.fitted.spec["target"], len(truth)))
     rival = registry.champion(config.name)
-    judgement = gate.judge(config, test, trivial, champion_metrics(config, rival, raw))
+    skew = gate.skew(candidates.test_output(model, dataset), output)
+    judgement = gate.judge(config, test, trivial, champion_metrics(config, rival, raw), skew)
     verdict = publish(config, run, chosen, dataset, judgement, {"validation": validation, "test": test})
+    run.tag(names.TAG_OUTPUT, f"{verdict['name']} {verdict['version']}: {verdict['verdict']}")
+    run.tag(names.TAG_REGISTRY, outputs.registry_state(config.name))
     report(run, verdict, rival, model, truth, output, dataset)
 
 

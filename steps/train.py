@@ -15,7 +15,7 @@ log = logging.getLogger("baton")
 def train(config: Config, run: Run, ingest_run_id: str) -> None:
     """Train one model on one machine, evaluate it on validation data and log it."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
-    dataset = Dataset.load(ingest.data.tags[names.TAG_DATASET])
+    dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     config = config.sized(dataset.rows["train"])
     with candidates.autologging(run):
         bar = fit.ProgressBar(config)

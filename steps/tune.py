@@ -1,5 +1,7 @@
 """tune: a dataset in, the best hyperparameters out, every trial a nested run."""
 
+import hashlib
+import json
 import logging
 
 from baton import figures, names, reports, runs, search, trials
@@ -17,7 +19,7 @@ log = logging.getLogger("baton")
 def tune(config: Config, run: Run, ingest_run_id: str) -> None:
     """Search the hyperparameters, in warm local workers or with SparkTrials."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
-    dataset = Dataset.load(ingest.data.tags[names.TAG_DATASET])
+    dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     config = config.sized(dataset.rows["train"])
     reports.log_inputs(run, dataset, ("train", "validation"))
     finished = search_on(config, run, dataset)
@@ -25,6 +27,7 @@ def tune(config: Config, run: Run, ingest_run_id: str) -> None:
     run.figures(figures.search([trial.to_dict() for trial in finished]))
     winner = search.best(finished)
     run.json(winner.parameters, names.BEST_PARAMETERS)
+    run.tag(names.TAG_OUTPUT, hashlib.sha256(json.dumps(winner.parameters, sort_keys=True).encode()).hexdigest())
     run.params({f"best.{key}": value for key, value in winner.parameters.items()})
     run.metrics({f"best_validation_{config.primary_metric}": winner.loss or 0.0, "trials": len(finished)})
     log.info("best of %d trials: %s %.4f with %s", len(finished), config.primary_metric, winner.loss, winner.parameters)

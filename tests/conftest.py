@@ -1,8 +1,8 @@
 """Shared fixtures: tiny datasets, built once a session. They are read, never written to."""
 
 import pytest
-
 import tiny
+
 from baton.config import Config
 from baton.dataset import Dataset
 

@@ -4,10 +4,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny
 from baton.errors import BatonError
 from baton.feed import Feed, image_decoder
 
@@ -159,5 +159,7 @@ def test_the_decoder_keeps_pixels_and_resizes_others():
 def test_too_few_row_groups_are_refused(regression):
     _, dataset = regression
     groups = len(dataset.row_groups("validation"))
-    with pytest.raises(BatonError, match=rf"validation split has {groups} row groups for {groups + 1} shards: .*ingest"):
+    with pytest.raises(
+        BatonError, match=rf"validation split has {groups} row groups for {groups + 1} shards: .*ingest"
+    ):
         Feed(dataset, "validation", 8, shard=(0, groups + 1))

@@ -14,7 +14,9 @@ from baton.feed import Feed
 def validation_output(result, dataset):
     rows = Feed(dataset, "validation", 64).arrays()
     truth = rows.pop("target")
-    return truth, models.probabilities(fit.predict(result.model, rows, dataset.preprocessor), dataset.preprocessor.classes)
+    return truth, models.probabilities(
+        fit.predict(result.model, rows, dataset.preprocessor), dataset.preprocessor.classes
+    )
 
 
 def rounded(probabilities: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@
 import math
 
 import pytest
-
 import tiny
+
 from baton import gate
 
 TRIVIAL = {"rmse": 10.0}

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tiny
 from keras import ops
 
-import tiny
 from baton import fit, models
 from baton.config import Config, Fit, Model
 from baton.errors import BadInput
@@ -74,7 +74,9 @@ def test_optimizers_are_what_their_names_say():
 
 def test_gradients_are_clipped_by_their_global_norm():
     variables = [keras.Variable([0.0]), keras.Variable([0.0, 0.0])]
-    optimizer = models.optimizer(Fit(optimizer="sgd", epochs=1, learning_rate=1, schedule="constant", warmup_epochs=0), 1)
+    optimizer = models.optimizer(
+        Fit(optimizer="sgd", epochs=1, learning_rate=1, schedule="constant", warmup_epochs=0), 1
+    )
     optimizer.apply([ops.convert_to_tensor([2.0]), ops.convert_to_tensor([4.0, 4.0])], variables)  # norm 6
     np.testing.assert_allclose(np.concatenate([v.numpy() for v in variables]), [-1 / 3, -2 / 3, -2 / 3], rtol=1e-6)
 

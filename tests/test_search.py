@@ -10,9 +10,9 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 from hyperopt.pyll.stochastic import sample
 
-import tiny
 from baton import search, trials
 from baton.config import validate
 from baton.errors import BadInput, BatonError

@@ -71,13 +71,15 @@ def parquet(tmp_path_factory) -> str:
     table = table.set_column(1, "a b", table["a b"].dictionary_encode())
     table = table.set_column(2, "A", table["A"].cast(pa.uint16()))
     table = table.append_column("ns", table["when"].cast(pa.timestamp("ns")))
-    table = table.append_column("zone", table["when"].cast(pa.timestamp("ms"), safe=False).cast(pa.timestamp("ms", "UTC")))
+    milliseconds = table["when"].cast(pa.timestamp("ms"), safe=False)
+    table = table.append_column("zone", milliseconds.cast(pa.timestamp("ms", "America/New_York")))
     table = table.append_column("day", table["when"].cast(pa.date32(), safe=False))
     table = table.append_column("nothing", pa.nulls(ROWS))
     table = table.append_column("clock", pa.array([datetime.time(1, 2)] * ROWS))  # dropped by the config
-    pq.write_table(table.slice(0, 800), folder / "1.parquet", row_group_size=300, coerce_timestamps=None)
+    pq.write_table(table.slice(0, 800), folder / "1.parquet", row_group_size=300)
     later = table.slice(800).select(table.column_names[::-1])
-    pq.write_table(later.set_column(later.column_names.index("A"), "A", later["A"].cast(pa.float64())), folder / "2.parquet")
+    later = later.set_column(later.column_names.index("A"), "A", later["A"].cast(pa.float64()))
+    pq.write_table(later, folder / "2.parquet")
     return str(folder)
 
 
@@ -185,6 +187,8 @@ def test_images_and_a_class_that_train_lacks(session, tmp_path):
     pq.write_table(pa.concat_tables([table, odd]), tmp_path / "images.parquet", row_group_size=64)
     settings = configured(str(tmp_path / "images.parquet"), data__task="image", data__target="label")
     _, remote = build_both(settings, tmp_path)
+    reasons = json.loads((remote.folder / "reasons.json").read_text())
+    assert sorted(reasons.values()) == [1, 2], reasons
     assert remote.preprocessor.image_size == {"height": 28, "width": 28, "channels": 1}
 
 

@@ -1,0 +1,170 @@
+"""A step's cache key: everything that could change its result, named, so that a miss can say why.
+
+The parts are hashes by name, in the order in which a difference is told: the config the step reads,
+the content of its inputs, what came from upstream, the code it can reach, the environment.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from baton.config import Config
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-0.28.1-tf2.21/pyproject.toml")
+# A module that reads files of the project, or starts another as a process, names them in this constant.
+DECLARATION = "READS"
+
+# The parts of the config each step reads, as dotted paths; a test runs every step on no more than these.
+CONFIG_READ: dict[str, tuple[str, ...]] = {
+    "ingest": ("engine", "spark", "data", "distributed_train.workers"),
+    "train": ("seed", "data.task", "model", "train"),
+    "tune": ("seed", "engine", "spark", "data.task", "model", "train", "tune"),
+    "distributed_train": ("seed", "spark", "data.task", "model", "train", "distributed_train"),
+    "register": ("name", "data.task", "register"),
+    "batch_infer": ("name", "engine", "spark", "data.target", "data.delimiter", "batch_infer"),
+}
+# Where a source lies does not matter; what it holds does, and that is an input of its own.
+BY_CONTENT = ("data.source", "batch_infer.source")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A step's key and the parts it was made of: {part: value or hash}."""
+
+    parts: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all parts, in hex."""
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
+
+    def difference(self, other: Key) -> str:
+        """The first part in which this key differs from an `other`, earlier one, as a sentence."""
+        for part in [*self.parts, *sorted(set(other.parts) - set(self.parts))]:
+            before, now = other.parts.get(part), self.parts.get(part)
+            if before != now:
+                return _told(part, before, now)
+        return "nothing changed"
+
+
+def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, str]) -> Key:
+    """The key of a step: `inputs` are content hashes of files by name, `upstream` what earlier steps gave."""
+    parts = {f"conf {path}": json.dumps(value) for path, value in _config_parts(step, config).items()}
+    parts |= {f"{name} content": digest for name, digest in inputs.items()}
+    parts |= upstream
+    parts |= {f"code {name}": digest for name, digest in code(f"steps/{step}.py").items()}
+    return Key(parts | environment())
+
+
+def content(files: list[Path]) -> str:
+    """Files → a hash of what they hold, whatever their names, order and times."""
+    from baton.dataset import sha256
+
+    return hashlib.sha256("".join(sorted(sha256(file) for file in files)).encode()).hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """The interpreter and the lock."""
+    parts = {"python": platform.python_version()}
+    return parts | {f"environment {name}": _file(ROOT / name) for name in ENVIRONMENT}
+
+
+@cache
+def code(entry: str) -> dict[str, str]:
+    """A module's path → {path: hash} of every project module and declared file it can reach."""
+    found: dict[str, str] = {}
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        if not path.endswith(".py"):
+            found[path] = _file(ROOT / path)
+            continue
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        found[path] = syntax_hash(tree)
+        waiting += [*_imports(tree), *_declared(tree)]
+    return dict(sorted(found.items()))
+
+
+def syntax_hash(tree: ast.AST) -> str:
+    """A module's syntax tree → its hash; comments, layout and docstrings do not count."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _imports(tree: ast.AST) -> list[str]:
+    """The project's modules that a tree imports, late imports and packages' own files included."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    paths = set()
+    for name in names:
+        if name.split(".")[0] in ("baton", "steps"):
+            place = name.replace(".", "/")
+            paths |= {f"{place}.py", f"{place}/__init__.py", f"{place.split('/')[0]}/__init__.py"}
+    return sorted(path for path in paths if (ROOT / path).is_file())
+
+
+def _declared(tree: ast.Module) -> list[str]:
+    """The project files that a module's READS constant names; patterns are expanded."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == DECLARATION for t in node.targets):
+            patterns = ast.literal_eval(node.value)
+            return sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
+    return []
+
+
+def _docstring(node: Any) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _config_parts(step: str, config: Config) -> dict[str, Any]:
+    """The leaves of the config that a step reads, by dotted path."""
+    leaves: dict[str, Any] = {}
+    for path in CONFIG_READ[step]:
+        value: Any = config.dump()
+        for part in path.split("."):
+            value = None if value is None else value[part]
+        _leaves(path, value, leaves)
+    return {path: value for path, value in leaves.items() if path not in BY_CONTENT}
+
+
+def _leaves(path: str, value: Any, out: dict[str, Any]) -> None:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            _leaves(f"{path}.{name}", inner, out)
+    else:
+        out[path] = value
+
+
+def _file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _told(part: str, before: str | None, now: str | None) -> str:
+    if part.startswith("conf "):
+        return f"{part} {_short(before)} → {_short(now)}"
+    if part.startswith("code "):
+        change = "is new" if before is None else "is gone" if now is None else "changed"
+        return f"{part.removeprefix('code ')} {change}"
+    return f"{part} changed"
+
+
+def _short(value: str | None) -> str:
+    text = "unset" if value is None else value.strip('"')
+    return text if len(text) <= 60 else f"{text[:57]}…"

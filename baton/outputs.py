@@ -1,0 +1,111 @@
+"""What a step reads and what a finished run of it gave: as content, and whether that is still whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from baton import cache, names, registry, runs, sources
+from baton.config import Config
+from baton.dataset import Dataset, sha256
+from baton.errors import BatonError
+
+
+def key(step: str, config: Config, inputs: dict[str, str]) -> cache.Key:
+    """The cache key of a step that is given `inputs` (run IDs as its options name them)."""
+    return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs))
+
+
+def broken(step: str, run: Any, config: Config) -> str | None:
+    """Why the outputs of a finished run can't be used again, or None if they are whole."""
+    try:
+        if step == "ingest":
+            Dataset.load(run.data.tags[names.TAG_DATASET]).verify()
+        elif step in ("train", "distributed_train"):
+            _model_is_there(run.data.tags[names.TAG_MODEL_URI])
+        elif step == "tune":
+            runs.artifact(run.info.run_id, names.BEST_PARAMETERS)
+        elif step == "register":
+            return _registry_moved(run, config)
+        elif step == "batch_infer":
+            return _predictions_changed(runs.artifact(run.info.run_id, names.SCORING), run.info.run_id)
+    except (BatonError, KeyError) as error:
+        return f"output: {runs.sentence(error)}"
+    return None
+
+
+def registry_state(name: str) -> str:
+    """Who bears which alias in the registry, and how many versions there are, as text."""
+    aliases = {alias: registry.champion(name, alias) for alias in (names.CHAMPION, names.CHALLENGER)}
+    state = {alias: None if v is None else str(v.version) for alias, v in aliases.items()}
+    return json.dumps({**state, "versions": registry.count(name)})
+
+
+def files_digest(folder: Path) -> dict[str, str]:
+    """{relative path: SHA-256} of every file below a folder."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in found}
+
+
+def _contents(step: str, config: Config) -> dict[str, str]:
+    """The sources a step reads, by name, as hashes of their content."""
+    if step == "ingest":
+        return {config.data.source: _source(config.data.source, config)}
+    if step == "batch_infer" and config.batch_infer is not None:
+        return {config.batch_infer.source: _source(config.batch_infer.source, config)}
+    return {}
+
+
+def _source(location: str, config: Config) -> str:
+    if location.startswith(sources.TABLE_PREFIX):
+        return f"{location} at {runs.now()}"  # a table has no content hash: it is read anew every time
+    return cache.content(sources.resolve(location, config.data.delimiter, config.data.target).files)
+
+
+def _upstream(step: str, config: Config, inputs: dict[str, str]) -> dict[str, str]:
+    """What earlier steps gave, as content: run IDs differ from run to run, so they don't count."""
+    if step == "batch_infer":
+        return {"model version": _scoring_version(config, inputs.get("register_run_id", ""))}
+    given = {}
+    for option, value in inputs.items():
+        for run_id in filter(None, value.split(",")):
+            run = runs.client().get_run(run_id)
+            label = f"the output of {run.data.tags.get(names.TAG_STEP, option)}"
+            given[label] = run.data.tags.get(names.TAG_OUTPUT, run_id)
+    return given
+
+
+def _scoring_version(config: Config, register_run_id: str) -> str:
+    version = registry.to_score_with(config, register_run_id)
+    return f"{version.name} {version.version}"
+
+
+def _model_is_there(uri: str) -> None:
+    from mlflow.artifacts import list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = {Path(artifact.path).name for artifact in list_artifacts(artifact_uri=uri)}
+    except (MlflowException, OSError) as error:
+        raise BatonError(f"the model {uri} cannot be read: {error}") from None
+    if "MLmodel" not in found:
+        raise BatonError(f"the model {uri} is missing")
+
+
+def _registry_moved(run: Any, config: Config) -> str | None:
+    before, now = run.data.tags.get(names.TAG_REGISTRY), registry_state(config.name)
+    return None if before == now else f"registry changed: {before} → {now}"
+
+
+def _predictions_changed(scoring: dict[str, Any], run_id: str) -> str | None:
+    folder = Path(scoring["path"])
+    if not folder.is_dir():
+        return f"output {folder} missing"
+    expected, found = scoring["files"], files_digest(folder)
+    for name in sorted(expected):
+        if name not in found:
+            return f"output {name} missing"
+        if expected[name] != found[name]:
+            return f"output {name} changed"
+    return None
