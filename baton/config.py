@@ -92,8 +92,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _drops_nothing_it_needs(self) -> Data:
-        needed = {self.target, self.group, self.time, self.image_column, *self.id}
-        if both := sorted(needed & set(self.drop)):
+        needed = [name for name in (self.target, self.group, self.time, self.image_column, *self.id) if name]
+        if both := sorted(set(needed) & set(self.drop)):
             raise ValueError(f"drop names {', '.join(both)}, which another key of data needs")
         return self
 

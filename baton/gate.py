@@ -30,7 +30,7 @@ def judge(
     candidate: dict[str, float],
     trivial: dict[str, float],
     champion: dict[str, float] | None,
-    skew: float = 0.0,
+    skew: float,
 ) -> Judgement:
     """Metrics on the same test rows of candidate, trivial predictor and champion → `Judgement`.
 

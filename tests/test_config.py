@@ -48,7 +48,7 @@ def test_what_is_missing_is_named(needed):
 def test_the_defaults_survive_a_dump(load):
     whole = load(TEXT + "batch_infer: {source: new.csv, output: out}\n")
     dumped = whole.dump()
-    assert dumped["register"]["promote"] == "auto" and dumped["train"]["epochs"] == 10
+    assert dumped["register"]["promote"] == "auto" and dumped["tune"]["max_trials"] == 12
     assert config.validate(yaml.safe_load(yaml.safe_dump(dumped)), {}, "dump") == whole
 
 
@@ -61,7 +61,7 @@ def test_every_default_is_a_value_that_is_allowed():
     ("line", "answer"),
     [
         ("nmae: x", r"line 6: nmae is not a key here\. Allowed: name, seed, .*register, .*Received: 'x'"),
-        ("train: {epochs: 0}", r"line 6: train\.epochs: .*greater than or equal to 1\. Received: 0"),
+        ("train: {patience: 0}", r"line 6: train\.patience: .*greater than or equal to 1\. Received: 0"),
         ("train: {epochs: yes}", r"train\.epochs: true and false are not allowed here\. Received: True"),
         ("train: {learning_rate: .inf}", r"train\.learning_rate: .*finite number\. Received: inf"),
         ("train: {optimizer: adm}", r"train\.optimizer: .*'sgd', .*or 'adamw'\. Received: 'adm'"),
@@ -110,8 +110,8 @@ def test_an_unknown_key_is_named_with_all_that_are_allowed(key):
 
 
 def test_all_faults_are_named_at_once(load):
-    with pytest.raises(BadInput, match=r"line 6: seed: .*line 7: tune\.epochs: "):
-        load(TEXT + "seed: -1\ntune: {epochs: 0}\n")
+    with pytest.raises(BadInput, match=r"line 6: seed: .*line 7: tune\.max_trials: "):
+        load(TEXT + "seed: -1\ntune: {max_trials: 0}\n")
 
 
 @pytest.mark.parametrize("split", [{"train": 0.9}, {"train": 0, "validation": 0.5, "test": 0.5}])
@@ -199,17 +199,17 @@ def test_overrides_win_over_the_file(load):
     assert load(TEXT, "train.learning_rate=1e-3").train.learning_rate == 0.001
 
 
-@pytest.mark.parametrize("overrides", ["train.epochs=0", "train={epochs: 0}"])
+@pytest.mark.parametrize("overrides", ["train.epochs=-1", "train={epochs: -1}"])
 def test_a_wrong_override_is_not_blamed_on_a_line(load, overrides):
-    with pytest.raises(BadInput, match=r"demo\.yaml, set: train\.epochs: .*Received: 0"):
+    with pytest.raises(BadInput, match=r"demo\.yaml, set: train\.epochs: .*Received: -1"):
         load(TEXT + "train: {epochs: 5}\n", overrides)
 
 
 def test_overridden_leaves_the_rest_and_the_original_alone():
     small = config.validate(SMALL, {}, "here")
     more = small.overridden({"train.epochs": 3, "register.tolerance": 0.5})
-    assert (more.train.epochs, more.register_.tolerance, small.train.epochs) == (3, 0.5, 10)
-    assert more.overridden({"train.epochs": 10, "register.tolerance": 0.0}) == small
+    assert (more.train.epochs, more.register_.tolerance, small.train.epochs) == (3, 0.5, 0)
+    assert more.overridden({"train.epochs": 0, "register.tolerance": 0.0}) == small
     with pytest.raises(BadInput, match=r"override: train\.epochs: .*Received: 'many'"):
         small.overridden({"train.epochs": "many"})
 
@@ -232,3 +232,21 @@ def test_the_schema_names_every_section_and_key():
 def test_candidates_are_compared_by_one_metric(task, metric):
     tree = {**SMALL, "data": {**SMALL["data"], "task": task}}
     assert config.validate(tree, {}, "here").primary_metric == metric
+
+
+def test_batches_and_epochs_follow_the_rows():
+    small = config.validate(SMALL, {}, "here")
+    sizes = {
+        rows: (c := small.sized(rows)).train.batch_size and (c.train.batch_size, c.train.epochs)
+        for rows in (1, 150, 4_000, 240_000, 10**7)
+    }
+    assert sizes == {1: (16, 60), 150: (16, 60), 4_000: (32, 16), 240_000: (512, 10), 10**7: (512, 10)}
+    chosen = small.overridden({"train.batch_size": 7, "train.epochs": 2, "tune.epochs": 5}).sized(1000)
+    assert (chosen.train.batch_size, chosen.train.epochs, chosen.tune.epochs) == (7, 2, 5)
+
+
+def test_drop_cannot_name_what_is_needed():
+    with pytest.raises(BadInput, match="drop names cost, which another key of data needs"):
+        config.validate(
+            {"name": "x", "data": {"source": "a", "target": "cost", "task": "regression", "drop": ["cost"]}}, {}, "here"
+        )

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import tiny
 
@@ -14,7 +15,11 @@ def judge(value: float, champion: float | None = None, trivial: float = 10.0, ta
     metric = "rmse" if task == "regression" else "log_loss"
     rival = None if champion is None else {metric: champion}
     return gate.judge(
-        tiny.config(task, register=register), {metric: value, "mae": 1.0, "accuracy": 0.8}, {metric: trivial}, rival
+        tiny.config(task, register=register),
+        {metric: value, "mae": 1.0, "accuracy": 0.8},
+        {metric: trivial},
+        rival,
+        0.0,
     )
 
 
@@ -39,7 +44,7 @@ def judge(value: float, champion: float | None = None, trivial: float = 10.0, ta
 def test_a_candidate_must_beat_the_trivial_predictor_and_the_champion(value, champion, tolerance, passed):
     judgement = judge(value, champion, tolerance=tolerance)
     assert judgement.passed is passed
-    assert len(judgement.reasons) == (1 if champion is None else 2)
+    assert len(judgement.reasons) == (2 if champion is None else 3)  # the paths first
 
 
 def test_a_nan_of_the_trivial_predictor_does_not_pass():
@@ -73,8 +78,8 @@ def test_an_unknown_metric_fails_closed():
 
 def test_a_nan_metric_breaks_its_floor():
     config = tiny.config("binary", register={"floors": {"roc_auc": 0.1, "log_loss": 9}})
-    judgement = gate.judge(config, {"log_loss": math.nan, "roc_auc": math.nan}, {"log_loss": 1.0}, None)
-    assert [("breaks" in reason or "not beat" in reason) for reason in judgement.reasons] == [True, True, True]
+    judgement = gate.judge(config, {"log_loss": math.nan, "roc_auc": math.nan}, {"log_loss": 1.0}, None, 0.0)
+    assert [("breaks" in reason or "not beat" in reason) for reason in judgement.reasons[1:]] == [True, True, True]
 
 
 def test_reasons_are_sentences_with_numbers():
@@ -82,8 +87,25 @@ def test_reasons_are_sentences_with_numbers():
     assert judgement.to_dict() == {
         "passed": True,
         "reasons": [
+            "raw columns and training rows agree (distance 0)",
             "test rmse 4.25 beats the trivial predictor's 10",
             "test rmse 4.25 beats the champion's 5 (tolerance 0.1)",
             "test mae 1 keeps the floor 2",
         ],
     }
+
+
+def test_paths_that_disagree_are_refused():
+    config = tiny.config("regression")
+    good = gate.judge(config, {"rmse": 1.0}, {"rmse": 2.0}, None, 1e-6)
+    bad = gate.judge(config, {"rmse": 1.0}, {"rmse": 2.0}, None, 1e-3)
+    assert (good.passed, bad.passed) == (True, False)
+    assert "raw columns and training rows disagree (distance 0.001)" in bad.reasons
+    assert not gate.judge(config, {"rmse": 1.0}, {"rmse": 2.0}, None, math.nan).passed
+
+
+def test_skew_ignores_order_and_sees_a_shift_or_a_lost_row():
+    output = np.random.default_rng(0).normal(size=(100, 2))
+    assert gate.skew(output, output[::-1]) == 0
+    assert gate.skew(output, output + 0.01) == pytest.approx(0.01 / output.std())
+    assert gate.skew(output, output[1:]) == math.inf
