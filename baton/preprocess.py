@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from baton.columns import Column, as_text, class_names, feature_columns, images_size
+from baton.columns import Column, as_text, class_names, feature_columns
 from baton.config import Data
 from baton.errors import BadInput
 from baton.summary import Summary
@@ -163,17 +162,6 @@ def fit(summary: Summary, columns: list[Column], data: Data) -> Preprocessor:
         "target": target,
     }
     return Preprocessor(spec)
-
-
-def with_image_size(preprocessor: Preprocessor, images: pa.ChunkedArray, data: Data) -> Preprocessor:
-    """Fix the size every image is resized to: the config's, else the most common of these images."""
-    if data.image_size:
-        size = data.image_size.model_dump()
-    else:
-        sizes = Counter(s for s in images_size(images.combine_chunks()) if s)
-        height, width, _ = sizes.most_common(1)[0][0]
-        size = {"height": height, "width": width, "channels": max(s[2] for s in sizes)}
-    return Preprocessor({**preprocessor.spec, "image_size": size})
 
 
 def _fit_target(summary: Summary, data: Data) -> dict[str, Any]:

@@ -530,24 +530,15 @@ def _write(placed: Any, config: Config, fitted: Preprocessor, folder: Path) -> t
     written = {s: sum(r["count"] for r in found if r["place"] == i) for s, i in split.SPLIT_INDEX.items()}
     for name, index in split.SPLIT_INDEX.items():
         part = placed.filter(placed["place"] == index).select("encoded.*")
-        groups = _groups(written[name], name, config)
+        groups = dataset.row_group_count(
+            written[name], name, config.distributed_train.workers, config.data.rows_per_group
+        )
         _write_split(part, written[name], groups, folder / name, dataset.column_kinds(fitted))
     raw = placed.filter(placed["place"] == split.SPLIT_INDEX["test"]).select("raw.*")
     _write_parquet(raw, folder / names.RAW_FOLDER)
     bad = placed.filter(placed["place"] == building.QUARANTINED).select("raw.*", "reason")
     _write_parquet(bad.coalesce(1), folder / names.QUARANTINE_FOLDER)
     return Counter({r["reason"]: r["count"] for r in found if r["reason"] is not None}), written
-
-
-def _groups(rows: int, name: str, config: Config) -> int:
-    """How many row groups a split gets: a multiple of the workers, each of rows; as `dataset.write_split`."""
-    workers, most = config.distributed_train.workers, config.data.rows_per_group
-    if 0 < rows < workers:
-        raise BadInput(
-            f"The {name} split has fewer rows than there are workers ({workers}): bring more data "
-            f"or set distributed_train.workers. Received: {rows} rows"
-        )
-    return min(math.ceil(rows / most / workers), rows // workers) * workers
 
 
 def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[str, str]) -> None:

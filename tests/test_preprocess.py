@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baton import columns, preprocess
-from baton.config import Data, ImageSize
+from baton import building, columns, preprocess
+from baton.config import Config, Data
 from baton.errors import BadInput
 from baton.preprocess import MISSING, UNKNOWN, Preprocessor
 from baton.summary import summarise
@@ -26,6 +26,10 @@ def fit(table: pa.Table, **changes) -> tuple[Preprocessor, pa.Table]:
     found = columns.infer(table.schema, columns.counts(table), data)
     typed = columns.typed(table, found, data.target)[0]
     return preprocess.fit(summarise(typed), found, data), typed
+
+
+def pictures(**data) -> Config:
+    return Config.model_validate({"name": "p", "data": {"source": "-", "task": "image", **data}})
 
 
 def encode(table: pa.Table, **changes) -> dict:
@@ -294,9 +298,8 @@ def test_images_are_passed_on_and_their_size_is_fixed(tmp_path):
     preprocessor, typed = fit(table, task="image")
     assert preprocessor.task == "multiclass" and preprocessor.names("image") == ["pixels"]
     assert preprocessor.blocks(preprocessor.encode(typed))["image"].to_pylist() == images
-    data = Data(source="-", task="image")
-    sized = preprocess.with_image_size(preprocessor, typed["pixels"], data)
+    sizes = building.image_sizes(typed["pixels"])
+    sized = building.with_image_size(preprocessor, sizes, pictures())
     assert sized.image_size == {"height": 8, "width": 5, "channels": 3}
-    chosen = Data(source="-", task="image", image_size=ImageSize(height=4, width=4, channels=1))
-    sized = preprocess.with_image_size(preprocessor, typed["pixels"], chosen)
+    sized = building.with_image_size(preprocessor, sizes, pictures(image_size={"height": 4, "width": 4, "channels": 1}))
     assert sized.image_size == {"height": 4, "width": 4, "channels": 1}

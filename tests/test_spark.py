@@ -14,8 +14,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pyspark.sql.functions import col
+from pyspark.sql.functions import struct as spark_struct
 
-from baton import building, config, distributed, models, names, raw_model, scoring, search, sources, spark
+from baton import building, config, distributed, models, names, raw_model, scoring, search, serving, sources, spark
 from baton.dataset import Dataset
 from baton.errors import BadInput, BatonError
 from baton.serving import RawColumnModel
@@ -227,6 +229,27 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
     with pytest.raises(BadInput, match="The data lacks"):
         spark.score(configured(text), uri, sources.resolve(text), lineage, (tmp_path / "raw"))
+
+
+def test_spark_udf_takes_raw_columns(session, built, tmp_path):
+    fitted = built.preprocessor
+    model = RawColumnModel(fitted, models.build(fitted, configured("-").model))
+    model.save(tmp_path / "raw")
+    mlflow.pyfunc.save_model(
+        str(tmp_path / "model"),
+        python_model=raw_model.__file__,
+        artifacts={"model": str(tmp_path / "raw")},
+        signature=serving.signature(fitted),
+        pip_requirements=[],
+    )
+    declared = serving.as_declared(built.raw_test().slice(0, 40), fitted)
+    frame = session.createDataFrame(declared.to_pandas())
+    predict = mlflow.pyfunc.spark_udf(session, str(tmp_path / "model"), env_manager="local")
+    scored = frame.withColumn(
+        "prediction", predict(spark_struct(*(col(f"`{name}`") for name in frame.columns)))
+    ).toPandas()
+    expected, _ = model.score(declared)
+    np.testing.assert_allclose(scored["prediction"], expected["prediction"].to_numpy(), rtol=1e-5)
 
 
 def test_spark_trials_give_finished_and_failed_trials(session):
