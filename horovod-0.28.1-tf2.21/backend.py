@@ -90,7 +90,8 @@ def _compile_into(cache):
         requirements.write_text(REQUIREMENT + "\n")
         flags = f"{os.environ.get('CXXFLAGS', '')} -I{headers}".strip()
         command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-        command += ["--no-binary", "horovod", "--require-hashes", "-r", str(requirements)]
+        # --no-cache-dir: pip would take a wheel it once built, whatever TensorFlow that was built against.
+        command += ["--no-cache-dir", "--no-binary", "horovod", "--require-hashes", "-r", str(requirements)]
         subprocess.run(
             [*command, "--wheel-dir", str(out)],
             env={**os.environ, **BUILD_VARIABLES, "CXXFLAGS": flags},
