@@ -22,7 +22,7 @@ ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-
 # A module that reads files of the project, or starts another as a process, names them in this constant.
 DECLARATION = "READS"
 
-# The parts of the config each step reads, as dotted paths; a test runs every step on no more than these.
+# The parts of the config that each step reads, as dotted paths.
 CONFIG_READ: dict[str, tuple[str, ...]] = {
     "ingest": ("engine", "spark", "data", "distributed_train.workers"),
     "train": ("seed", "data.task", "model", "train"),
@@ -60,7 +60,8 @@ def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, s
     parts = {f"conf {path}": json.dumps(value) for path, value in _config_parts(step, config).items()}
     parts |= {f"{name} content": digest for name, digest in inputs.items()}
     parts |= upstream
-    parts |= {f"code {name}": digest for name, digest in code(f"steps/{step}.py").items()}
+    entry = f"steps/{step}.py"
+    parts |= {f"code {_route(entry, name)}": digest for name, digest in code(entry).items()}
     return Key(parts | environment())
 
 
@@ -150,6 +151,11 @@ def _leaves(path: str, value: Any, out: dict[str, Any]) -> None:
             _leaves(f"{path}.{name}", inner, out)
     else:
         out[path] = value
+
+
+def _route(entry: str, name: str) -> str:
+    """A file as a miss names it: from the step to what it reaches."""
+    return name if name == entry else f"{entry} → {name}"
 
 
 def _file(path: Path) -> str:

@@ -1,0 +1,153 @@
+"""The cache key: what must change it does, what must not does not, and a miss names its reason."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from baton import cache, config, names
+
+ROOT = cache.ROOT
+FLIGHTS = config.load(str(ROOT / "conf" / "flights.yaml"))
+
+
+def key(step: str, overrides: dict | None = None, **parts) -> cache.Key:
+    given = {"inputs": {"data/flights.parquet": "a"}, "upstream": {"the output of ingest": "b"}, **parts}
+    return cache.key(step, FLIGHTS.overridden(overrides or {}), **given)
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the project's code that may be edited, and the cache looking at it."""
+    for folder in ("baton", "steps", "conf", "horovod-0.28.1-tf2.21"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    monkeypatch.setattr(cache, "ROOT", tmp_path)
+    cache.code.cache_clear()
+    yield tmp_path
+    cache.code.cache_clear()
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    cache.code.cache_clear()
+
+
+@pytest.mark.parametrize("step", names.STEPS)
+def test_a_key_is_repeatable_and_of_its_step(step):
+    assert key(step).digest == key(step).digest
+    assert key(step).difference(key(step)) == "nothing changed"
+    assert len({key(other).digest for other in names.STEPS}) == len(names.STEPS)
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "value", "sentence"),
+    [
+        ("tune", "tune.max_trials", 24, "conf tune.max_trials 12 → 24"),
+        ("train", "train.optimizer", "sgd", "conf train.optimizer adamw → sgd"),
+        ("ingest", "data.split", {"train": 0.6, "validation": 0.2, "test": 0.2}, "conf data.split.train 0.8 → 0.6"),
+        ("register", "register.promote", "manual", "conf register.promote auto → manual"),
+    ],
+)
+def test_the_config_that_a_step_reads_counts(step, path, value, sentence):
+    assert key(step, {path: value}).difference(key(step)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "value"),
+    [
+        ("ingest", "train.epochs", 3),
+        ("train", "tune.max_trials", 3),
+        ("train", "data.source", "elsewhere.parquet"),
+        ("ingest", "data.source", "the same rows elsewhere.parquet"),
+        ("register", "model.hidden", [3]),
+        ("tune", "batch_infer.output", "elsewhere"),
+    ],
+)
+def test_the_config_that_a_step_does_not_read_does_not_count(step, path, value):
+    assert key(step, {path: value}).digest == key(step).digest
+
+
+def test_inputs_upstream_and_environment_count(copy):
+    before = key("train")
+    assert (
+        key("train", inputs={"data/flights.parquet": "c"}).difference(before) == "data/flights.parquet content changed"
+    )
+    assert key("train", upstream={"the output of ingest": "c"}).difference(before) == "the output of ingest changed"
+    edit(copy / "requirements.txt", "absl-py==", "absl-py==0")
+    assert key("train").difference(before) == "environment requirements.txt changed"
+
+
+@pytest.mark.parametrize(
+    ("step", "file", "old", "new"),
+    [
+        ("ingest", "baton/split.py", "np.uint64(31)", "np.uint64(32)"),
+        ("ingest", "baton/spark.py", "import", "import sys\nimport"),  # imported late
+        ("ingest", "baton/templates/profile.html.j2", "<", "<!-- new --><"),  # declared, not imported
+        ("train", "baton/fit.py", "PREDICT_ROWS = 8192", "PREDICT_ROWS = 4096"),
+        ("train", "baton/raw_model.py", "self.model.score", "self.model.evaluate"),  # run by MLflow
+        ("train", "baton/__init__.py", '"""', 'X = 1\n"""'),
+        ("tune", "conf/spaces/table.yaml", "0.25", "0.26"),
+        ("tune", "baton/layers.py", "pieces: int = 2", "pieces: int = 3"),
+        ("distributed_train", "baton/horovod_worker.py", "work(", "work(  "[:5] + "*[],"),  # started as a process
+        ("register", "baton/gate.py", "LARGEST_SKEW = 1e-4", "LARGEST_SKEW = 1e-3"),
+        ("batch_infer", "baton/scoring.py", 'compression="zstd"', 'compression="snappy"'),
+    ],
+)
+def test_code_that_a_step_reaches_counts_and_is_named(copy, step, file, old, new):
+    before = key(step)
+    edit(copy / file, old, new)
+    assert key(step).difference(before) == f"steps/{step}.py → {file} changed"
+
+
+@pytest.mark.parametrize(
+    ("step", "file"),
+    [
+        ("ingest", "baton/search.py"),
+        ("ingest", "steps/train.py"),
+        ("train", "baton/horovod.py"),
+        ("register", "baton/spark.py"),
+    ],
+)
+def test_code_that_a_step_does_not_reach_does_not_count(copy, step, file):
+    before = key(step)
+    edit(copy / file, "import", "import sys\nimport")
+    assert key(step).digest == before.digest
+
+
+def test_comments_layout_and_docstrings_do_not_count(copy):
+    before = {step: key(step).digest for step in names.STEPS}
+    for path in [*(copy / "baton").glob("*.py"), *(copy / "steps").glob("*.py")]:
+        text = path.read_text()
+        tree = ast.parse(text)
+        if ast.get_docstring(tree):
+            text = text.replace(text.split('"""')[1], "Another docstring.", 1)
+        path.write_text(f"# a comment\n{text}\n\n# another\n")
+    cache.code.cache_clear()
+    assert {step: key(step).digest for step in names.STEPS} == before
+
+
+def test_every_step_reaches_what_it_runs(copy):
+    """A module that a step's own modules import, however late, is in its reach."""
+    for step in names.STEPS:
+        reach = cache.code(f"steps/{step}.py")
+        for path in [p for p in reach if p.endswith(".py")]:
+            for node in ast.walk(ast.parse((copy / path).read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module == "baton":
+                    modules = {f"baton/{alias.name}.py" for alias in node.names}
+                    assert {m for m in modules if (copy / m).is_file()} <= set(reach)
+
+
+def test_content_is_that_of_the_files_alone(tmp_path):
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    one.write_text("a\n1\n")
+    other.write_text("a\n2\n")
+    before = cache.content([one, other])
+    assert cache.content([other, one]) == before
+    moved = one.rename(tmp_path / "moved.csv")
+    assert cache.content([moved, other]) == before
+    other.write_text("a\n3\n")
+    assert cache.content([moved, other]) != before
