@@ -145,7 +145,8 @@ def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
         if kind == "numeric" and declared in ("datetime", "binary"):
             raise BadInput(f"The target {field.name} must be a number for regression. Received: {field.type}")
     if declared == "string" and kind != "categorical":
-        whole = text is not None and text["integer"] == text["rows"] > 0
+        # stray cells don't count: their rows are quarantined
+        whole = text is not None and text["integer"] == text["numeric"] > 0 and text["cells"] == text["rows"]
         declared = {"numeric": "long" if whole else "double"}.get(kind, kind)
     return Column(field.name, kind, declared)
 
