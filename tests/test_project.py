@@ -4,6 +4,8 @@ import ast
 import importlib
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -124,3 +126,24 @@ def test_nothing_is_unpickled():
         for path in (ROOT / folder).glob("*.py"):
             assert not {"pickle", "cloudpickle", "dill", "joblib"} & {name.split(".")[0] for name in imports(path)}
             assert "allow_pickle=True" not in path.read_text()
+
+
+NASTY = [
+    *("$(touch owned)", "`touch owned`", "a; touch owned", "a\ntouch owned", "&& touch owned", "| touch owned"),
+    *('it\'s "quoted"', "-rf", "--help", "{config}", "a{b}c", "$HOME", "*", "a\\b", "é ü"),
+]
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_nasty_parameters_arrive_as_plain_text(name, tmp_path):
+    """MLflow's own command line, run by bash as MLflow does it, with the step replaced by an echo."""
+    from mlflow.projects._project_spec import load_project
+
+    entry = load_project(str(ROOT)).get_entry_point(name)
+    echo = f"{sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))'"
+    for text in NASTY:
+        given = dict.fromkeys(entry.parameters, text)
+        command = entry.compute_command(given, str(tmp_path)).replace(f"python -m steps.{name}", echo)
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) == [f"--{key}={text}" for key in entry.parameters]
+        assert not list(tmp_path.iterdir())
