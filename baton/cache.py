@@ -28,7 +28,7 @@ CONFIG_READ: dict[str, tuple[str, ...]] = {
     "train": ("seed", "data.task", "model", "train"),
     "tune": ("seed", "engine", "spark", "data.task", "model", "train", "tune"),
     "distributed_train": ("seed", "spark", "data.task", "model", "train", "distributed_train"),
-    "register": ("name", "data.task", "register"),
+    "register": ("name", "seed", "data.task", "register"),
     "batch_infer": ("name", "engine", "spark", "data.target", "data.delimiter", "batch_infer"),
 }
 # Where a source lies does not matter; what it holds does, and that is an input of its own.

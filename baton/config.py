@@ -164,8 +164,16 @@ class Register(Section):
     """The gate before the registry's champion."""
 
     promote: Literal["auto", "manual"] = "auto"
+    policy: Literal["better", "not_worse"] = Field(
+        "better", description="than the champion: surely better, or surely not worse than the tolerance allows"
+    )
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="of the interval of the difference")
+    resamples: int = Field(2000, ge=100, le=1_000_000, description="of the test rows, for that interval")
+    tolerance: float = Field(
+        0.01, ge=0, description="with not_worse: how much worse may pass, as a share of the champion's metric"
+    )
     floors: dict[str, float] = Field({}, description="test metric → worst value allowed")
-    tolerance: float = Field(0.0, ge=0, description="how much worse than the champion still passes")
+    min_test_rows: int = Field(30, ge=1, description="fewer test rows promote nothing")
 
 
 class BatchInfer(Section):
@@ -174,6 +182,7 @@ class BatchInfer(Section):
     source: str
     output: str
     alias: str = Field(names.CHAMPION, description="the model when no register run is given")
+    allow_unvalidated: bool = Field(False, description="score with a version that did not pass the gate, too")
     batch_rows: int = Field(65_536, ge=1)
 
 

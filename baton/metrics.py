@@ -20,14 +20,26 @@ def evaluate(truth: np.ndarray, output: np.ndarray) -> dict[str, float]:
     return _classification(truth, output.astype(np.float64))
 
 
+def row_losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """Truth [rows] and output as in `evaluate` → squared error or log loss of each row, float64."""
+    if np.issubdtype(truth.dtype, np.floating):
+        return (output[:, 0].astype(np.float64) - truth) ** 2
+    of_truth = output[np.arange(len(truth)), truth].astype(np.float64)
+    return -np.log(np.clip(of_truth, TINY, 1 - TINY))
+
+
+def of_mean_loss(metric: str, mean: Any) -> Any:
+    """Means of `row_losses` → the primary metric, rmse or log_loss, of each."""
+    return np.sqrt(mean) if metric == "rmse" else mean
+
+
 def partial_sums(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
     """Sums over rows that add up over shards: [rows, squared error or log loss, |error| or hits]."""
+    losses = row_losses(truth, output)
     if np.issubdtype(truth.dtype, np.floating):
         error = output[:, 0].astype(np.float64) - truth
-        return np.array([len(truth), np.sum(error**2), np.sum(np.abs(error))])
-    of_truth = output[np.arange(len(truth)), truth].astype(np.float64)
-    loss = -np.log(np.clip(of_truth, TINY, 1 - TINY))
-    return np.array([len(truth), loss.sum(), np.sum(output.argmax(axis=1) == truth)])
+        return np.array([len(truth), losses.sum(), np.sum(np.abs(error))])
+    return np.array([len(truth), losses.sum(), np.sum(output.argmax(axis=1) == truth)])
 
 
 def from_sums(sums: np.ndarray, regression: bool) -> dict[str, float]:

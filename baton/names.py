@@ -22,14 +22,24 @@ TAG_REASONS = "baton.reasons"
 TAG_CANDIDATE_RUN = "baton.candidate_run_id"
 TAG_REGISTER_RUN = "baton.register_run_id"
 TAG_COMMIT = "baton.git_commit"
+TAG_INTERVAL = "baton.interval"  # candidate minus champion on test rows, with its interval, as JSON
 TAG_PREVIOUS_CHAMPION = "baton.previous_champion"
 TAG_CHAMPION_SINCE = "baton.champion_since"
 TAG_CHAMPION_BY = "baton.champion_by"
 TAG_CHAMPION_WHY = "baton.champion_why"
+TAG_ROLLED_BACK = "baton.rolled_back"  # why it is champion no more
+
+# Tags on a registered model: one for each change of the champion, numbered
+TAG_HISTORY = "baton.champion."
 
 # Aliases of a registered model
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+
+# Verdicts of the gate; the versions of the first two may score
+PROMOTED = "promoted"
+REFUSED = "refused"
+PASSED = (PROMOTED, CHALLENGER)
 
 # Files of a dataset folder, and artifacts of runs
 MANIFEST = "manifest.json"
@@ -43,6 +53,7 @@ TRIALS = "trials.json"
 SUMMARY = "summary.json"
 CACHE_PARTS = "cache.json"
 VERDICT = "verdict.json"
+ROLLBACK = "rollback.json"
 SCORING = "scoring.json"
 CONFIG = "config.yaml"
 FIGURES = "figures"

@@ -23,7 +23,7 @@ def broken(step: str, run: Any, config: Config) -> str | None:
         if step == "ingest":
             Dataset.load(run.data.tags[names.TAG_DATASET]).verify()
         elif step in ("train", "distributed_train"):
-            _model_is_there(run.data.tags[names.TAG_MODEL_URI])
+            registry.demand_model(run.data.tags[names.TAG_MODEL_URI])
         elif step == "tune":
             runs.artifact(run.info.run_id, names.BEST_PARAMETERS)
         elif step == "register":
@@ -79,18 +79,6 @@ def _upstream(step: str, config: Config, inputs: dict[str, str]) -> dict[str, st
 def _scoring_version(config: Config, register_run_id: str) -> str:
     version = registry.to_score_with(config, register_run_id)
     return f"{version.name} {version.version}"
-
-
-def _model_is_there(uri: str) -> None:
-    from mlflow.artifacts import list_artifacts
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = {Path(artifact.path).name for artifact in list_artifacts(artifact_uri=uri)}
-    except (MlflowException, OSError) as error:
-        raise BatonError(f"the model {uri} cannot be read: {error}") from None
-    if "MLmodel" not in found:
-        raise BatonError(f"the model {uri} is missing")
 
 
 def _registry_moved(run: Any, config: Config) -> str | None:

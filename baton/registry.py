@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from baton import names, runs
@@ -40,27 +41,85 @@ def register(name: str, uri: str, tags: dict[str, str]) -> Any:
     return mlflow.register_model(uri, name, tags=tags, await_registration_for=60)
 
 
+def versions(name: str) -> list[Any]:
+    """All versions of the registered model; none if there is no such model."""
+    quoted = name.replace("'", "''")
+    return list(client().search_model_versions(f"name='{quoted}'", max_results=10_000))
+
+
 def count(name: str) -> int:
     """How many versions the registered model has."""
-    quoted = name.replace("'", "''")
-    return len(client().search_model_versions(f"name='{quoted}'", max_results=10_000))
+    return len(versions(name))
+
+
+def model_tags(name: str) -> dict[str, str]:
+    """The tags of the registered model; none if there is no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return dict(client().get_registered_model(name).tags)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def demand_model(uri: str) -> None:
+    """Raise `BatonError` if the files of the model at `uri` are not there."""
+    from mlflow.artifacts import list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = {Path(artifact.path).name for artifact in list_artifacts(artifact_uri=uri)}
+    except (MlflowException, OSError) as error:
+        raise BatonError(f"the model {uri} cannot be read: {error}") from None
+    if "MLmodel" not in found:
+        raise BatonError(f"the model {uri} is missing")
+
+
+def fingerprint(uri: str) -> str:
+    """The fingerprint of the dataset that the model at `uri` says it was trained on; empty if it says none."""
+    import mlflow
+
+    return (mlflow.models.get_model_info(uri).metadata or {}).get("fingerprint", "")
+
+
+def rolled_back(name: str, content: str) -> str:
+    """Why a version with this content is champion no more, as a sentence; empty if none was rolled back."""
+    for found in versions(name):
+        if found.tags.get(names.TAG_OUTPUT) == content and names.TAG_ROLLED_BACK in found.tags:
+            why = found.tags[names.TAG_ROLLED_BACK]
+            return f"the same model was champion as version {found.version} and was rolled back: {why}"
+    return ""
 
 
 def to_score_with(config: Config, register_run_id: str) -> Any:
     """The version that scores: what the register run promoted, else the alias's, resolved once.
 
-    Raises `BadInput` if there is none.
+    Raises `BadInput` if there is none, or if the gate has not passed it and the config does not allow that.
     """
     alias = config.batch_infer.alias if config.batch_infer else names.CHAMPION
     if register_run_id:
         run = runs.of_step(register_run_id, "register", "register_run_id")
         verdict = runs.artifact(run.info.run_id, names.VERDICT)
-        if verdict["verdict"] == "promoted":
+        if verdict["verdict"] == names.PROMOTED:
             return version(verdict["name"], verdict["version"])
     found = champion(config.name, alias)
     if found is None:
         raise BadInput(f"Model {config.name} has no version with the alias {alias}: run main first.")
+    if not (config.batch_infer and config.batch_infer.allow_unvalidated):
+        _demand_verdict(found, alias)
     return found
+
+
+def _demand_verdict(found: Any, alias: str) -> None:
+    """Raise `BadInput` if a version has not passed the gate: somebody gave it the alias by hand."""
+    verdict = found.tags.get(names.TAG_VERDICT)
+    if verdict not in names.PASSED:
+        raise BadInput(
+            f"Version {found.version} of {found.name} bears the alias {alias} without having passed the gate; "
+            f"set batch_infer.allow_unvalidated: true to score with it. Received: {verdict or 'no'} verdict"
+        )
 
 
 def set_alias(name: str, alias: str, number: str) -> None:

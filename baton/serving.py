@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from baton import names
 from baton.columns import typed
+from baton.errors import BatonError
 from baton.preprocess import Preprocessor
 
 READS = ("baton/raw_model.py",)  # run by MLflow, not imported
@@ -62,6 +63,26 @@ class RawColumnModel:
         truth = self.fitted.encode_target(rows)
         known = truth >= 0 if self.fitted.classes else np.ones(len(truth), bool)
         return truth[known], self.output(rows.filter(pa.array(known)))
+
+    def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
+        """Raw rows → output on every one, its columns the classes that `asked` knows.
+
+        A class that this model does not know has the probability 0. Raises `BatonError` if it
+        predicts something else or cannot use a row.
+        """
+        mine, theirs = self.fitted, asked
+        if (mine.target, bool(mine.classes)) != (theirs.target, bool(theirs.classes)):
+            raise BatonError(f"it predicts {mine.target} ({mine.task}), not {theirs.target} ({theirs.task})")
+        rows, reasons = typed(raw, mine.features, target=None)
+        if unusable := len(reasons) - reasons.null_count:
+            first = next(reason for reason in reasons.to_pylist() if reason)
+            raise BatonError(f"it cannot use {unusable:,} of {len(reasons):,} test rows ({first})")
+        output = self.output(rows)
+        if not theirs.classes:
+            return output
+        zero = np.zeros(len(output), output.dtype)
+        known = dict(zip(mine.classes, output.T, strict=True))
+        return np.stack([known.get(name, zero) for name in theirs.classes], axis=1)
 
     def score(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array]:
         """Raw rows → (prediction columns, reasons): rows with a reason were not scored, they are null."""

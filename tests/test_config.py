@@ -68,7 +68,7 @@ def test_every_default_is_a_value_that_is_allowed():
         ("train:\n  epoch: 3", r"line 7: train\.epoch is not a key here\. Allowed: epochs, batch_size"),
         (
             "register: {promot: auto}",
-            r"register\.promot .*Allowed: promote, floors, tolerance\. Received: 'auto'",
+            r"register\.promot .*Allowed: promote, policy, confidence, .*\. Received: 'auto'",
         ),
         ("batch_infer: {sauce: a}", r"batch_infer\.sauce is not a key here\. Allowed: source, output, alias"),
         ("engine: dask", r"line 6: engine: .*'auto', 'local' or 'spark'\. Received: 'dask'"),
@@ -209,7 +209,7 @@ def test_overridden_leaves_the_rest_and_the_original_alone():
     small = config.validate(SMALL, {}, "here")
     more = small.overridden({"train.epochs": 3, "register.tolerance": 0.5})
     assert (more.train.epochs, more.register_.tolerance, small.train.epochs) == (3, 0.5, 0)
-    assert more.overridden({"train.epochs": 0, "register.tolerance": 0.0}) == small
+    assert more.overridden({"train.epochs": 0, "register.tolerance": 0.01}) == small
     with pytest.raises(BadInput, match=r"override: train\.epochs: .*Received: 'many'"):
         small.overridden({"train.epochs": "many"})
 
