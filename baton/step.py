@@ -8,9 +8,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from baton import config as configs
 from baton.errors import BatonError
@@ -21,39 +23,81 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 log = logging.getLogger("baton")
 
 
-def step(name: str, *options: tuple[str, str]) -> Callable[[Callable[..., None]], click.Command]:
+# {flag of the command line: (help, what prints)}
+Views = dict[str, tuple[str, Callable[[configs.Config], None]]]
+
+
+def step(
+    name: str, *options: tuple[str, str], views: Views | None = None
+) -> Callable[[Callable[..., None]], click.Command]:
     """Turn `function(config, run, **options)` into the command of an entry point.
 
     Each option is (name, help). Which are optional, and what they default to, stands in MLproject
-    only; here all are required. The exit status is 0, 2 for bad input or config, 1 for the rest.
+    only; here all are required. A view is a flag of the command line alone: it prints something
+    instead, without a run, and what is not given then has MLproject's default. The exit status is 0,
+    2 for bad input or config, 1 for the rest.
     """
+    views = views or {}
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        def command(config: str, overrides: str, **inputs: str) -> None:
+        def command(config: str, overrides: str, **inputs: Any) -> None:
+            asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
+            if asked:
+                sys.exit(guarded(name, lambda: asked[0](configs.load(config, overrides))))
             sys.exit(execute(name, function, config, overrides, inputs))
 
+        for flag, (text, _) in views.items():
+            command = click.option(f"--{flag}", is_flag=True, help=text)(command)
         for option, text in reversed(options):
             command = click.option(f"--{option}", required=True, help=text)(command)
         command = click.option(
             "--set", "overrides", required=True, help="dotted overrides: train.epochs=3,tune.max_trials=4"
         )(command)
         command = click.option("--config", required=True, help="the pipeline's YAML file")(command)
-        return click.command(name, help=function.__doc__)(command)
+        return click.command(name, help=function.__doc__, cls=_command({f"--{flag}" for flag in views}))(command)
 
     return decorate
 
 
+def _command(flags: set[str]) -> type[click.Command]:
+    """A command that takes what is not given from MLproject's defaults, if one of the flags is given."""
+
+    class Command(click.Command):
+        def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+            return super().parse_args(context, [*_defaults(str(self.name)), *args] if flags & set(args) else args)
+
+    return Command
+
+
+def _defaults(name: str) -> list[str]:
+    """The options of an entry point with MLproject's defaults; empty where there is none."""
+    project = yaml.safe_load((Path(__file__).parent.parent / "MLproject").read_text(encoding="utf-8"))
+    parameters = project["entry_points"][name]["parameters"]
+    return [f"--{option}={entry.get('default', '')}" for option, entry in parameters.items()]
+
+
 def execute(name: str, function: Callable[..., None], config_path: str, overrides: str, inputs: dict[str, str]) -> int:
     """Run a step's function inside its MLflow run; return the exit status."""
+
+    def run_it() -> None:
+        from baton import runs
+
+        config = configs.load(config_path, overrides)
+        with runs.start(name, config, {"config": config_path, "set": overrides, **inputs}) as run:
+            function(config=config, run=run, **inputs)
+
+    return guarded(name, run_it)
+
+
+def guarded(name: str, work: Callable[[], None]) -> int:
+    """Do the work; whatever goes wrong is told in one sentence. Returns the exit status."""
     logging.basicConfig(format=f"%(asctime)s {name}: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _raise_interrupt)
     from baton import runs
 
     try:
-        config = configs.load(config_path, overrides)
-        with runs.start(name, config, {"config": config_path, "set": overrides, **inputs}) as run:
-            function(config=config, run=run, **inputs)
+        work()
         return 0
     except BatonError as error:
         return _fail(runs.sentence(error), error.exit_status)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
 LOCK = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+COMMAND_LINE_ONLY = {"rollback": {"--history"}}  # they print, and are no parameters
 HOROVOD = ROOT / "horovod-0.28.1-tf2.21"
 
 
@@ -29,7 +30,9 @@ def test_every_step_is_an_entry_point_and_a_file():
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_parameters_are_the_steps_options(name):
     command = getattr(importlib.import_module(f"steps.{name}"), name)
-    options = {option.opts[0].removeprefix("--"): option for option in command.params}
+    flags = {option.opts[0] for option in command.params if option.is_flag}
+    assert flags == COMMAND_LINE_ONLY.get(name, set())
+    options = {option.opts[0].removeprefix("--"): option for option in command.params if not option.is_flag}
     assert set(ENTRY_POINTS[name]["parameters"]) == set(options)
     assert all(option.required for option in options.values()), "defaults live in MLproject alone"
 

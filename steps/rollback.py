@@ -1,0 +1,44 @@
+"""rollback: a reason in, the previous champion champion again out, with an audit trail."""
+
+import logging
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from baton import champions, names
+from baton.config import Config
+from baton.runs import Run
+from baton.step import step
+
+log = logging.getLogger("baton")
+
+
+def history(config: Config) -> None:
+    """Print who was champion, since when, by which run and why; the latest last."""
+    table = Table(title=f"Champions of {config.name}", title_justify="left", show_edge=False, pad_edge=False)
+    for heading in ("since", "version", "how", "by run", "why"):
+        table.add_column(heading, no_wrap=heading != "why", overflow="fold")
+    for change in champions.history(config.name):
+        since = change.at[:19].replace("T", " ")
+        table.add_row(since, change.version or "none", change.how, change.by, escape(change.why))
+    Console(highlight=False).print(table)
+
+
+@step(
+    "rollback",
+    ("reason", "why the champion is taken back; kept with the model"),
+    views={"history": ("print who was champion when, why and by which run, and do nothing else", history)},
+)
+def rollback(config: Config, run: Run, reason: str) -> None:
+    """Make the previous champion champion again, and keep when, why and by which run."""
+    change = champions.roll_back(config, run.id, reason)
+    run.json({"name": config.name, **asdict(change)}, names.ROLLBACK)
+    run.tag(names.TAG_CHAMPION_WHY, change.why)
+    run.tag(names.TAG_OUTPUT, f"{config.name} {change.version}: champion again")
+    log.info("version %s of %s is champion again, after version %s", change.version, config.name, change.previous)
+
+
+if __name__ == "__main__":
+    rollback()
