@@ -50,6 +50,7 @@ def test_a_key_is_repeatable_and_of_its_step(step):
         ("train", "train.optimizer", "sgd", "conf train.optimizer adamw → sgd"),
         ("ingest", "data.split", {"train": 0.6, "validation": 0.2, "test": 0.2}, "conf data.split.train 0.8 → 0.6"),
         ("register", "register.promote", "manual", "conf register.promote auto → manual"),
+        ("register", "seed", 8, "conf seed 7 → 8"),  # of the bootstrap
     ],
 )
 def test_the_config_that_a_step_reads_counts(step, path, value, sentence):

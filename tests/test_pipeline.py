@@ -270,6 +270,30 @@ def test_a_worse_candidate_is_refused_and_the_champion_stays(project):
     assert project.client.get_model_version_by_alias("small", "champion").version == before
 
 
+def test_rollback_by_mlflow_run_gives_the_champion_back(project):
+    """Somebody moves the alias by hand to the refused version; scoring refuses it, rollback undoes it."""
+    before = project.client.get_model_version_by_alias("small", "champion").version
+    refused = next(v for v in project.client.search_model_versions("name='small'") if v.version != before)
+    project.client.set_registered_model_alias("small", "champion", refused.version)
+    done = step(project.home, "batch_infer", register_run_id="")
+    assert done.returncode == 2
+    assert "set batch_infer.allow_unvalidated: true" in done.stderr.strip().splitlines()[-1]
+    reason = """it's "worse"; $(touch owned) {set}"""
+    command = ["mlflow", "run", ".", "-e", "rollback", "--env-manager", "local", "--experiment-name", "small"]
+    done = run([*command, "-P", f"config={project.home / 'small.yaml'}", "-P", f"reason={reason}"], project.home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.client.get_model_version_by_alias("small", "champion").version == before
+    (rollback,) = project.client.search_runs([project.main.info.experiment_id], f"tags.`{names.TAG_STEP}` = 'rollback'")
+    assert rollback.data.tags[names.TAG_CHAMPION_WHY] == rollback.data.params["reason"] == reason
+    shown = run(
+        [sys.executable, "-m", "steps.rollback", f"--config={project.home / 'small.yaml'}", "--history"], project.home
+    )
+    for word in ("promoted", "set by hand", "rolled back"):
+        assert word in shown.stdout
+    again = run([*command, "-P", f"config={project.home / 'small.yaml'}", "-P", "reason=more"], project.home)
+    assert again.returncode != 0 and "has no previous champion" in again.stdout + again.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

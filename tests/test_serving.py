@@ -14,7 +14,9 @@ import pytest
 import tiny
 
 from baton import fit, models, serving
+from baton.errors import BatonError
 from baton.feed import Feed
+from baton.preprocess import Preprocessor
 from baton.serving import RawColumnModel
 
 
@@ -241,3 +243,32 @@ def test_rows_without_a_usable_target_are_not_evaluated(binary):
     raw = raw.set_column(raw.column_names.index("y"), "y", pa.array([3, 7, None, 5, 3, 7]))
     truth, output = made.evaluate(raw)
     assert truth.tolist() == [0, 1, 0, 1] and output.shape == (4, 2)
+
+
+def test_answers_come_in_the_columns_of_who_asks(images):
+    """A champion with other classes: those it lacks have the probability 0, those nobody asks for are left out."""
+    config, dataset = images
+    made = untrained(config, dataset)
+    raw = dataset.raw_test()
+    _, output = made.evaluate(raw)
+    np.testing.assert_array_equal(made.answers(raw, made.fitted), output)
+    asked = Preprocessor(
+        {**made.fitted.spec, "target": {**made.fitted.spec["target"], "classes": ["even", "new", "top"]}}
+    )
+    expected = np.stack([output[:, 1], np.zeros(len(output)), output[:, 2]], axis=1)
+    np.testing.assert_array_equal(made.answers(raw, asked), expected)
+
+
+def test_answers_to_another_question_or_on_a_part_of_the_rows_are_refused(regression, binary):
+    config, dataset = regression
+    made = untrained(config, dataset)
+    raw = dataset.raw_test()
+    with pytest.raises(BatonError, match=r"it predicts y \(regression\), not y \(binary\)"):
+        made.answers(raw, binary[1].preprocessor)
+    x1 = raw["x1"].to_numpy().copy()
+    x1[3] = np.inf
+    spoilt = raw.set_column(raw.column_names.index("x1"), "x1", pa.array(x1))
+    with pytest.raises(BatonError, match=rf"it cannot use 1 of {raw.num_rows} test rows \(x1 is infinite\)"):
+        made.answers(spoilt, made.fitted)
+    with pytest.raises(BatonError, match="x1"):
+        made.answers(raw.drop(["x1"]), made.fitted)
