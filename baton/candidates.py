@@ -21,11 +21,6 @@ from baton.runs import Run
 log = logging.getLogger("baton")
 
 
-def checkpoint(config: Config, run: Run) -> Path:
-    """Where a run keeps its checkpoint."""
-    return Path(config.warehouse) / config.name / "checkpoints" / run.id / "epoch.npz"
-
-
 @contextmanager
 def autologging(run: Run) -> Iterator[None]:
     """MLflow's TensorFlow autologging: epoch metrics, fit parameters, model summary, TensorBoard logs."""
