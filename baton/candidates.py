@@ -59,6 +59,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
         "best_epoch": result.best_epoch,
         "history": result.history,
         "seconds": result.seconds,
+        "restarts": result.restarts,
         "parameters": result.model.count_params(),
     }
     run.json(evaluation, names.EVALUATION)

@@ -39,6 +39,7 @@ class Result:
     best_epoch: int = 0
     best_value: float = math.inf
     seconds: float = 0.0
+    restarts: int = 0  # after the loss of a worker
 
 
 def train(
@@ -146,6 +147,7 @@ class BestWeights(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
+        self._share_statistics()
         self._average(logs)
         logs.update({f"val_{name}": value for name, value in self._validate().items()})
         value = logs[f"val_{self.config.primary_metric}"]
@@ -211,6 +213,12 @@ class BestWeights(keras.callbacks.Callback):
         output = models.probabilities(output, self.fitted.classes)
         sums = self.collective.sum(metrics.partial_sums(self.truth, output))
         return metrics.from_sums(sums, regression=not self.fitted.classes)
+
+    def _share_statistics(self) -> None:
+        """Batch normalization's moving statistics as the mean over processes: no gradient evens them out."""
+        for variable in self.model.non_trainable_weights if self.collective.size > 1 else ():
+            mean = self.collective.sum(variable.numpy().astype(np.float64)) / self.collective.size
+            variable.assign(mean.astype(variable.dtype))
 
     def _average(self, logs: dict[str, Any]) -> None:
         """Train metrics as the mean over processes; each has the same number of steps."""

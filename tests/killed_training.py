@@ -1,4 +1,4 @@
-"""A training that kills itself in the middle of an epoch: `python killed_training.py CONFIG DATASET CHECKPOINT EPOCH`."""
+"""A training that kills itself in an epoch: `python killed_training.py CONFIG DATASET CHECKPOINT EPOCH`."""
 
 import json
 import os
