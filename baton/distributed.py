@@ -117,9 +117,12 @@ def _watch(process: subprocess.Popen, epochs: Epochs) -> None:
     tree = processes.Tree(process.pid)
     warm = threading.Thread(target=importlib.import_module, args=("baton.candidates",), daemon=True)
     try:
-        while process.poll() is None:
+        for tick in itertools.count():
+            if process.poll() is not None:
+                break
             time.sleep(0.2)
-            tree.look()
+            if tick % 10 == 0:
+                tree.look()
             epochs.pass_on()
             if epochs.told and warm.ident is None:
                 warm.start()  # TensorFlow, which this process needs only once the workers are done

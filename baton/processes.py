@@ -36,6 +36,14 @@ def alive(who: str) -> bool:
     return pid.isdigit() and identity(int(pid)) == who
 
 
+def runs_step(who: str) -> bool:
+    """Whether a process is one of Baton's: a tag that anyone could write must not end anything else."""
+    try:
+        return any(part.startswith("steps.") for part in psutil.Process(int(who.partition(":")[0])).cmdline())
+    except psutil.Error:
+        return False
+
+
 class Tree:
     """A process and the descendants seen so far, to be ended together.
 

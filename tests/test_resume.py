@@ -359,7 +359,9 @@ class Main:
         """Until `happened()` is something; main must live."""
         deadline = time.monotonic() + 150
         while not (result := happened()):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                processes.Tree(self.process.pid).end()
+                pytest.fail(self.log.read_text())
             time.sleep(0.1)
         return result
 
@@ -390,15 +392,26 @@ def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(proj
     first = Main(project)
     first.wait(lambda: list(project.glob("warehouse/*/checkpoints/*/epoch.npz")))
     train = first.child()
-    train.suspend()  # so that it is there still when the next main comes
     first.process.kill()
     first.process.wait()
-    assert {run.info.status for step in ("main", "train") for run in found(step)} == {"RUNNING"}
+    train.wait(30)  # it has noticed
+    (main,) = found("main")
+    assert (main.info.status, found("train")[0].info.status) == ("RUNNING", "KILLED")
+    # One step that has not, and a process of no concern to Baton that a tag names.
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "steps.train"])
+    other = subprocess.Popen(["sleep", "600"])
+    left = [
+        mlflow.MlflowClient()
+        .create_run("1", tags={names.TAG_PROCESS: processes.identity(p.pid), "mlflow.parentRunId": main.info.run_id})
+        .info.run_id
+        for p in (child, other)
+    ]
 
     second = Main(project)
     second.wait(lambda: len(found("train")) == 2 and names.TAG_RESUMED in found("train")[1].data.tags)
-    assert not train.is_running()
-    assert [found(step)[0].info.status for step in ("main", "train")] == ["KILLED", "KILLED"]
+    assert child.wait(1) == -signal.SIGTERM and other.poll() is None
+    other.kill()
+    assert {mlflow.get_run(run_id).info.status for run_id in (*left, main.info.run_id)} == {"KILLED"}
     earlier = found("train")[1].data.tags[names.TAG_RESUMED]
     assert re.fullmatch(rf"epoch \d+ of run {found('train')[0].info.run_id}", earlier)
 
