@@ -21,11 +21,6 @@ from baton.runs import Run
 log = logging.getLogger("baton")
 
 
-def checkpoint(config: Config, run: Run) -> Path:
-    """Where a run keeps its checkpoint."""
-    return Path(config.warehouse) / config.name / "checkpoints" / run.id / "epoch.npz"
-
-
 @contextmanager
 def autologging(run: Run) -> Iterator[None]:
     """MLflow's TensorFlow autologging: epoch metrics, fit parameters, model summary, TensorBoard logs."""
@@ -64,6 +59,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
         "best_epoch": result.best_epoch,
         "history": result.history,
         "seconds": result.seconds,
+        "restarts": result.restarts,
         "parameters": result.model.count_params(),
     }
     run.json(evaluation, names.EVALUATION)

@@ -158,6 +158,7 @@ class DistributedTrain(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     batch_size: int | None = Field(None, ge=1, description="of each worker; default: train's")
     start_timeout_s: int = Field(120, ge=1)
+    max_restarts: int = Field(2, ge=0, description="after the loss of a worker, from the last epoch's checkpoint")
 
 
 class Register(Section):

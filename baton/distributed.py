@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import logging
-import os
-import signal
 import subprocess
 import threading
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baton import horovod
+from baton import horovod, processes
 from baton.config import Config
 from baton.dataset import Dataset
-from baton.errors import BatonError
+from baton.errors import BadInput, BatonError, WorkerLost
 
 if TYPE_CHECKING:
     from baton.fit import OnEpoch, Result
@@ -41,10 +41,13 @@ def scaled(config: Config) -> Config:
     return config.overridden(changes)
 
 
-def train(config: Config, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Result:
+def train(
+    config: Config, dataset: Dataset, folder: Path, on_epoch: OnEpoch, *, run_id: str = "", epochs_told: int = 0
+) -> Result:
     """Start the workers, pass on rank 0's epochs as they come, and read the result.
 
-    Raises `BatonError` if a worker fails. `folder` must be seen by all workers.
+    If workers are lost, all start again from the last checkpoint in `folder`, `max_restarts` times
+    at most; a worker's own error is final. Raises `BatonError`. `folder` must be seen by all workers.
     """
     if config.distributed_train.workers > (fewest := min(len(dataset.row_groups(s)) for s in ("train", "validation"))):
         raise BatonError(
@@ -52,46 +55,82 @@ def train(config: Config, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> 
             f"distributed_train.workers={config.distributed_train.workers}."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (horovod.HISTORY, horovod.RESULT):
+    job = horovod.Job(config.dump(), str(dataset.folder.absolute()), str(folder.absolute()), run_id)
+    epochs, most = (
+        Epochs(folder / horovod.HISTORY, config, on_epoch, epochs_told),
+        config.distributed_train.max_restarts,
+    )
+    for restarts in itertools.count():
+        try:
+            _attempt(job, config, epochs)
+        except WorkerLost as lost:
+            if restarts >= most:
+                raise BatonError(f"{lost} Restarts: {restarts}, as many as distributed_train.max_restarts.") from lost
+            log.warning("%s Restart %d of %d, from the last epoch.", lost, restarts + 1, most)
+        else:
+            break
+    return replace(_result(folder), restarts=restarts)
+
+
+@dataclass
+class Epochs:
+    """The lines of rank 0's history, passed on once each: after a restart it is written anew."""
+
+    path: Path
+    config: Config
+    on_epoch: OnEpoch
+    told: int = 0
+
+    def pass_on(self) -> None:
+        """Log the whole lines that were not passed on yet."""
+        text = self.path.read_text() if self.path.is_file() else ""
+        for line in [line for line in text.splitlines(True) if line.endswith("\n")][self.told :]:
+            logs = json.loads(line)
+            epoch, key = logs.pop("epoch"), f"val_{self.config.primary_metric}"
+            total = self.config.train.epochs
+            log.info("epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, total, logs["loss"], key, logs[key])
+            self.on_epoch(epoch, logs)
+            self.told += 1
+
+
+def _attempt(job: horovod.Job, config: Config, epochs: Epochs) -> None:
+    """Run the workers once; raises `WorkerLost`, or a `BatonError` with a worker's own sentence."""
+    folder = Path(job.folder)
+    for name in (horovod.HISTORY, horovod.RESULT, horovod.ERROR):
         (folder / name).unlink(missing_ok=True)
-    job = horovod.Job(config.dump(), str(dataset.folder.absolute()), str(folder.absolute()))
-    if config.distributed_train.launcher == "spark":
-        horovod.launch_on_spark(job, config)
-        _pass_on(folder, 0, config, on_epoch)
-    else:
-        _watch(horovod.launch(job, config), folder, config, on_epoch)
-    return _result(folder)
+    try:
+        if config.distributed_train.launcher == "spark":
+            horovod.launch_on_spark(job, config)
+        else:
+            _watch(horovod.launch(job, config), epochs)
+    except WorkerLost:
+        if (folder / horovod.ERROR).is_file():
+            told = json.loads((folder / horovod.ERROR).read_text())
+            raise (BadInput if told["exit_status"] == BadInput.exit_status else BatonError)(told["error"]) from None
+        raise
+    finally:
+        epochs.pass_on()
 
 
-def _watch(process: subprocess.Popen, folder: Path, config: Config, on_epoch: OnEpoch) -> None:
-    """Wait for the workers; log epochs meanwhile; end them all if this process is stopped."""
-    seen = 0
+def _watch(process: subprocess.Popen, epochs: Epochs) -> None:
+    """Wait for the workers; log epochs meanwhile; however it ends, no process of theirs is left."""
+    tree = processes.Tree(process.pid)
     warm = threading.Thread(target=importlib.import_module, args=("baton.candidates",), daemon=True)
     try:
-        while process.poll() is None:
+        for tick in itertools.count():
+            if process.poll() is not None:
+                break
             time.sleep(0.2)
-            seen = _pass_on(folder, seen, config, on_epoch)
-            if seen and warm.ident is None:
+            if tick % 10 == 0:
+                tree.look()
+            epochs.pass_on()
+            if epochs.told and warm.ident is None:
                 warm.start()  # TensorFlow, which this process needs only once the workers are done
-        _pass_on(folder, seen, config, on_epoch)
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(10)
+        tree.end()
+        process.wait()
     if process.returncode != 0:
-        raise BatonError(f"A Horovod worker failed (horovodrun ended with {process.returncode}); see the lines above.")
-
-
-def _pass_on(folder: Path, seen: int, config: Config, on_epoch: OnEpoch) -> int:
-    """Log the whole lines of the history after the first `seen`; return how many there are."""
-    path = folder / horovod.HISTORY
-    lines = [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.is_file() else []
-    for line in lines[seen:]:
-        logs = json.loads(line)
-        epoch, key = logs.pop("epoch"), f"val_{config.primary_metric}"
-        log.info("epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, config.train.epochs, logs["loss"], key, logs[key])
-        on_epoch(epoch, logs)
-    return len(lines)
+        raise WorkerLost(f"A Horovod worker was lost (horovodrun ended with {process.returncode}).")
 
 
 def _result(folder: Path) -> Result:

@@ -23,3 +23,7 @@ class StepFailed(BatonError):
 
 class Diverged(BatonError):
     """A training run whose loss is no longer a finite number."""
+
+
+class WorkerLost(BatonError):
+    """Workers ended without saying why: killed, or cut off. Training can go on from its checkpoint."""

@@ -10,13 +10,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from baton import metrics, models
+from baton.checkpoints import Checkpoint, State
 from baton.collective import Alone
 from baton.config import Config
 from baton.dataset import Dataset
@@ -39,6 +39,7 @@ class Result:
     best_epoch: int = 0
     best_value: float = math.inf
     seconds: float = 0.0
+    restarts: int = 0  # after the loss of a worker
 
 
 def train(
@@ -48,11 +49,12 @@ def train(
     collective: Alone | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
     on_epoch: OnEpoch | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
     train_shards: int = 1,
 ) -> Result:
     """Config and dataset → a trained `Result`; raises `Diverged` when the loss is not finite.
 
+    With a `checkpoint` that holds a state, training goes on after its epoch, to the same end.
     `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do.
     """
     collective = collective or Alone()
@@ -82,22 +84,24 @@ def fit(
     collective: Alone,
     callbacks: list[keras.callbacks.Callback],
     on_epoch: OnEpoch | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Result:
     """A compiled model and feeds → the best weights by the validation metric, restored."""
     model.optimizer.build(model.trainable_variables)
-    collective.broadcast(model)
     result = Result(model)
     keeper = BestWeights(config, feed, validation, collective, result, on_epoch, checkpoint)
-    started = time.monotonic()
-    model.fit(
-        feed.batches(),
-        epochs=config.train.epochs,
-        verbose=0,
-        shuffle=False,  # the feed shuffles
-        callbacks=[Epoch(feed), keeper, *callbacks],
-    )
-    result.seconds = time.monotonic() - started
+    first = keeper.resume()
+    collective.broadcast(model)
+    if first < config.train.epochs and not keeper.patience_is_over(first - 1):
+        model.fit(
+            feed.batches(),
+            initial_epoch=first,
+            epochs=config.train.epochs,
+            verbose=0,
+            shuffle=False,  # the feed shuffles
+            callbacks=[Epoch(feed), keeper, *callbacks],
+        )
+    result.seconds = keeper.seconds()
     keeper.restore()
     return result
 
@@ -128,7 +132,7 @@ class BestWeights(keras.callbacks.Callback):
         collective: Alone,
         result: Result,
         on_epoch: OnEpoch | None,
-        checkpoint: Path | None,
+        checkpoint: Checkpoint | None,
     ):
         super().__init__()
         self.config, self.collective, self.result = config, collective, result
@@ -136,12 +140,14 @@ class BestWeights(keras.callbacks.Callback):
         self.fitted = validation.preprocessor
         self.rows = validation.arrays()
         self.truth = self.rows.pop("target")
-        self.weights: list[np.ndarray] | None = None
+        self.weights: list[np.ndarray] = []
         rows = collective.sum(np.array([float(feed.rows)]))[0]
         self.padding = feed.steps * feed.batch_size * collective.size / rows
+        self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
+        self._share_statistics()
         self._average(logs)
         logs.update({f"val_{name}": value for name, value in self._validate().items()})
         value = logs[f"val_{self.config.primary_metric}"]
@@ -150,7 +156,7 @@ class BestWeights(keras.callbacks.Callback):
         if value < self.result.best_value:
             self.result.best_value, self.result.best_epoch = value, epoch
             self.weights = self.model.get_weights()
-        elif epoch - self.result.best_epoch >= self.config.train.patience:
+        elif self.patience_is_over(epoch):
             self.model.stop_training = True
         for name, number in logs.items():
             self.result.history.setdefault(name, []).append(float(number))
@@ -160,14 +166,59 @@ class BestWeights(keras.callbacks.Callback):
                 self.on_epoch_done(epoch, {name: float(number) for name, number in logs.items()})
 
     def restore(self) -> None:
-        if self.weights is not None:
-            self.model.set_weights(self.weights)
+        if self.weights:
+            self.result.model.set_weights(self.weights)
+
+    def patience_is_over(self, epoch: int) -> bool:
+        return epoch - self.result.best_epoch >= self.config.train.patience
+
+    def seconds(self) -> float:
+        """Spent on training, interrupted runs' saved epochs included."""
+        return time.monotonic() - self.started
+
+    def resume(self) -> int:
+        """Take over the state that the checkpoint holds; return the epoch to begin with."""
+        state = self._found()
+        if state is None:
+            return 0
+        for variable, value in zip(self._variables(), state.variables, strict=True):
+            variable.assign(value)
+        self.weights, self.started = state.best, self.started - state.seconds
+        self.result.history = state.history
+        self.result.best_epoch, self.result.best_value = state.best_epoch, state.best_value
+        if self.collective.rank == 0 and self.on_epoch_done:
+            for epoch, logs in enumerate(state.logs()):
+                self.on_epoch_done(epoch, logs)
+        return state.epoch + 1
+
+    def _found(self) -> State | None:
+        """The state to go on from, if every process has read the same and it fits the model."""
+        if self.checkpoint is None:
+            return None
+        state = self.checkpoint.load()
+        if state and [v.shape for v in state.variables] != [tuple(v.shape) for v in self._variables()]:
+            log.warning("The checkpoint %s is of another network and not used.", self.checkpoint.path)
+            state = None
+        mark = float(state.digest() if state else 0)
+        total, squares = self.collective.sum(np.array([mark, mark * mark]))
+        return state if total * total == squares * self.collective.size else None
+
+    def _variables(self) -> list[Any]:
+        """All that training changes: weights, statistics, the state of dropout, the optimizer's."""
+        model = self.result.model
+        return [*model.variables, *model.optimizer.variables]
 
     def _validate(self) -> dict[str, float]:
         output = predict(self.model, self.rows, self.fitted)
         output = models.probabilities(output, self.fitted.classes)
         sums = self.collective.sum(metrics.partial_sums(self.truth, output))
         return metrics.from_sums(sums, regression=not self.fitted.classes)
+
+    def _share_statistics(self) -> None:
+        """Batch normalization's moving statistics as the mean over processes: no gradient evens them out."""
+        for variable in self.model.non_trainable_weights if self.collective.size > 1 else ():
+            mean = self.collective.sum(variable.numpy().astype(np.float64)) / self.collective.size
+            variable.assign(mean.astype(variable.dtype))
 
     def _average(self, logs: dict[str, Any]) -> None:
         """Train metrics as the mean over processes; each has the same number of steps."""
@@ -178,17 +229,11 @@ class BestWeights(keras.callbacks.Callback):
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
     def _save(self, epoch: int) -> None:
-        """All variables as they stand, and the best; written aside and renamed, never half."""
         if self.checkpoint is None:
             return
-        variables = [v.numpy() for v in (*self.model.variables, *self.model.optimizer.variables)]
-        arrays = {f"variable_{i}": value for i, value in enumerate(variables)}
-        arrays |= {f"best_{i}": value for i, value in enumerate(self.weights or [])}
-        arrays |= {"epoch": np.array(epoch), "best_epoch": np.array(self.result.best_epoch)}
-        aside = self.checkpoint.with_suffix(".aside.npz")
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(aside, **arrays)
-        aside.rename(self.checkpoint)
+        result, variables = self.result, [v.numpy() for v in self._variables()]
+        best = result.best_epoch, result.best_value
+        self.checkpoint.save(State(epoch, variables, self.weights, *best, result.history, self.seconds()))
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -18,24 +18,27 @@ from typing import Any
 
 import numpy as np
 
+from baton import processes
 from baton.collective import Alone
 from baton.config import Config, validate
-from baton.errors import BatonError
+from baton.errors import BatonError, WorkerLost
 
 READS = ("baton/horovod_worker.py",)  # started as a process, not imported
 JOB = "job.json"
 HISTORY = "history.jsonl"
 RESULT = "result.json"
+ERROR = "error.json"
 NETWORK = "network.keras"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told: the config, the dataset's folder, and where rank 0 writes."""
+    """What a worker is told: the config, the dataset's folder, where rank 0 writes, and for which run."""
 
     config: dict[str, Any]
     dataset: str
     folder: str
+    run_id: str = ""
 
 
 class Horovod(Alone):
@@ -77,8 +80,18 @@ class Horovod(Alone):
 
 
 def work(job: Job) -> None:
-    """A worker's whole life: train with the others; rank 0 writes network, history and result."""
-    from baton import fit
+    """A worker's whole life; an error of its own (not the loss of another worker) is left in `ERROR`."""
+    try:
+        _work(job)
+    except Exception as error:
+        if not _lost_another(error):
+            _tell_error(Path(job.folder), error)
+        raise
+
+
+def _work(job: Job) -> None:
+    """Train with the others; rank 0 writes network, history and result."""
+    from baton import checkpoints, fit
     from baton.dataset import Dataset
 
     collective = Horovod()
@@ -93,7 +106,7 @@ def work(job: Job) -> None:
         Dataset.load(job.dataset),
         collective=collective,
         on_epoch=tell,
-        checkpoint=folder / "epoch.npz",
+        checkpoint=checkpoints.Checkpoint(folder / checkpoints.FILE, job.run_id),
     )
     if not collective.same_everywhere(result.model):
         raise BatonError("The workers ended with different weights.")
@@ -101,6 +114,25 @@ def work(job: Job) -> None:
         result.model.save(folder / NETWORK)
         answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
         (folder / RESULT).write_text(json.dumps({**answer, "seconds": result.seconds, "workers": collective.size}))
+
+
+def _lost_another(error: Exception) -> bool:
+    """Whether a worker's error only says that an all-reduce could not be ended."""
+    import tensorflow as tf
+    from horovod.common.exceptions import HorovodInternalError
+
+    errors = tf.errors
+    passing = (errors.UnknownError, errors.InternalError, errors.CancelledError, errors.AbortedError)
+    return isinstance(error, (HorovodInternalError, *passing))
+
+
+def _tell_error(folder: Path, error: Exception) -> None:
+    """Whole or not at all; of several workers' errors the last one stays."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    sentence = text if isinstance(error, BatonError) else f"{type(error).__name__}: {text}"
+    aside = folder / f"{ERROR}.{os.getpid()}"
+    aside.write_text(json.dumps({"error": sentence, "exit_status": getattr(error, "exit_status", 1)}))
+    aside.rename(folder / ERROR)
 
 
 def launch(job: Job, config: Config) -> subprocess.Popen:
@@ -114,7 +146,8 @@ def launch(job: Job, config: Config) -> subprocess.Popen:
         "--start-timeout", str(config.distributed_train.start_timeout_s),
         sys.executable, "-m", "baton.horovod_worker", str(path),
     ]  # fmt: skip
-    return subprocess.Popen(command, env={**os.environ, **environment(workers)}, start_new_session=True)
+    environ = {**os.environ, **environment(workers), processes.DRIVER: processes.me()}
+    return subprocess.Popen(command, env=environ, start_new_session=True)
 
 
 def launch_on_spark(job: Job, config: Config) -> None:
@@ -142,7 +175,7 @@ def launch_on_spark(job: Job, config: Config) -> None:
             verbose=0,
         )
     except Exception as error:  # Horovod raises plain ones
-        raise BatonError(f"A Horovod worker failed on Spark; see the lines above: {error}") from error
+        raise WorkerLost(f"A Horovod worker failed on Spark; see the lines above: {error}") from error
 
 
 def environment(workers: int) -> dict[str, str]:

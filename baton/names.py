@@ -14,6 +14,9 @@ TAG_FINGERPRINT = "baton.fingerprint"
 TAG_OUTPUT = "baton.output"  # the content of what a run gave, as a hash
 TAG_REGISTRY = "baton.registry_after"
 TAG_RESUMED = "baton.resumed_from"
+TAG_HOST = "baton.host"
+TAG_PROCESS = "baton.process"  # pid:start:boot, which no other process of that host ever has
+TAG_RESTARTS = "baton.restarts"
 TAG_ERROR = "baton.error"
 
 # Tags on model versions

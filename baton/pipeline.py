@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from baton import cache, names, outputs, registry, runs
+from baton import cache, names, outputs, processes, registry, runs
 from baton.config import Config
 from baton.errors import BadInput, StepFailed
 from baton.runs import Run
@@ -22,6 +22,7 @@ from baton.runs import Run
 NOISE = re.compile(r"All log messages before absl::InitializeLog|^(\[\d+\]<stderr>:)?I0000 ")
 log = logging.getLogger("baton")
 ROOT = Path(__file__).parent.parent
+STEP_GRACE_S = 9.0  # a step ends its own children and closes its run meanwhile
 
 
 class Pipeline:
@@ -36,6 +37,9 @@ class Pipeline:
         self.started = time.monotonic()
 
     def __enter__(self) -> Pipeline:
+        closed = runs.close_abandoned(self.main.experiment_id)
+        if closed:
+            log.warning("marked KILLED %d runs that a killed main had left open", len(closed))
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -68,6 +72,9 @@ class Pipeline:
             else:
                 runs.client().set_tag(run_id, names.TAG_SOURCE_RUN, source)
             entry |= {"status": "cached", "run_id": source} if source else {"status": "finished"}
+        except KeyboardInterrupt:
+            runs.close(run_id, "KILLED")
+            raise
         finally:
             entry["seconds"] = round(time.monotonic() - started, 2)
             runs.close(run_id, "FAILED" if entry["status"] == "failed" else "FINISHED")
@@ -103,6 +110,9 @@ class Pipeline:
 
     def summary(self) -> dict[str, Any]:
         """What outside checks read, from what the steps have logged."""
+        training = self._artifact("distributed_train", names.EVALUATION)
+        if training and self.steps["distributed_train"]["status"] == "finished":
+            self.steps["distributed_train"]["restarts"] = training["restarts"]
         verdict = self._artifact("register", names.VERDICT)
         scoring = self._artifact("batch_infer", names.SCORING)
         keys = ("name", "version", "alias", "verdict", "reasons")
@@ -124,6 +134,7 @@ class Pipeline:
             "MLFLOW_RUN_ID": run_id,
             "MLFLOW_EXPERIMENT_ID": self.main.experiment_id,
             "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+            processes.DRIVER: processes.me(),
         }
         options = [f"--{name}={value}" for name, value in parameters.items()]
         command = [sys.executable, "-m", f"steps.{step}", *options]
@@ -132,7 +143,7 @@ class Pipeline:
             try:
                 status = process.wait()
             except BaseException:
-                process.terminate()
+                processes.Tree(process.pid).end(STEP_GRACE_S)
                 raise
             last.join()
         if status != 0:

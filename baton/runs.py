@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baton import names
+from baton import names, processes
 from baton.config import Config
 from baton.errors import BadInput, BatonError
 
@@ -74,7 +75,7 @@ def client() -> Any:
 def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
 
-    The run ends FINISHED, or FAILED with the error's sentence as a tag.
+    The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it.
     """
     import mlflow
 
@@ -88,6 +89,8 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
         if handed_over:
             run.tag("mlflow.runName", step)
         run.tag(names.TAG_STEP, step)
+        run.tag(names.TAG_HOST, socket.gethostname())
+        run.tag(names.TAG_PROCESS, processes.me())
         # Without it the UI opens the experiment as one of language models.
         client().set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "custom_model_development")
         run.text(_yaml(config), names.CONFIG)
@@ -95,6 +98,10 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
             yield run
         except Exception as error:
             run.tag(names.TAG_ERROR, sentence(error))
+            raise
+        except KeyboardInterrupt:
+            run.tag(names.TAG_ERROR, "Stopped by a signal.")
+            mlflow.end_run("KILLED")
             raise
 
 
@@ -156,6 +163,32 @@ def close(run_id: str, status: str) -> None:
     """End a run that its own process could not end."""
     if client().get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
         client().set_terminated(run_id, status)
+
+
+def close_abandoned(experiment_id: str) -> list[str]:
+    """End what a killed driver of this host left: its steps' processes, and every run still open as KILLED.
+
+    A run is abandoned if its own process, or its driver's, is gone. Returns the runs closed.
+    """
+    query = "attributes.status = 'RUNNING'"
+    opened = list(client().search_runs([experiment_id], query, max_results=1000))
+    abandoned = {run.info.run_id for run in opened if _is_gone(run)}
+    for _ in range(2):  # main → step → trial
+        abandoned |= {r.info.run_id for r in opened if r.data.tags.get("mlflow.parentRunId") in abandoned}
+    ours = [run for run in opened if run.info.run_id in abandoned]
+    for run in ours:
+        who = run.data.tags.get(names.TAG_PROCESS, "")
+        if processes.alive(who) and processes.runs_step(who):
+            processes.Tree(int(who.partition(":")[0])).end()
+        close(run.info.run_id, "KILLED")
+    return [run.info.run_id for run in ours]
+
+
+def _is_gone(run: Any) -> bool:
+    """Whether a run's process was on this host and has ended."""
+    tags = run.data.tags
+    here = tags.get(names.TAG_HOST) == socket.gethostname() and names.TAG_PROCESS in tags
+    return here and not processes.alive(tags[names.TAG_PROCESS])
 
 
 def of_step(run_id: str, step: str, parameter: str) -> Any:

@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -59,26 +60,87 @@ def space_of(config: Config) -> dict[str, Any]:
     return yaml.safe_load((SPACES / f"{kind}.yaml").read_text())
 
 
-def search(config: Config, evaluate: Evaluate, on_trial: Callable[[Trial], None]) -> list[Trial]:
-    """Run generations until `max_trials` or the time budget; every trial goes to `on_trial` once done."""
+def search(
+    config: Config, evaluate: Evaluate, on_trial: Callable[[Trial], None], journal: Journal | None = None
+) -> list[Trial]:
+    """Run generations until `max_trials` or the time budget; every trial goes to `on_trial` once done.
+
+    Trials that a `journal` holds are taken from it. The time they took counts against the budget.
+    """
     from hyperopt import Trials
 
     settings = config.tune
     proposer, known = Proposer(space_of(config), settings.algorithm, config.seed), Trials()
-    deadline = time.monotonic() + settings.time_budget_s
+    journal = journal or Journal(None)
+    deadline = time.monotonic() + settings.time_budget_s - journal.elapsed
     finished: list[Trial] = []
-    while len(finished) < settings.max_trials and time.monotonic() < deadline:
+    while len(finished) < settings.max_trials and (time.monotonic() < deadline or journal.holds(len(finished))):
         size = min(settings.generation, settings.max_trials - len(finished))
         batch = [proposer.propose(known, len(finished) + i) for i in range(size)]
         done = []
-        for trial in evaluate([trial for trial, _ in batch], deadline):
+        for trial in journal.evaluate([trial for trial, _ in batch], evaluate, deadline):
             on_trial(trial)
             done.append(trial)
-        proposer.learn(known, [(trial, doc) for trial, doc in batch if trial in done])
+        numbers = {trial.number: trial for trial in done}
+        proposer.learn(known, [(numbers[trial.number], doc) for trial, doc in batch if trial.number in numbers])
         finished += sorted(done, key=lambda trial: trial.number)
         if not done:
             break
     return finished
+
+
+class Journal:
+    """Finished trials on disk, a JSON line each; those of an interrupted search are not run again."""
+
+    def __init__(self, path: Path | None):
+        self.path, self.started, self.elapsed = path, time.monotonic(), 0.0
+        self.trials: dict[int, Trial] = {}
+        if path is not None and path.is_file():
+            self._read(path)
+
+    def holds(self, number: int) -> bool:
+        """Whether a trial of that number or a later one had finished."""
+        return any(kept >= number for kept in self.trials)
+
+    def evaluate(self, batch: list[Trial], evaluate: Evaluate, deadline: float) -> Iterator[Trial]:
+        """Trials of the batch as they finish: first those that had finished already, in order."""
+        ended = [self.trials[t.number] for t in batch if self._has(t)]
+        yield from ended
+        left = [trial for trial in batch if trial.number not in {t.number for t in ended}]
+        for trial in evaluate(left, deadline) if left else ():
+            self._write(trial)
+            yield trial
+
+    def _has(self, trial: Trial) -> bool:
+        """Whether the trial had finished: of the same number, with the same parameters."""
+        kept = self.trials.get(trial.number)
+        return kept is not None and kept.parameters == json.loads(json.dumps(trial.parameters))
+
+    def _read(self, path: Path) -> None:
+        """Take the whole lines; drop what a killed process has left of a last one."""
+        *lines, _ = path.read_bytes().split(b"\n")
+        good = 0
+        for line in lines:
+            try:
+                row = json.loads(line)
+                trial = Trial(**row["trial"])
+            except (ValueError, KeyError, TypeError):
+                log.warning("A line of %s is damaged: it and those behind it are not used.", path)
+                break
+            self.trials[trial.number], self.elapsed = trial, row["elapsed"]
+            good += len(line) + 1
+        os.truncate(path, good)
+
+    def _write(self, trial: Trial) -> None:
+        """A line more, on the disk before the trial counts. One that failed is run again: the next time it may not."""
+        if self.path is None or trial.status == "failed":
+            return
+        elapsed = self.elapsed + time.monotonic() - self.started
+        line = json.dumps({"elapsed": elapsed, "trial": trial.to_dict()}) + "\n"
+        with self.path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def best(trials: list[Trial]) -> Trial:

@@ -15,6 +15,7 @@ import click
 import yaml
 
 from baton import config as configs
+from baton import processes
 from baton.errors import BatonError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -93,7 +94,9 @@ def guarded(name: str, work: Callable[[], None]) -> int:
     """Do the work; whatever goes wrong is told in one sentence. Returns the exit status."""
     logging.basicConfig(format=f"%(asctime)s {name}: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise_interrupt)
+    processes.end_with(os.environ.pop(processes.DRIVER, None), lambda: os.kill(os.getpid(), signal.SIGTERM))
     from baton import runs
 
     try:
@@ -115,4 +118,7 @@ def _fail(sentence: str, status: int) -> int:
 
 
 def _raise_interrupt(signum: int, frame: Any) -> None:
+    """The first signal stops the step; more of them must not stop the stopping."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

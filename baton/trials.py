@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,6 +13,7 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
 
+from baton import processes
 from baton.config import Config, validate
 from baton.dataset import Dataset
 from baton.errors import BatonError, Diverged
@@ -69,7 +71,7 @@ class Workers:
 
     def _start(self) -> ProcessPoolExecutor:
         threads = max(1, (os.cpu_count() or 1) // self.config.tune.parallelism)
-        arguments = (self.config.dump(), self.folder, threads)
+        arguments = (self.config.dump(), self.folder, threads, processes.me())
         return ProcessPoolExecutor(1, get_context("spawn"), _start_worker, arguments)
 
     def _restarted(self, worker: ProcessPoolExecutor) -> ProcessPoolExecutor:
@@ -110,9 +112,12 @@ def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[s
     return {**outcome, "history": history, "seconds": time.monotonic() - started}
 
 
-def _start_worker(config: dict[str, Any], folder: str, threads: int) -> None:
+def _start_worker(config: dict[str, Any], folder: str, threads: int, driver: str) -> None:
     import logging
 
+    processes.end_with(driver, processes.die)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it may be started while that one ignores it
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     logging.disable(logging.WARNING)  # TensorFlow warns that every trial's new network is traced anew

@@ -1,9 +1,9 @@
 """distributed_train: a dataset and tune's best hyperparameters in, a model trained by Horovod workers out."""
 
 import logging
-from pathlib import Path
+from collections.abc import Callable
 
-from baton import distributed, names, runs
+from baton import checkpoints, distributed, names, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.runs import Run
@@ -27,11 +27,19 @@ def distributed_train(config: Config, run: Run, ingest_run_id: str, tune_run_id:
         tuned = config.overridden(runs.artifact(tune.info.run_id, names.BEST_PARAMETERS))
     scaled = distributed.scaled(tuned)
     run.params({f"distributed_train.{k}": v for k, v in config.dump()["distributed_train"].items()})
-    folder = Path(config.warehouse) / config.name / "checkpoints" / run.id
-    result = distributed.train(scaled, dataset, folder, lambda epoch, logs: run.metrics(logs, epoch))
-    from baton import candidates  # not sooner: the workers start before this process loads TensorFlow
+    with checkpoints.claimed(scaled, "distributed_train", dataset, run) as folder:
+        _, earlier = checkpoints.earlier(folder, run)
+        told = 0 if earlier is None else earlier.epoch + 1
+        result = distributed.train(scaled, dataset, folder, on_epoch(run), run_id=run.id, epochs_told=told)
+        run.tag(names.TAG_RESTARTS, str(result.restarts))
+        from baton import candidates  # not sooner: the workers start before this process loads TensorFlow
 
-    candidates.log_candidate(scaled, run, dataset, result)
+        candidates.log_candidate(scaled, run, dataset, result)
+
+
+def on_epoch(run: Run) -> Callable[[int, dict[str, float]], None]:
+    """What logs an epoch's metrics on the run."""
+    return lambda epoch, logs: run.metrics(logs, epoch)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import logging
 
-from baton import candidates, fit, names, runs
+from baton import candidates, checkpoints, fit, names, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.runs import Run
@@ -17,10 +17,11 @@ def train(config: Config, run: Run, ingest_run_id: str) -> None:
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     config = config.sized(dataset.rows["train"])
-    with candidates.autologging(run):
-        bar = fit.ProgressBar(config)
-        result = fit.train(config, dataset, callbacks=[bar], checkpoint=candidates.checkpoint(config, run))
-    candidates.log_candidate(config, run, dataset, result)
+    with checkpoints.claimed(config, "train", dataset, run) as folder:
+        checkpoint, _ = checkpoints.earlier(folder, run)
+        with candidates.autologging(run):
+            result = fit.train(config, dataset, callbacks=[fit.ProgressBar(config)], checkpoint=checkpoint)
+        candidates.log_candidate(config, run, dataset, result)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import log_loss, root_mean_squared_error
 
 from baton import fit, models
+from baton.checkpoints import Checkpoint
 from baton.collective import Alone
 from baton.errors import Diverged
 from baton.feed import Feed
@@ -35,7 +36,7 @@ def trained(regression, tmp_path_factory):
         config.overridden({"train.epochs": 6, "train.learning_rate": 0.02}),
         dataset,
         on_epoch=lambda epoch, logs: told.append((epoch, logs)),
-        checkpoint=checkpoint,
+        checkpoint=Checkpoint(checkpoint),
     )
     return dataset, result, told, checkpoint
 
@@ -134,15 +135,15 @@ def test_a_killed_save_leaves_the_old_checkpoint(regression, tmp_path, monkeypat
     checkpoint = tmp_path / "epoch.npz"
     savez = np.savez
 
-    def dies_at_the_second(path, **arrays):
+    def dies_at_the_second(file, **arrays):
         if arrays["epoch"] == 1:
-            path.write_bytes(b"half")
+            file.write(b"half")
             raise OSError("No space left on device")
-        savez(path, **arrays)
+        savez(file, **arrays)
 
     monkeypatch.setattr(np, "savez", dies_at_the_second)
     with pytest.raises(OSError, match="No space left"):
-        fit.train(config, dataset, checkpoint=checkpoint)
+        fit.train(config, dataset, checkpoint=Checkpoint(checkpoint))
     with np.load(checkpoint) as held:
         assert held["epoch"] == 0
 

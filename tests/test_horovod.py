@@ -90,7 +90,7 @@ def test_a_failing_worker_ends_the_job(uneven, tmp_path, capfd):
     config, dataset = uneven
     changes = {"train.optimizer": "sgd", "train.learning_rate": 1e30, "train.gradient_clip": None}
     started = time.monotonic()
-    with pytest.raises(BatonError, match=r"A Horovod worker failed \(horovodrun ended with [1-9]\d*\)"):
+    with pytest.raises(BatonError, match=r"^Training diverged in epoch 1: the loss is not finite"):
         distributed.train(config.overridden(changes), dataset, tmp_path, lambda epoch, logs: None)
     assert time.monotonic() - started < 150
     assert "baton: Training diverged in epoch 1" in "".join(capfd.readouterr())
