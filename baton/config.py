@@ -174,7 +174,7 @@ class Register(Section):
         0.01, ge=0, description="with not_worse: how much worse may pass, as a share of the champion's metric"
     )
     floors: dict[str, float] = Field({}, description="test metric → worst value allowed")
-    min_test_rows: int = Field(30, ge=1, description="fewer test rows promote nothing")
+    min_test_rows: int = Field(10, ge=1, description="fewer test rows promote nothing")
 
 
 class BatchInfer(Section):

@@ -147,12 +147,12 @@ def test_no_tolerance_and_no_champion_excuses_from_the_trivial_predictor():
     assert judgement.reasons[2] == f"test rmse {np.sqrt(LOSSES.mean()):.6g} does not beat the trivial predictor's 1"
 
 
-@pytest.mark.parametrize(("rows", "passed"), [(29, False), (30, True)])
+@pytest.mark.parametrize(("rows", "passed"), [(9, False), (10, True)])
 def test_too_few_rows_promote_nothing(rows, passed):
     judgement = judge(evidence(LOSSES[:rows]))
     assert judgement.passed is passed
     assert (
-        judgement.reasons[0] == f"{rows} test rows are {'enough' if passed else 'too few'} (register.min_test_rows 30)"
+        judgement.reasons[0] == f"{rows} test rows are {'enough' if passed else 'too few'} (register.min_test_rows 10)"
     )
     assert judge(evidence(LOSSES[:rows]), min_test_rows=rows).passed
 
@@ -240,7 +240,7 @@ def test_reasons_are_sentences_with_numbers():
     assert judgement.to_dict() == {
         "passed": True,
         "reasons": [
-            "400 test rows are enough (register.min_test_rows 30)",
+            "400 test rows are enough (register.min_test_rows 10)",
             "raw columns and training rows agree (distance 0)",
             "test rmse 4 beats the trivial predictor's 10",
             "test rmse 4 beats the champion's 5: difference -1, 95 % interval [-1, -1] of 400 rows",
