@@ -18,7 +18,7 @@ log = logging.getLogger("baton")
 def history(config: Config) -> None:
     """Print who was champion, since when, by which run and why; the latest last."""
     table = Table(title=f"Champions of {config.name}", title_justify="left", show_edge=False, pad_edge=False)
-    for heading in ("since", "version", "how", "by run", "why"):
+    for heading in ("since (UTC)", "version", "how", "by run", "why"):
         table.add_column(heading, no_wrap=heading != "why", overflow="fold")
     for change in champions.history(config.name):
         since = change.at[:19].replace("T", " ")
