@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from baton import names
 from baton.config import Config
-from baton.errors import BadInput, BatonError
+from baton.errors import BadInput, BatonError, explained, printable
+from baton.tracking import check_servers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# MLflow's own 7 retries wait for four minutes, each time; 5 wait for one.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,27 @@ def client() -> Any:
 def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
 
-    The run ends FINISHED, or FAILED with the error's sentence as a tag.
+    The run ends FINISHED, or FAILED with the error's sentence as a tag. Raises `BadInput` within
+    seconds if no tracking server answers.
     """
+    import mlflow
+
+    check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    failure: Exception | None = None
+    try:
+        with _started(step, config, options) as run:
+            try:
+                yield run
+            except Exception as error:
+                failure = error
+                run.tag(names.TAG_ERROR, sentence(error))
+                raise
+    except Exception as error:  # noqa: BLE001 - if the failure could not even be told, it still counts first
+        raise (failure or error) from None
+
+
+@contextmanager
+def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     import mlflow
 
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
@@ -91,11 +113,7 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
         # Without it the UI opens the experiment as one of language models.
         client().set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "custom_model_development")
         run.text(_yaml(config), names.CONFIG)
-        try:
-            yield run
-        except Exception as error:
-            run.tag(names.TAG_ERROR, sentence(error))
-            raise
+        yield run
 
 
 def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:
@@ -206,8 +224,8 @@ def git_commit() -> str | None:
 
 def sentence(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, BatonError) else f"{type(error).__name__}: {text}"
+    known = explained(error)
+    return str(known) if known else f"{type(error).__name__}: {printable(str(error))}".removesuffix(": ")
 
 
 def _yaml(config: Config) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from baton import config as configs
-from baton.errors import BatonError
+from baton.errors import explained
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -55,13 +55,12 @@ def execute(name: str, function: Callable[..., None], config_path: str, override
         with runs.start(name, config, {"config": config_path, "set": overrides, **inputs}) as run:
             function(config=config, run=run, **inputs)
         return 0
-    except BatonError as error:
-        return _fail(runs.sentence(error), error.exit_status)
     except KeyboardInterrupt:
         return _fail("Stopped by a signal.", 1)
     except Exception as error:  # noqa: BLE001 - whatever it is, the last line says it in a sentence
-        traceback.print_exc()
-        return _fail(runs.sentence(error), 1)
+        if (known := explained(error)) is None:
+            traceback.print_exc()
+        return _fail(runs.sentence(error), known.exit_status if known else 1)
 
 
 def _fail(sentence: str, status: int) -> int:
