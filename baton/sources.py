@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from baton import csv_text
+from baton import csv_text, parquet_pages
 from baton.columns import MISSING_TEXT
 from baton.config import Config
 from baton.errors import BadInput, listed
@@ -158,6 +158,8 @@ class Source:
         parquet = self._opened(file)
         mine, shares = self.share
         groups = list(range(parquet.metadata.num_row_groups)) if self.group is None else [self.group]
+        if fault := parquet_pages.fault(file, parquet, groups):
+            raise BadInput(f"{file} is damaged: {fault}.")
         promised = sum(parquet.metadata.row_group(group).num_rows for group in groups)
         if shares > 1:
             rows = min(rows, math.ceil(promised / shares) or 1)
