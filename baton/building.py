@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from baton import columns as cols
 from baton import dataset, names, preprocess, sources, split, summary
 from baton.config import Config
-from baton.errors import BadInput
+from baton.errors import BadInput, listed
 
 log = logging.getLogger("baton")
 
 QUARANTINED = 3  # after the indices of train, validation and test
-RESERVED = (names.PREDICTION, names.REASON, *names.LINEAGE)
+RESERVED = (names.PREDICTION, names.REASON, *names.LINEAGE, summary.HASH)
 
 
 def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
@@ -49,7 +49,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     write_raw_test(raw.filter(pa.array(place == split.SPLIT_INDEX["test"])), folder)
     write_quarantine(raw, reasons, source.broken, folder)
     fitted.save(folder / names.PREPROCESSOR)
-    counted = Counter(reasons.drop_null().to_pylist()) + Counter(b["reason"] for b in source.broken)
+    counted = Counter(reasons.drop_null().to_pylist()) + broken_reasons(source.broken)
     rows = {name: int((place == index).sum()) for name, index in split.SPLIT_INDEX.items()}
     total = raw.num_rows + len(source.broken)
     dataset.complete(folder, {"input": total, **rows, "quarantined": sum(counted.values())}, fitted)
@@ -129,9 +129,9 @@ def time_limits(moments: np.ndarray, counts: np.ndarray, config: Config) -> tupl
 
 def check_reserved(columns: list[str]) -> None:
     """Raise `BadInput` if a column bears a name that Baton's outputs use."""
-    taken = [c for c in columns if c in RESERVED or c.startswith(names.PROBABILITY)]
+    taken = [c for c in columns if c.casefold() in RESERVED or c.casefold().startswith(names.PROBABILITY)]
     if taken:
-        raise BadInput(f"Rename these columns: their names are reserved for predictions. Received: {', '.join(taken)}")
+        raise BadInput(f"Rename these columns: their names are reserved for predictions. Received: {listed(taken)}")
 
 
 def check_splits(rows: dict[str, int], quarantined: int) -> None:
@@ -163,6 +163,11 @@ def write_broken(broken: list[dict[str, str]], folder: Path) -> None:
     """Lines that were no rows, as text with a reason; no file if there are none."""
     if broken:
         pq.write_table(pa.Table.from_pylist(broken), folder / "lines.parquet")
+
+
+def broken_reasons(broken: list[dict[str, str]]) -> Counter[str]:
+    """Reasons of lines that were no rows, counted without the lines' numbers."""
+    return Counter(line["reason"].partition(": ")[2] for line in broken)
 
 
 def _in_order(whole: summary.Summary) -> summary.Summary:

@@ -6,7 +6,9 @@ Pure functions over Arrow tables: both engines, training and scoring call the sa
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -14,19 +16,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.config import Data
-from baton.errors import BadInput
+from baton.errors import BadInput, listed
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
 MOSTLY = 0.99  # the share of a text column's cells that must parse for it to be numeric
 BOOLEAN_TEXT = {"true": True, "false": False}
 DATETIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+# Text that stands for no value: everywhere in CSV, which has no other way to say it, and in any text that is read as
+# a number, a truth or a time. Elsewhere, in Parquet and tables, a category may well be called NA.
+MISSING_TEXT = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 ARROW_TYPE = {
     "numeric": pa.float64(),
     "boolean": pa.bool_(),
     "categorical": pa.string(),
     "datetime": pa.timestamp("us"),
     "image": pa.binary(),
+}
+HELD_BY = {  # kind → the declared types that can hold it; a categorical column's own type can too
+    "numeric": ("long", "double", "boolean", "string"),
+    "boolean": ("boolean", "long", "double", "string"),
+    "categorical": ("string", "boolean", "long", "double"),
+    "datetime": ("datetime", "string"),
+    "image": ("binary",),
 }
 
 
@@ -47,7 +61,7 @@ def counts(table: pa.Table) -> dict[str, dict[str, int]]:
     result = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if _is_text(column.type):
-            text = _clean(column)
+            text = _clean(column, MISSING_TEXT)
             result[name] = {
                 "rows": len(text),
                 "cells": len(text) - text.null_count,
@@ -76,11 +90,12 @@ def infer(schema: pa.Schema, text_counts: dict[str, dict[str, int]], data: Data)
     wanted += [name for name in (data.group, data.time, data.image_column) if name]
     absent = sorted(set(wanted) - set(schema.names))
     if absent:
-        raise BadInput(f"The source has no column {', '.join(absent)}. Its columns: {', '.join(schema.names)}.")
+        raise BadInput(f"The source has no column {listed(absent)}. Its columns: {listed(schema.names)}.")
     if data.task == "image":
         return _image_columns(schema, data)
     used = [name for name in schema.names if name not in data.drop or name in (data.target, data.group)]
-    columns = [_column(schema.field(name), text_counts.get(name), data) for name in used]
+    columns = _gathered([(schema.field(name), text_counts.get(name)) for name in used], data)
+    check_types(schema, columns)
     if len(feature_columns(columns, data)) == 0:
         raise BadInput("No column is left to learn from: data.id, data.group and data.drop name them all.")
     return columns
@@ -97,25 +112,32 @@ def feature_columns(columns: list[Column], data: Data) -> list[Column]:
 def typed(table: pa.Table, columns: list[Column], target: str | None) -> tuple[pa.Table, pa.Array]:
     """Raw table → (typed table, reasons): a row with a reason (not null) must be quarantined.
 
-    A missing or infinite `target` is a reason; pass None when scoring. Raises `BadInput` if a
-    column is missing or has a type that cannot hold its kind.
+    A missing or infinite `target` is a reason; pass None when scoring. Raises one `BadInput` that
+    names every column that is missing or has a type that cannot hold its kind.
     """
-    absent = sorted({column.name for column in columns} - set(table.column_names))
-    if absent:
-        raise BadInput(f"The data lacks {', '.join(absent)}. Received columns: {', '.join(table.column_names)}.")
+    check_types(table.schema, columns)
     out, reasons = {}, []
     for column in columns:
-        values, stray, message = _convert(table.column(column.name), column)
-        out[column.name] = values
-        if stray is not None:
-            reasons.append((stray, f"{column.name} {message}"))
+        out[column.name], faults = _convert(table.column(column.name), column)
+        reasons += [(mask, f"{column.name} {fault}") for mask, fault in faults]
         if column.name == target:
-            missing = pc.is_null(values, nan_is_null=True)
-            reasons.append((missing, f"{target} (the target) is missing"))
+            reasons += _target_faults(out[column.name], column)
         if column.kind == "numeric":
-            reasons.append((pc.fill_null(pc.is_inf(values), False), f"{column.name} is infinite"))
-    typed_table = pa.table(out)
-    return typed_table, _first_reasons(reasons, table.num_rows)
+            reasons.append((pc.is_inf(out[column.name]), f"{column.name} is infinite"))
+    return pa.table(out), _first_reasons(reasons, table.num_rows)
+
+
+def check_types(schema: pa.Schema, columns: list[Column]) -> None:
+    """Raise one `BadInput` that names every column that is missing, or has a type that cannot hold its kind."""
+    faults = []
+    for column in columns:
+        if column.name in schema.names and not _holds(schema.field(column.name), column):
+            faults.append(f"Column {column.name} must be {column.kind}. Received: {schema.field(column.name).type}.")
+    if absent := sorted({column.name for column in columns} - set(schema.names)):
+        faults.append(f"The data lacks {listed(_alike(absent, schema.names))}.")
+        faults.append(f"Received columns: {listed(schema.names)}.")
+    if faults:
+        raise BadInput(" ".join(faults))
 
 
 def class_names(values: set[str]) -> list[str]:
@@ -137,6 +159,16 @@ def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     return pc.cast(values, pa.string())
 
 
+def whole_numbers(text: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Text that holds whole numbers, as 3, +3, 3.0 or 3e2 → int64, exact up to 18 digits; null where it does not."""
+    text = _unsigned(_clean(text, MISSING_TEXT))
+    exact = pc.cast(pc.if_else(pc.match_substring_regex(text, INTEGER), text, None), pa.int64())
+    if exact.null_count == text.null_count:
+        return exact
+    number = pc.cast(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None), pa.float64())
+    return pc.coalesce(exact, pc.cast(pc.if_else(_whole(number), number, None), pa.int64(), safe=False))
+
+
 def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
     declared = _declared_type(field)
     kind = data.kinds.get(field.name) or _natural_kind(declared, text)
@@ -149,6 +181,46 @@ def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
         whole = text is not None and text["integer"] == text["numeric"] > 0 and text["cells"] == text["rows"]
         declared = {"numeric": "long" if whole else "double"}.get(kind, kind)
     return Column(field.name, kind, declared)
+
+
+def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> list[Column]:
+    """The columns of these fields, with their text counts; raises one `BadInput` for all that cannot be."""
+    columns, faults = [], []
+    for field, text in fields:
+        try:
+            columns.append(_column(field, text, data))
+        except BadInput as error:
+            faults.append(str(error))
+    if faults:
+        raise BadInput(". ".join(faults))
+    return columns
+
+
+def _holds(field: pa.Field, column: Column) -> bool:
+    """Whether a column of this type can hold the kind, cell by cell."""
+    if pa.types.is_null(field.type):
+        return True
+    try:
+        declared = _declared_type(field)
+    except BadInput:
+        return False
+    return declared in HELD_BY[column.kind] or (column.kind == "categorical" and declared == column.type)
+
+
+def _alike(absent: list[str], names: list[str]) -> list[str]:
+    """Absent columns, each with the column of the data whose name differs in case or blanks only, if there is one."""
+    near = {name.strip().casefold(): name for name in names}
+    found = {name: near.get(name.strip().casefold()) for name in absent}
+    return [f"{name} (it has {other!r})" if other else name for name, other in found.items()]
+
+
+def _target_faults(values: pa.Array, column: Column) -> list[tuple[Any, str]]:
+    """Masks of the targets that cannot be learnt, with what is wrong: missing, or no float32."""
+    faults = [(pc.is_null(values, nan_is_null=True), f"{column.name} (the target) is missing")]
+    if column.kind == "numeric":
+        beyond = pc.and_(pc.greater(pc.abs(values), FLOAT32_MAX), pc.is_finite(values))
+        faults.append((beyond, f"{column.name} (the target) is beyond {FLOAT32_MAX:.3g}"))
+    return faults
 
 
 def _natural_kind(declared: str, text: dict[str, int] | None) -> str:
@@ -192,67 +264,108 @@ def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:
     return columns + [_column(schema.field(n), None, data) for n in dict.fromkeys(keep)]
 
 
-def _convert(values: Any, column: Column) -> tuple[Any, Any, str]:
-    """One raw column → (typed column, mask of stray cells or None, what is wrong with them)."""
+def _convert(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
+    """One raw column → (typed column, masks of the cells that cannot be used and what is wrong with them)."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_null(values.type):
-        return pa.nulls(len(values), ARROW_TYPE[column.kind]), None, ""
+        return pa.nulls(len(values), ARROW_TYPE[column.kind]), []
     try:
-        return _CONVERTERS[column.kind](values)
+        return _CONVERTERS[column.kind](values, column)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise BadInput(f"Column {column.name} must be {column.kind}. Received: {values.type}") from None
 
 
-def _numeric(values: pa.Array) -> tuple[pa.Array, Any, str]:
+def _numeric(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     if not _is_text(values.type):
         number = pc.cast(values, pa.float64(), safe=False)
-        return pc.if_else(pc.is_nan(number), None, number), None, ""
-    text = _clean(values)
+        return pc.if_else(pc.is_nan(number), None, number), []
+    text = _clean(values, MISSING_TEXT)
     good = pc.match_substring_regex(text, NUMBER)
-    digits = pc.replace_substring_regex(pc.if_else(good, text, None), r"^\+", "")
     stray = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(good, False)))
-    return pc.cast(digits, pa.float64()), stray, "is not a number"
+    number = pc.cast(_unsigned(pc.if_else(good, text, None)), pa.float64())
+    faults = [(stray, "is not a number")]
+    if column.type == "long":  # text has no type of its own, so the declared one holds
+        faults.append((pc.and_(pc.is_finite(number), pc.invert(_whole(number))), "is not a whole number"))
+    return number, faults
 
 
-def _boolean(values: pa.Array) -> tuple[pa.Array, Any, str]:
-    if not _is_text(values.type):
-        return pc.cast(values, pa.bool_()), None, ""
-    lower = pc.utf8_lower(_clean(values))
-    good = pc.is_in(lower, pa.array(list(BOOLEAN_TEXT)))
-    stray = pc.and_(pc.is_valid(lower), pc.invert(good))
-    return pc.if_else(good, pc.equal(lower, "true"), None), stray, "is not true or false"
+def _whole(number: pa.Array) -> pa.Array:
+    """Which float64 are whole numbers of 18 digits at most."""
+    return pc.and_(pc.equal(pc.floor(number), number), pc.less_equal(pc.abs(number), 1e18))
 
 
-def _categorical(values: pa.Array) -> tuple[pa.Array, Any, str]:
+def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
+    if pa.types.is_boolean(values.type):
+        return values, []
     if _is_text(values.type):
-        return _clean(values), None, ""
-    return as_text(values), None, ""
+        clean = pc.utf8_lower(_clean(values, MISSING_TEXT))
+        good, true = pc.is_in(clean, pa.array(list(BOOLEAN_TEXT))), pc.equal(clean, "true")
+    else:
+        clean, _ = _numeric(values, column)
+        good, true = pc.is_in(clean, pa.array([0.0, 1.0])), pc.equal(clean, 1.0)
+    stray = pc.and_(pc.is_valid(clean), pc.invert(good))
+    return pc.if_else(good, true, None), [(stray, "is not true or false")]
 
 
-def _datetime(values: pa.Array) -> tuple[pa.Array, Any, str]:
-    if not _is_text(values.type):
-        if pa.types.is_timestamp(values.type) and values.type.tz:
-            values = pc.cast(values, pa.timestamp("us", "UTC"), safe=False)
-        return pc.cast(values, pa.timestamp("us"), safe=False), None, ""
+def _categorical(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
+    return _clean(values) if _is_text(values.type) else as_text(values), []
+
+
+def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
+    if _is_text(values.type):
+        text = _clean(values, MISSING_TEXT)
+        stamps = _moments(text)
+        return stamps, [(pc.and_(pc.is_valid(text), pc.is_null(stamps)), "is not a date or time")]
+    stamps = _in_range(values)
+    if pa.types.is_timestamp(values.type) and values.type.tz:
+        stamps = pc.cast(stamps, pa.timestamp("us", "UTC"), safe=False)
+    stamps = pc.cast(stamps, pa.timestamp("us"), safe=False)
+    beyond = pc.and_(pc.is_valid(values), pc.is_null(stamps))
+    return stamps, [(beyond, "is not in the years 1 to 9999")]
+
+
+def _in_range(values: pa.Array) -> pa.Array:
+    """Dates or timestamps, null where they are not in the years 1 to 9999: in µs they could overflow."""
+    unit = "day" if pa.types.is_date32(values.type) else getattr(values.type, "unit", "ms")  # date64 is in ms
+    if unit == "ns":
+        return values
+    micro = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1000, "us": 1}[unit]
+    number = pc.cast(values, pa.int32() if unit == "day" else pa.int64())
+    first, end = FIRST_MOMENT // micro, NO_MOMENT // micro
+    return pc.if_else(pc.and_(pc.greater_equal(number, first), pc.less(number, end)), values, None)
+
+
+def _moments(text: pa.Array) -> pa.Array:
+    """ISO 8601 text → timestamps in µs, UTC where there is a zone; null where it is none."""
     import pandas as pd
 
-    text = _clean(values)
     good = pc.fill_null(pc.match_substring_regex(text, DATETIME), False)
-    parsed = pd.to_datetime(
-        pc.if_else(good, text, None).to_pandas(), errors="coerce", utc=True, format="ISO8601"
-    ).dt.tz_localize(None)
+    iso = pc.if_else(good, text, None)
+    parsed = pd.to_datetime(iso.to_pandas(), errors="coerce", utc=True, format="ISO8601").dt.tz_localize(None)
     stamps = pa.array(parsed.to_numpy("datetime64[us]"), pa.timestamp("us"), from_pandas=True)
-    stray = pc.and_(pc.is_valid(text), pc.is_null(stamps))
-    return stamps, stray, "is not a date or time"
+    left = pc.and_(good, pc.is_null(stamps))  # pandas' nanoseconds end in 1677 and 2262
+    if not _true(left):
+        return stamps
+    places = np.flatnonzero(left.to_numpy(zero_copy_only=False))
+    moments = [_moment(cell) for cell in iso.take(pa.array(places)).to_pylist()]
+    return pc.replace_with_mask(stamps, left, pa.array(moments, pa.timestamp("us")))
 
 
-def _image(values: pa.Array) -> tuple[pa.Array, Any, str]:
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
+        return None
+
+
+def _image(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     values = pc.cast(values, pa.binary())
     size = images_size(values)
-    return values, pa.array([s is None for s in size]), "cannot be decoded as an image"
+    return values, [(pa.array([s is None for s in size], pa.bool_()), "cannot be decoded as an image")]
 
 
 def images_size(values: pa.Array) -> list[tuple[int, int, int] | None]:
@@ -290,10 +403,16 @@ def _first_reasons(reasons: list[tuple[Any, str]], rows: int) -> pa.Array:
     return pa.array(result, pa.string())
 
 
-def _clean(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Text without surrounding blanks; what is empty then is missing."""
+def _clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str] = ("",)) -> pa.Array:
+    """Text without surrounding blanks; null where that is one of `missing`."""
     text = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
-    return pc.if_else(pc.equal(text, ""), None, text)
+    none = pc.equal(text, "") if len(missing) == 1 else pc.is_in(text, pa.array(missing))
+    return pc.if_else(none, None, text)
+
+
+def _unsigned(text: pa.Array) -> pa.Array:
+    """Numbers as text without a leading +, which Arrow does not parse."""
+    return pc.replace_substring_regex(text, r"^\+", "")
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -87,7 +87,7 @@ class Data(Section):
     rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
     image_column: str | None = Field(None, description="image bytes; default: the only binary column")
     image_size: ImageSize | None = None
-    delimiter: str = Field(",", min_length=1, max_length=1, description="of CSV files")
+    delimiter: str = Field(",", pattern=r"^[\t -!#-~]$", description="of CSV files: one character of ASCII, no quote")
     spark_above_mb: int = Field(4096, ge=0, description="engine auto takes Spark for larger inputs")
 
     @model_validator(mode="after")

@@ -66,27 +66,31 @@ class Dataset:
 
     @staticmethod
     def load(folder: Path | str) -> Dataset:
-        """Open the dataset at `folder`; raises `BatonError` if its manifest is not there."""
+        """Open the dataset at `folder`; raises `BadInput` if its manifest is not there or not whole."""
         path = Path(folder) / names.MANIFEST
         if not path.is_file():
-            raise BatonError(f"There is no dataset at {folder}: {names.MANIFEST} is missing.")
-        return Dataset(Path(folder), json.loads(path.read_text()))
+            raise BadInput(f"There is no dataset at {folder}: {names.MANIFEST} is missing.")
+        try:
+            return Dataset(Path(folder), json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise BadInput(f"{names.MANIFEST} of the dataset {folder} is damaged: {error}") from None
 
     @staticmethod
     def open(folder: Path | str) -> Dataset:
-        """Load the dataset at `folder` and verify every file; raises `BatonError`."""
+        """Load the dataset at `folder` and verify every file; raises `BadInput`."""
         dataset = Dataset.load(folder)
         dataset.verify()
         return dataset
 
     def verify(self) -> None:
-        """Raise `BatonError` that names the first file that is missing or whose content changed."""
-        for entry in (*self.manifest["files"], *self.manifest["raw_test"], *self.manifest["quarantine"]):
+        """Raise `BadInput` that names the first file that is missing or whose content changed."""
+        lists = ("files", "raw_test", "quarantine", "others")
+        for entry in (entry for name in lists for entry in self.manifest.get(name, [])):
             path = self.folder / entry["path"]
             if not path.is_file():
-                raise BatonError(f"{entry['path']} of the dataset {self.folder} is missing.")
+                raise BadInput(f"{entry['path']} of the dataset {self.folder} is missing.")
             if sha256(path) != entry["sha256"]:
-                raise BatonError(f"{entry['path']} of the dataset {self.folder} is damaged: other SHA-256.")
+                raise BadInput(f"{entry['path']} of the dataset {self.folder} is damaged: other SHA-256.")
 
 
 def column_kinds(preprocessor: Preprocessor) -> dict[str, str]:
@@ -153,6 +157,11 @@ def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> 
         "fingerprint": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
         "quarantine": [_file_entry(folder, "quarantined", p) for p in _parquet(folder / names.QUARANTINE_FOLDER)],
         "raw_test": [_file_entry(folder, "test", p) for p in _parquet(folder / names.RAW_FOLDER)],
+        "others": [
+            {"path": name, "sha256": sha256(folder / name)}
+            for name in (names.PREPROCESSOR, names.PROFILE)
+            if (folder / name).is_file()
+        ],
     }
     (folder / names.MANIFEST).write_text(json.dumps(manifest, indent=1))
     return Dataset(folder, manifest)

@@ -1,10 +1,40 @@
 """The errors whose message is meant for a person. Exit statuses hang on their class."""
 
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DISK = {
+    errno.ENOSPC: "there is no room left on its disk",
+    errno.EDQUOT: "the quota of its disk is used up",
+    errno.EFBIG: "the file would be larger than this system allows",
+    errno.EROFS: "its disk is read-only",
+    errno.EACCES: "this user may not",
+    errno.EPERM: "this user may not",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EEXIST: "a file is where a folder should be",
+    errno.EISDIR: "a folder is where a file should be",
+    errno.ENAMETOOLONG: "its name is too long",
+}
+# How libraries say the same in an error of their own.
+DISK_TEXT = {
+    "No space left on device": errno.ENOSPC,
+    "database or disk is full": errno.ENOSPC,
+    "Read-only file system": errno.EROFS,
+    "attempt to write a readonly database": errno.EROFS,
+}
+
 
 class BatonError(Exception):
-    """Something failed and one sentence says what. `python -m steps.<name>` exits with 1."""
+    """Something failed and one sentence says what, in one line. `python -m steps.<name>` exits with 1."""
 
     exit_status = 1
+
+    def __init__(self, sentence: str):
+        super().__init__(printable(sentence))
 
 
 class BadInput(BatonError):
@@ -21,9 +51,45 @@ class StepFailed(BatonError):
         self.exit_status = exit_status if exit_status in (1, 2) else 1
 
 
-class Diverged(BatonError):
-    """A training run whose loss is no longer a finite number."""
+class Diverged(BadInput):
+    """A training run whose loss is no longer a finite number: the config, or the data, asks for too much."""
 
 
 class WorkerLost(BatonError):
     """Workers ended without saying why: killed, or cut off. Training can go on from its checkpoint."""
+
+
+def printable(text: str) -> str:
+    """Text that may quote anything → one line that a terminal and a database take as it is."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def listed(names: list[str], most: int = 20) -> str:
+    """Names for a sentence, the first `most` of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def explained(error: BaseException, place: Path | str = "") -> BatonError | None:
+    """Any error → the sentence about the disk that it means, or the error itself if it is Baton's; else None."""
+    if isinstance(error, BatonError):
+        return error
+    number = error.errno if isinstance(error, OSError) else None
+    number = number if number in DISK else next((n for text, n in DISK_TEXT.items() if text in str(error)), None)
+    if number is None:
+        return None
+    where = place or getattr(error, "filename", None) or "An output"
+    kept = " What was there before is as it was." if place else ""
+    return BadInput(f"{where}: {DISK[number]}.{kept} Received: {error}")
+
+
+@contextmanager
+def writing(place: Path | str) -> Iterator[None]:
+    """Around the writing of an output: a disk that is full or read-only comes out as a sentence about it."""
+    try:
+        yield
+    except Exception as error:
+        if (known := explained(error, place)) is None or known is error:
+            raise
+        raise known from error

@@ -89,6 +89,11 @@ class Preprocessor:
             out.update(self._encode_column(name, feature, values))
         return out
 
+    def unknown(self, encoded: dict[str, Any]) -> Counter[str]:
+        """Encoded columns → how many cells of each categorical column are not in its vocabulary."""
+        counts = {c.source: int((encoded[c.name] == UNKNOWN).sum()) for c in self.encoded if c.kind == "category"}
+        return Counter({name: count for name, count in counts.items() if count})
+
     def encode_target(self, typed: pa.Table) -> np.ndarray:
         """Typed table with the target → float32 values or int32 class indices [rows]; -1: no such class."""
         values = typed.column(self.target).combine_chunks()

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from baton import names, processes
 from baton.config import Config
-from baton.errors import BadInput, BatonError
+from baton.errors import BadInput, BatonError, explained, printable
+from baton.tracking import check_servers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# MLflow's own 7 retries wait for four minutes, each time; 5 wait for one.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,26 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
 
     The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it.
+    Raises `BadInput` within seconds if no tracking server answers.
     """
+    import mlflow
+
+    check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    failure: Exception | None = None
+    try:
+        with _started(step, config, options) as run:
+            try:
+                yield run
+            except Exception as error:
+                failure = error
+                run.tag(names.TAG_ERROR, sentence(error))
+                raise
+    except Exception as error:  # noqa: BLE001 - if the failure could not even be told, it still counts first
+        raise (failure or error) from None
+
+
+@contextmanager
+def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     import mlflow
 
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
@@ -96,9 +118,6 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
         run.text(_yaml(config), names.CONFIG)
         try:
             yield run
-        except Exception as error:
-            run.tag(names.TAG_ERROR, sentence(error))
-            raise
         except KeyboardInterrupt:
             run.tag(names.TAG_ERROR, "Stopped by a signal.")
             mlflow.end_run("KILLED")
@@ -239,8 +258,8 @@ def git_commit() -> str | None:
 
 def sentence(error: BaseException) -> str:
     """An error in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, BatonError) else f"{type(error).__name__}: {text}"
+    known = explained(error)
+    return str(known) if known else f"{type(error).__name__}: {printable(str(error))}".removesuffix(": ")
 
 
 def _yaml(config: Config) -> str:

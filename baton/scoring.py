@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import shutil
 import tempfile
@@ -22,9 +23,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baton import names
-from baton.building import check_reserved, write_broken
-from baton.columns import typed
-from baton.errors import BatonError
+from baton.building import broken_reasons, check_reserved, write_broken
+from baton.columns import Column, check_types, typed, whole_numbers
+from baton.errors import BadInput, BatonError, writing
 from baton.serving import RawColumnModel
 from baton.sources import Source, conformed
 
@@ -51,6 +52,10 @@ class Scored:
     rows_scored: int = 0
     rows_quarantined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)  # cells a column whose category the model does not know
+
+    def __post_init__(self) -> None:
+        self.reasons, self.unseen = Counter(self.reasons), Counter(self.unseen)  # JSON has made plain dicts of them
 
     def __add__(self, other: Scored) -> Scored:
         return Scored(
@@ -58,6 +63,7 @@ class Scored:
             self.rows_scored + other.rows_scored,
             self.rows_quarantined + other.rows_quarantined,
             self.reasons + other.reasons,
+            self.unseen + other.unseen,
         )
 
     def check(self) -> None:
@@ -68,7 +74,11 @@ class Scored:
 
 def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table]:
     """Raw rows → (their columns, predictions and lineage; the quarantined rows with `reason`)."""
-    columns, reasons = model.score(raw)
+    return _score_rows(model, raw, lineage)[:2]
+
+
+def _score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table, Counter[str]]:
+    columns, reasons, unseen = model.score_and_count(raw)
     good = reasons.is_null()
     scored = _with_types(raw, model).filter(good)
     for name, values in columns.items():
@@ -76,15 +86,23 @@ def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[
     for name in names.LINEAGE:
         scored = scored.append_column(name, _constant(getattr(lineage, name), scored.num_rows))
     quarantined = raw.append_column(names.REASON, reasons).filter(pc.invert(good))
-    return scored, quarantined
+    return scored, quarantined, unseen
 
 
 def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path, batch_rows: int) -> Scored:
-    """Score a source a batch at a time into `folder`; memory does not grow with the rows."""
+    """Score a source a batch at a time into `folder`; memory does not grow with the rows.
+
+    A source without rows gives an empty table of the right columns.
+    """
     quarantine = folder / names.QUARANTINE_OUTPUT
     quarantine.mkdir()
     schema = source.schema()
-    tables = (conformed(table, schema) for table in source.batches(batch_rows))
+    check_reserved(schema.names)
+    check_types(schema, model.fitted.features)
+    tables = itertools.chain(
+        (conformed(table, schema) for table in source.batches(batch_rows)),
+        [schema.empty_table()],
+    )
     done = score_tables(model, tables, lineage, folder / PART, quarantine / PART)
     done += broken_lines(source.broken, quarantine)
     done.check()
@@ -96,20 +114,20 @@ def score_tables(model: RawColumnModel, tables: Iterable[pa.Table], lineage: Lin
     done = Scored()
     with Writer(good) as predictions, Writer(bad) as quarantine:
         for raw in tables:
-            if done.rows_in == 0:
-                check_reserved(raw.column_names)
-            scored, quarantined = score_rows(model, raw, lineage)
+            if raw.num_rows == 0 and predictions.writer is not None:
+                continue
+            scored, quarantined, unseen = _score_rows(model, raw, lineage)
             predictions.write(scored)
             quarantine.write(quarantined)
             reasons = Counter(quarantined.column(names.REASON).to_pylist())
-            done += Scored(raw.num_rows, scored.num_rows, quarantined.num_rows, reasons)
+            done += Scored(raw.num_rows, scored.num_rows, quarantined.num_rows, reasons, unseen)
     return done
 
 
 def broken_lines(broken: list[dict[str, str]], quarantine: Path) -> Scored:
     """Write the lines that were no rows, if there are any, and count them as quarantined."""
     write_broken(broken, quarantine)
-    return Scored(len(broken), 0, len(broken), Counter(line["reason"] for line in broken))
+    return Scored(len(broken), 0, len(broken), broken_reasons(broken))
 
 
 class Writer:
@@ -134,16 +152,28 @@ class Writer:
 
 @contextmanager
 def replaced(output: Path) -> Iterator[Path]:
-    """A folder to write into that takes `output`'s place, whole and in one move, if all goes well."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    aside.chmod(0o755)
-    try:
+    """A folder to write into that takes `output`'s place, whole and in one move, if all goes well.
+
+    Raises `BadInput` if there is no room, or nothing may be written there; `output` stays as it is then.
+    """
+    if output.exists() and not output.is_dir():
+        raise BadInput(f"The output must be a folder, and there is a file of that name. Received: {output}")
+    with writing(output), _aside(output) as aside:
         yield aside
         if output.exists():
             _exchange(aside, output)
         else:
             aside.rename(output)
+
+
+@contextmanager
+def _aside(output: Path) -> Iterator[Path]:
+    """A new folder beside `output`, removed at the end with all that is in it then."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        aside.chmod(0o755)
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -162,9 +192,15 @@ def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
     for column in model.fitted.features:
         index = raw.column_names.index(column.name)
         if column.kind in ("numeric", "boolean", "datetime") and pa.types.is_string(raw.column(index).type):
-            values, _ = typed(raw.select([column.name]), [column], target=None)
-            raw = raw.set_column(index, column.name, values.column(0))
+            raw = raw.set_column(index, column.name, _typed_text(raw.column(index), column))
     return raw
+
+
+def _typed_text(text: pa.ChunkedArray, column: Column) -> pa.Array:
+    if column.type == "long":
+        return whole_numbers(text)
+    values, _ = typed(pa.table({column.name: text}), [column], target=None)
+    return values.column(0)
 
 
 def _constant(value: Any, rows: int) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,12 @@ class RawColumnModel:
 
     def output(self, rows: pa.Table) -> np.ndarray:
         """Typed feature columns → network output: [rows, 1], or class probabilities [rows, k]."""
+        return self._output(self.fitted.encode(rows))
+
+    def _output(self, encoded: dict[str, Any]) -> np.ndarray:
         from baton import fit, models
 
-        blocks = self.fitted.blocks(self.fitted.encode(rows))
+        blocks = self.fitted.blocks(encoded)
         if "image" in blocks:
             blocks["image"] = np.array(blocks["image"].to_pylist(), dtype=object)
         return models.probabilities(fit.predict(self.network, blocks, self.fitted), self.fitted.classes)
@@ -86,10 +90,16 @@ class RawColumnModel:
 
     def score(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array]:
         """Raw rows → (prediction columns, reasons): rows with a reason were not scored, they are null."""
+        columns, reasons, _ = self.score_and_count(raw)
+        return columns, reasons
+
+    def score_and_count(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
+        """As `score`, with the number of cells a column, of scored rows, whose category the model does not know."""
         rows, reasons = typed(raw, self.fitted.features, target=None)
         good = reasons.is_null()
-        columns = self.fitted.decode_prediction(self.output(rows.filter(good)))
-        return {name: _spread(values, good) for name, values in columns.items()}, reasons
+        encoded = self.fitted.encode(rows.filter(good))
+        columns = self.fitted.decode_prediction(self._output(encoded))
+        return {name: _spread(values, good) for name, values in columns.items()}, reasons, self.fitted.unknown(encoded)
 
 
 def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: dict[str, str]) -> str:

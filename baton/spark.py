@@ -92,7 +92,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
             counted, written = _write(placed, config, fitted, folder)
     building.write_broken(broken, folder / names.QUARANTINE_FOLDER)
     fitted.save(folder / names.PREPROCESSOR)
-    counted += Counter(line["reason"] for line in broken)
+    counted += building.broken_reasons(broken)
     counts = {"input": total + len(broken), **written, "quarantined": sum(counted.values())}
     dataset.complete(folder, counts, fitted)
     return counted
@@ -106,11 +106,13 @@ def score(
     (folder / names.QUARANTINE_OUTPUT).mkdir()
     batch = config.batch_infer.batch_rows if config.batch_infer else TABLE_ROWS
     with _sentences(), _model_folder(model_uri) as model, _opened(config, source, plain=False) as rows:
+        building.check_reserved(rows.schema.names)
         place = _shipped(rows.spark, model)
-        parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, tasks=0)["scored"]
-    answers = [json.loads(part) for part in parts]
-    done = sum((scoring.Scored(**{**a["scored"], "reasons": Counter(a["scored"]["reasons"])}) for a in answers),
-               scoring.Scored())  # fmt: skip
+        parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, tasks=0).get("scored", [])
+        answers = [json.loads(part) for part in parts]
+        if not any(a["file"] for a in answers):  # a source without rows gives an empty table
+            answers.append(_scored(RawColumnModel.load(model), [rows.schema.empty_table()], lineage, folder))
+    done = sum((scoring.Scored(**a["scored"]) for a in answers), scoring.Scored())
     done += scoring.broken_lines([line for a in answers for line in a["broken"]], folder / names.QUARANTINE_OUTPUT)
     _keep(folder, {a["file"]: a["scored"]["rows_scored"] for a in answers if a["file"]})
     _keep(folder / names.QUARANTINE_OUTPUT, {a["file"]: a["scored"]["rows_quarantined"] for a in answers if a["file"]})
@@ -426,12 +428,19 @@ def _place(
 
 def _score(tables: _Tables, place: str, lineage: scoring.Lineage, folder: str, batch_rows: int) -> Iterator[pa.Table]:
     """Score into two files of this task's own; answer with their name and counts."""
-    name = f".{uuid.uuid4().hex}.parquet"
-    good, bad = Path(folder) / name, Path(folder) / names.QUARANTINE_OUTPUT / name
     pieces = (table.slice(start, batch_rows) for table in tables for start in range(0, table.num_rows, batch_rows))
-    done = scoring.score_tables(_model(place), pieces, lineage, good, bad)
-    answer = {"scored": vars(done), "broken": tables.broken, "file": name if done.rows_in else None}
-    yield _partial({"scored": _json(answer)})
+    answer = _scored(_model(place), pieces, lineage, Path(folder))
+    yield _partial({"scored": _json({**answer, "broken": tables.broken})})
+
+
+def _scored(
+    model: RawColumnModel, tables: Iterable[pa.Table], lineage: scoring.Lineage, folder: Path
+) -> dict[str, Any]:
+    """Score tables into two new files; their name (None if there was no table) and the counts."""
+    name = f".{uuid.uuid4().hex}.parquet"
+    good, bad = folder / name, folder / names.QUARANTINE_OUTPUT / name
+    done = scoring.score_tables(model, tables, lineage, good, bad)
+    return {"scored": vars(done), "broken": [], "file": name if good.is_file() else None}
 
 
 def _model(place: str) -> RawColumnModel:

@@ -16,7 +16,7 @@ import yaml
 
 from baton import config as configs
 from baton import processes
-from baton.errors import BatonError
+from baton.errors import explained
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -102,13 +102,12 @@ def guarded(name: str, work: Callable[[], None]) -> int:
     try:
         work()
         return 0
-    except BatonError as error:
-        return _fail(runs.sentence(error), error.exit_status)
     except KeyboardInterrupt:
         return _fail("Stopped by a signal.", 1)
     except Exception as error:  # noqa: BLE001 - whatever it is, the last line says it in a sentence
-        traceback.print_exc()
-        return _fail(runs.sentence(error), 1)
+        if (known := explained(error)) is None:
+            traceback.print_exc()
+        return _fail(runs.sentence(error), known.exit_status if known else 1)
 
 
 def _fail(sentence: str, status: int) -> int:

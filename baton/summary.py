@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from baton.split import row_hash
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # the quantiles of a profile
+HASH = "__baton_hash"  # the sample's column of row hashes
 SAMPLE_ROWS = 100_000
 SAMPLE_BYTES = 64 << 20  # image bytes are not sampled beyond this
 _UNIT = 1126  # sums are integers in units of 2**-_UNIT: the smallest float64, with room below
@@ -129,7 +130,7 @@ def summarise(table: pa.Table) -> Summary:
     columns = {name: _column(table.column(name)) for name in table.column_names}
     light = [name for name in table.column_names if not pa.types.is_binary(table.column(name).type)]
     hashes = pa.array(row_hash(table))
-    sample = table.select(light).append_column("__hash", hashes)
+    sample = table.select(light).append_column(HASH, hashes)
     return Summary(columns, _lowest(sample))
 
 
@@ -142,7 +143,7 @@ def merge(parts: list[Summary]) -> Summary:
 
 
 def _lowest(sample: pa.Table) -> pa.Table:
-    order = pc.sort_indices(sample.column("__hash"))[:SAMPLE_ROWS]
+    order = pc.sort_indices(sample.column(HASH))[:SAMPLE_ROWS]
     return sample.take(order).combine_chunks()
 
 

@@ -22,6 +22,7 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     if settings is None:
         raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
     version = registry.to_score_with(config, register_run_id)
+    check_output(config, settings)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
@@ -31,6 +32,14 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
         summary["files"] = outputs.files_digest(folder)
     report(run, summary)
+
+
+def check_output(config: Config, settings: BatchInfer) -> None:
+    """Raise `BadInput` if a source lies in the output, which is replaced whole."""
+    output = Path(settings.output).resolve()
+    for source in (settings.source, config.data.source):
+        if output in (Path(source).resolve(), *Path(source).resolve().parents):
+            raise BadInput(f"batch_infer.output must not hold a source, for it is replaced whole. Received: {output}")
 
 
 def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path) -> Scored:
@@ -53,6 +62,7 @@ def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str,
         "rows_scored": done.rows_scored,
         "rows_quarantined": done.rows_quarantined,
         "reasons": dict(done.reasons.most_common()),
+        "unseen_categories": dict(done.unseen.most_common()),
         **{name: str(getattr(lineage, name)) for name in names.LINEAGE},
     }
 
@@ -64,6 +74,8 @@ def report(run: Run, summary: dict[str, Any]) -> None:
     run.params({key: summary[key] for key in ("model_name", "model_version")})
     for reason, count in list(summary["reasons"].items())[:10]:
         log.info("quarantined %s rows: %s", f"{count:,}", reason)
+    for column, count in summary["unseen_categories"].items():
+        log.info("%s cells of %s are categories that the model does not know", f"{count:,}", column)
     log.info("scored %s of %s rows into %s", f"{summary['rows_scored']:,}", f"{summary['rows_in']:,}", summary["path"])
 
 

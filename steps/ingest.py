@@ -9,6 +9,7 @@ from pathlib import Path
 from baton import building, names, reports, sources
 from baton.config import Config
 from baton.dataset import Dataset, publish
+from baton.errors import writing
 from baton.runs import Run
 from baton.step import step
 
@@ -19,13 +20,14 @@ log = logging.getLogger("baton")
 def ingest(config: Config, run: Run) -> None:
     """Read the source, quarantine what can't be used, split, fit preprocessing, write the dataset."""
     home = Path(config.warehouse) / config.name / "datasets"
-    home.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=home))
-    try:
-        reasons = build(config, aside)
-        dataset = publish(aside, home / run.id)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with writing(home):
+        home.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=home))
+        try:
+            reasons = build(config, aside)
+            dataset = publish(aside, home / run.id)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     report(config, run, dataset, reasons)
     log.info("dataset %s: %s", dataset.fingerprint[:12], dataset.rows)
 

@@ -118,7 +118,7 @@ def test_csv_comes_out_typed_and_its_broken_lines_are_counted(model, tmp_path):
     good, bad = read(output)
     number = pa.float64()
     types = {name: good.schema.field(name).type for name in ("x1", "x2", "n", "c", "prediction")}
-    assert types == {"x1": number, "x2": number, "n": number, "c": pa.string(), "prediction": number}
+    assert types == {"x1": number, "x2": number, "n": pa.int64(), "c": pa.string(), "prediction": number}
     assert bad["x1"].to_pylist()[0] == "abc"  # as it came
     broken = pq.read_table(output / names.QUARANTINE_OUTPUT / "lines.parquet").to_pylist()
     assert len(broken) == 1 and "too,many" in broken[0]["text"]

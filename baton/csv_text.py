@@ -1,0 +1,154 @@
+"""The bytes of a CSV file in, a `BadInput` that names file and line out, for what Arrow reads wrongly or unclearly.
+
+Arrow takes a quote that is never closed for a cell that goes on to the end of the file, so that rows
+vanish in it; it lets NUL bytes pass; and it tells no line of a byte that is not UTF-8.
+"""
+
+from __future__ import annotations
+
+import csv
+import mmap
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from baton.errors import BadInput
+
+BLOCK_BYTES = 8 << 20
+BOMS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+UTF8_BOM = b"\xef\xbb\xbf"
+CELL_CHARACTERS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What one cheap pass over a file finds: how many lines it has, and how many quotes."""
+
+    lines: int
+    quotes: int
+
+    def explains(self, records: int) -> bool:
+        """Whether so many records, header included, leave no room for a cell of several lines, nor for blank ones."""
+        return self.lines == records and self.quotes % 2 == 0
+
+
+def glance(file: Path) -> Glance:
+    """Count lines and quotes; raises `BadInput` for UTF-16, UTF-32 and NUL bytes."""
+    lines = quotes = 0
+    last = b""
+    with file.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            if not last:
+                _check_start(file, block)
+            if (at := block.find(b"\0")) >= 0:
+                line = lines + block.count(b"\n", 0, at) + 1
+                raise BadInput(f"{file}, line {line}: a NUL byte. {_AS_UTF8}")
+            lines, quotes, last = lines + block.count(b"\n"), quotes + block.count(b'"'), block[-1:]
+    return Glance(lines + (last not in (b"", b"\n")), quotes)
+
+
+def header(file: Path, delimiter: str) -> list[str]:
+    """The names in the first line that is not blank; raises `BadInput` if there is none, `ValueError` if garbled."""
+    limit = csv.field_size_limit(CELL_CHARACTERS)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            names = next((row for row in csv.reader(stream, delimiter=delimiter) if row), None)
+    except csv.Error as error:
+        raise ValueError(f"its header: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+    if names is None:
+        raise BadInput(f"{file} is not CSV that can be read: Empty CSV file, without even a header.")
+    return names
+
+
+def check(file: Path, delimiter: str, most: int) -> None:
+    """Raise `BadInput` that names the line of a byte that is not UTF-8, a NUL byte, a quote gone wrong, or too much.
+
+    `most` is how many bytes a line may have.
+    """
+    glance(file)
+    _check_encoding(file)
+    check_quotes(file, delimiter)
+    with file.open("rb") as stream:
+        if long := next((number for number, line in enumerate(stream, 1) if len(line) > most), None):
+            raise BadInput(f"{file}, line {long}: longer than {most:,} bytes.")
+
+
+def check_quotes(file: Path, delimiter: str) -> None:
+    """Raise `BadInput` if a quote is never closed, or closes in the middle of a cell some lines further down.
+
+    Both mean that a quote is missing, and that rows have gone into one cell.
+    """
+    data = _content(file)
+    lines = _Lines(data)
+    after = (b"", delimiter.encode(), b"\r", b"\n")
+    for cell in _quoted(delimiter).finditer(data):
+        if cell[1] and not (_several(cell) and bytes(data[cell.end() : cell.end() + 1]) not in after):
+            continue
+        first = lines.at(cell.start())
+        end = f"closed only amid line {lines.at(cell.end())}" if cell[1] else "never closed"
+        raise BadInput(f"{file}, line {first}: a quote is opened and {end}. Close it, or double it if it is text.")
+
+
+def record_lines(file: Path, delimiter: str) -> list[int]:
+    """The line on which each record starts, the header first: blank lines and lines within cells start none."""
+    data = _content(file)
+    lines = _Lines(data)
+    inner: set[int] = set()
+    for cell in filter(_several, _quoted(delimiter).finditer(data)):
+        inner |= set(range(lines.at(cell.start()) + 1, lines.at(cell.end()) + 1))
+    return [n for n, line in enumerate(re.split(rb"\r\n|\n|\r", data), 1) if line and n not in inner]
+
+
+_AS_UTF8 = "Save the file as UTF-8 text."
+
+
+def _check_start(file: Path, block: bytes) -> None:
+    found = next((name for bom, name in BOMS.items() if block.startswith(bom)), None)
+    if found is None and b"\0" in block[:2]:
+        found = "UTF-16"
+    if found:
+        raise BadInput(f"{file}, line 1: the text is {found}. {_AS_UTF8}")
+
+
+def _check_encoding(file: Path) -> None:
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                raise BadInput(
+                    f"{file}, line {number}: byte 0x{byte:02X} is not UTF-8, the file may be Latin-1. {_AS_UTF8}"
+                ) from None
+
+
+def _content(file: Path) -> memoryview:
+    """The file's bytes without a byte order mark; mapped, not read."""
+    with file.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    return memoryview(mapped)[len(UTF8_BOM) if mapped[:3] == UTF8_BOM else 0 :]
+
+
+def _quoted(delimiter: str) -> re.Pattern[bytes]:
+    """A cell that starts with a quote, to its end; group 1 is the closing quote, empty if there is none."""
+    return re.compile(rb'(?<![^%s\r\n])"[^"]*+(?:""[^"]*+)*+("?)' % re.escape(delimiter.encode()))
+
+
+def _several(cell: re.Match[bytes]) -> bool:
+    """Whether a cell goes over several lines."""
+    return b"\n" in cell[0] or b"\r" in cell[0]
+
+
+class _Lines:
+    """The number of the line that holds a byte, for positions that only grow; lines end in \\n, or all in \\r."""
+
+    def __init__(self, data: memoryview):
+        self.data, self.place, self.line = data, 0, 1
+        self.end = b"\n" if re.search(rb"\n", data) else b"\r"
+
+    def at(self, place: int) -> int:
+        self.line += bytes(self.data[self.place : place]).count(self.end)
+        self.place = place
+        return self.line

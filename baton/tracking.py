@@ -1,0 +1,82 @@
+"""Whether the tracking store and the registry answer: asked once, at the start, where MLflow would try for minutes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from baton.errors import BadInput
+
+WAIT_S = 4.0
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def check_servers(*uris: str) -> None:
+    """Raise `BadInput` that names the first URI behind which nothing answers; those of other kinds are not asked."""
+    for uri in dict.fromkeys(uris):
+        parts = urlsplit(uri)
+        kind = parts.scheme.split("+")[0]
+        fault = None
+        if kind in ("http", "https"):
+            fault = _http_fault(uri)
+        elif kind in PORTS and parts.hostname:
+            fault = _port_fault(parts.hostname, parts.port or PORTS[kind])
+        elif kind == "sqlite":
+            fault = _sqlite_fault(parts)
+        if fault:
+            raise BadInput(
+                f"The tracking server {masked(uri)} does not answer: {fault}. Start it, or set MLFLOW_TRACKING_URI."
+            )
+
+
+def masked(uri: str) -> str:
+    """A URI without its user and password."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _http_fault(uri: str) -> str | None:
+    """Why a server does not answer over HTTP, or None; any answer is one, and proxies are heeded."""
+    import requests
+
+    try:
+        with requests.get(uri, timeout=WAIT_S, stream=True, allow_redirects=False):
+            return None
+    except requests.exceptions.SSLError:
+        return None  # it is there; MLflow has settings of its own for certificates
+    except requests.exceptions.Timeout:
+        return f"no answer within {WAIT_S:.0f} seconds"
+    except requests.exceptions.ConnectionError:
+        return "no connection"
+    except (requests.exceptions.RequestException, ValueError):
+        return "it is no address"
+
+
+def _port_fault(host: str, port: int) -> str | None:
+    try:
+        with socket.create_connection((host, port), WAIT_S):
+            return None
+    except OSError as error:
+        return str(error)
+
+
+def _sqlite_fault(parts: SplitResult) -> str | None:
+    """Why an SQLite file cannot be used, or None; a file that is not there is made by MLflow."""
+    path = Path(parts.path.removeprefix("/"))
+    if not parts.path.strip("/"):
+        return None
+    home = next(parent for parent in (path, *path.parents) if parent.exists())
+    if home.is_dir():
+        return None if path != home and os.access(home, os.W_OK) else f"{home} is not a place for a file"
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        return None if "locked" in str(error) else str(error)  # by another run, for a moment
+    return None
