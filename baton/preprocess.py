@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import keyword
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
