@@ -58,7 +58,7 @@ def rows() -> pa.Table:
             "x.y": number,
             "a b": pa.array(rng.choice(["p", "q", "ü", None], ROWS)),
             "A": pa.array(rng.integers(0, 9, ROWS), pa.int16(), mask=rng.random(ROWS) < 0.1),
-            "a": rng.choice([True, False], ROWS),
+            "flag": rng.choice([True, False], ROWS),
             "when": pa.array(stamps, mask=np.arange(ROWS) == 10),
             "y": pa.array(y, from_pandas=True),
         }
