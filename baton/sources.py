@@ -28,6 +28,7 @@ TABLE_PREFIX = "table:"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 IMAGE_FOLDER_COLUMNS = ("path", "image")
 CSV_BLOCK_BYTES = 8 << 20
+GROUP_BYTES = 1 << 30
 IMAGES_AT_ONCE = 1024
 FAULTY_FILES = 5  # that one error describes
 ReadError = (pa.ArrowException, OSError, ValueError, MemoryError)  # all that pyarrow raises for broken files
@@ -164,11 +165,11 @@ class Source:
         if shares > 1:
             rows = min(rows, math.ceil(promised / shares) or 1)
         read = 0
-        for number, batch in enumerate(parquet.iter_batches(batch_size=rows, row_groups=groups)):
+        for number, batch in enumerate(_parquet_batches(parquet, groups, rows)):
             read += batch.num_rows
             if number % shares == mine:
                 _check_cells(batch, file)
-                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                yield batch.replace_schema_metadata(None)
         if read != promised:
             raise BadInput(f"{file} is damaged: it holds {read:,} rows and should hold {promised:,}.")
 
@@ -297,9 +298,23 @@ def _csv_batches(file: Path, delimiter: str, names: list[str], broken: list[csv.
     return reader
 
 
-def _check_cells(batch: pa.RecordBatch, file: Path) -> None:
+def _parquet_batches(parquet: pq.ParquetFile, groups: list[int], rows: int) -> Iterator[pa.Table]:
+    """Tables of at most `rows` rows; a row group is read whole, for `iter_batches` can crash where one is damaged.
+
+    One that would fill the memory is not.
+    """
+    for group in groups:
+        if parquet.metadata.row_group(group).total_byte_size > GROUP_BYTES:
+            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group]):
+                yield pa.Table.from_batches([batch])
+        else:
+            table = parquet.read_row_group(group)
+            yield from (table.slice(start, rows) for start in range(0, table.num_rows, rows))
+
+
+def _check_cells(batch: pa.Table, file: Path) -> None:
     """Raise `BadInput` for what pyarrow reads without a look: text that is not UTF-8, bounds out of bounds."""
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    for name, column in zip(batch.column_names, batch.columns, strict=True):
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
