@@ -126,8 +126,8 @@ class Source:
         with self._reading(file):
             if self.format == "csv":
                 return pa.schema([(name, pa.string()) for name in csv_text.header(file, self.delimiter)])
-            schema = self._opened(file).schema_arrow.remove_metadata()
-            return pa.schema(list(zip(schema.names, schema.types, strict=True)))  # names are decoded here
+            schema = self._opened(file).schema_arrow
+            return pa.schema([(name, _decoded(t)) for name, t in zip(schema.names, schema.types, strict=True)])
 
     def _csv(self, rows: int) -> Iterator[pa.Table]:
         for file in self.files:
@@ -321,7 +321,14 @@ def _check_cells(batch: pa.Table, file: Path) -> None:
             raise BadInput(f"{file} is damaged in column {name}: {error}") from None
 
 
+def _decoded(type_: pa.DataType) -> pa.DataType:
+    """What a dictionary stands for; pyarrow cannot write every dictionary that it reads."""
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
 def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(values.type):
+        values = pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], values.type.value_type)
     if values.type == field.type:
         return values
     try:  # nanoseconds may lose their last digits, but no number may change its meaning

@@ -19,7 +19,7 @@ CELLS = [
     "", " ", "NA", "nan", "None", "inf", "-Infinity", "1e999", "4e38", "-3.5e38", "1e-320", "0", "-0", "7", "7.5",
     "7.0", "x", "é", "𝔘", "1,5", "0x1f", "1_000", "٣", "--1", "+4", " 3 ", "9" * 25, "9007199254740993", "true",
     "FALSE", "no", "2024-02-29", "2024-02-30", "9999-12-31", "0001-01-01T00:00:00+05:00", "1500-01-01 10:00",
-    "0000-00-00", '"', 'a"b', "line\nbreak", "a\rb", "'; DROP", "\u202e", "\x1b[31m", "=1+1", "a" * 300, "\ufeff",
+    "0000-00-00", '"', 'a"b', "line\nbreak", "'; DROP", "\u202e", "\x1b[31m", "=1+1", "a" * 300, "\ufeff",
 ]  # fmt: skip
 ODD_NAMES = ["", " ", "X1", "x1 ", "a,b", "a\nb", 'quo"te', "é", "class", "prediction", "Reason", "probability_z",
              "__baton_hash", "0", "x.y", "n" * 200, "\x1b[0m", "Y", "__proto__"]  # fmt: skip
@@ -73,7 +73,7 @@ ARROW_FLAVOURS: dict[str, Callable[[random.Random, int], pa.Array]] = {
     "truth": _some([True, False, None], pa.bool_()),
     "text": _some(CELLS, pa.string()),
     "category": _some(["a", "b", "c"], pa.large_string()),
-    "dictionary": lambda rng, n: pa.array([rng.choice(["p", "q", None]) for _ in range(n)]).dictionary_encode(),
+    "dictionary": lambda rng, n: _some(["p", "q", None], pa.string())(rng, n).dictionary_encode(),
     "null": lambda rng, n: pa.nulls(n),
     "bytes": _some([b"", b"\xff\xfe", b"abc", None], pa.binary()),
     "not_utf8": lambda rng, n: _not_utf8(n),
@@ -158,7 +158,7 @@ def csv_files(draw: Any, task: str = "regression", fixed: dict[str, str] | None 
     names = list(chosen)
     if draw(st.integers(0, 11)) == 0:
         names[0] = draw(st.sampled_from([names[-1], *ODD_NAMES]))
-    rows, rng = draw(st.sampled_from([0, 1, 2, 5, 40, 40, 60, 60])), random.Random(draw(st.integers(0, 2**32)))
+    rows, rng = draw(st.sampled_from([0, 1, 5, 60, 90, 90, 120, 120, 120])), random.Random(draw(st.integers(0, 2**32)))
     out = io.StringIO()
     quoting, end = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])), draw(st.sampled_from(["\n", "\r\n"]))
     writer = csv.writer(out, quoting=quoting, lineterminator=end)
@@ -176,7 +176,7 @@ def parquet_files(draw: Any, task: str = "regression", fixed: dict[str, str] | N
     names = list(chosen)
     if draw(st.integers(0, 11)) == 0:
         names[0] = draw(st.sampled_from([names[-1], *ODD_NAMES]))
-    rows, rng = draw(st.sampled_from([0, 1, 2, 40, 60, 60])), random.Random(draw(st.integers(0, 2**32)))
+    rows, rng = draw(st.sampled_from([0, 1, 60, 90, 90, 120, 120, 120])), random.Random(draw(st.integers(0, 2**32)))
     arrays = [ARROW_FLAVOURS[flavour](rng, rows) for flavour in chosen.values()]
     out = io.BytesIO()
     compression, group = draw(st.sampled_from(["none", "snappy", "zstd"])), draw(st.sampled_from([7, 1000]))

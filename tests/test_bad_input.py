@@ -545,7 +545,7 @@ def file_of(found: nasty.Nasty, arena: Path) -> Path:
     return path
 
 
-@settings(max_examples=900, **MANY)
+@settings(max_examples=1200, **MANY)
 @given(data=st.data(), task=st.sampled_from(TASKS), made=st.sampled_from([nasty.csv_files, nasty.parquet_files]))
 def test_ingest_refuses_with_a_sentence_or_keeps_every_row(arena, data, task, made):
     found = data.draw(made(task))
@@ -564,7 +564,7 @@ TEXT_COLUMNS = {"x": "number", "n": "whole", "c": "category", "b": "truth", "t":
 ARROW_COLUMNS = {"x": "double", "n": "small", "c": "category", "b": "truth", "t": "micros"}
 
 
-@settings(max_examples=500, **MANY)
+@settings(max_examples=600, **MANY)
 @given(found=nasty.csv_files(fixed=TEXT_COLUMNS) | nasty.parquet_files(fixed=ARROW_COLUMNS))
 def test_scoring_refuses_with_a_sentence_or_keeps_every_row(arena, model, found):
     path = file_of(found, arena)
