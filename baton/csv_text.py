@@ -51,6 +51,8 @@ def header(file: Path, delimiter: str) -> list[str]:
     """The names in the first line that is not blank; raises `BadInput` if there is none, `ValueError` if garbled."""
     limit = csv.field_size_limit(CELL_CHARACTERS)
     try:
+        with file.open("rb") as start:
+            _check_start(file, start.read(4))
         with file.open(encoding="utf-8-sig", newline="") as stream:
             names = next((row for row in csv.reader(stream, delimiter=delimiter) if row), None)
     except csv.Error as error:
@@ -59,6 +61,10 @@ def header(file: Path, delimiter: str) -> list[str]:
         csv.field_size_limit(limit)
     if names is None:
         raise BadInput(f"{file} is not CSV that can be read: Empty CSV file, without even a header.")
+    if any("\0" in name for name in names):
+        glance(file)
+    if any("\n" in name or "\r" in name for name in names):  # one that is never closed goes on to the end of the file
+        check_quotes(file, delimiter)
     return names
 
 

@@ -66,9 +66,9 @@ def printable(text: str) -> str:
 
 
 def listed(names: list[str], most: int = 20) -> str:
-    """Names for a sentence, the first `most` of them."""
+    """Names for a sentence, the first `most` of them, and of each the first 100 characters."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(name if len(name) <= 100 else f"{name[:99]}…" for name in names[:most]) + more
 
 
 def explained(error: BaseException, place: Path | str = "") -> BatonError | None:

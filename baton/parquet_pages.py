@@ -26,7 +26,17 @@ NUM_VALUES = 1  # in all of them
 ENCODED_BY = {DATA: (2, 3, 4), DICTIONARY: (2,), DATA_V2: (4,)}
 REQUIRED = {DATA: (1, 2, 3, 4), DICTIONARY: (1, 2), DATA_V2: (1, 2, 3, 4, 5, 6)}
 # Thrift's compact types
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
+TRUE, FALSE, I32, I64, BINARY, STRUCT = 1, 2, 5, 6, 8, 12
+# The structures, field by field: a type, or the structure within.
+INTEGERS = dict.fromkeys((1, 2, 3, 4), I32)
+STATISTICS = {1: BINARY, 2: BINARY, 3: I64, 4: I64, 5: BINARY, 6: BINARY, 7: TRUE, 8: TRUE, 9: I64}
+PAGE_HEADER: dict[int, Any] = {
+    **INTEGERS,
+    BODY[DATA]: {**INTEGERS, 5: STATISTICS},
+    BODY[INDEX]: {},
+    BODY[DICTIONARY]: {1: I32, 2: I32, 3: TRUE},
+    BODY[DATA_V2]: {**INTEGERS, 5: I32, 6: I32, 7: TRUE, 8: STATISTICS},
+}
 
 
 class Damaged(ValueError):
@@ -53,6 +63,7 @@ def fault(file: Path, parquet: pq.ParquetFile, groups: list[int]) -> str | None:
 def _check_pages(stream: BinaryIO, column: Any) -> None:
     """Follow a column's pages from the first to the last; raises `Damaged`."""
     place = column.dictionary_page_offset or column.data_page_offset
+    end = place + column.total_compressed_size
     values = 0
     while values < column.num_values:
         header, size = _page_header(stream, place)
@@ -64,6 +75,7 @@ def _check_pages(stream: BinaryIO, column: Any) -> None:
         if header[TYPE] in (DATA, DATA_V2):
             values += header[BODY[header[TYPE]]][NUM_VALUES]
         place += size + header[COMPRESSED]
+        _expect(place <= end, "a page is longer than its column")
     _expect(values == column.num_values, "its pages hold another number of values than the footer says")
 
 
@@ -88,7 +100,8 @@ def _page_header(stream: BinaryIO, place: int) -> tuple[dict[int, Any], int]:
         stream.seek(place)
         data = stream.read(wanted)
         try:
-            return _Compact(data).struct()
+            reader = _Compact(data)
+            return reader.struct(PAGE_HEADER), reader.at
         except IndexError:
             if len(data) < wanted or wanted >= MOST_HEADER_BYTES:
                 raise Damaged("a page's header has no end") from None
@@ -101,30 +114,24 @@ class _Compact:
     def __init__(self, data: bytes):
         self.data, self.at = data, 0
 
-    def struct(self, depth: int = 0) -> tuple[dict[int, Any], int]:
-        """(field number → value, bytes read so far); lists and maps are passed over."""
-        _expect(depth < 8, "a header is nested too deep")
+    def struct(self, known: dict[int, Any]) -> dict[int, Any]:
+        """field number → value; text is passed over."""
         fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
-            step, kind = head >> 4, head & 15
-            number = number + step if step else self._zigzag()
-            _expect(number not in fields and kind in range(TRUE, STRUCT + 1), "a header is torn")
-            fields[number] = self._value(kind, depth)
-        return fields, self.at
+            number = number + (head >> 4) if head >> 4 else self._zigzag()
+            kind = TRUE if (head & 15) == FALSE else head & 15
+            inner = known.get(number)
+            _expect(number not in fields and kind == (STRUCT if isinstance(inner, dict) else inner), "a header is torn")
+            fields[number] = self.struct(inner) if isinstance(inner, dict) else self._value(kind)
+        return fields
 
-    def _value(self, kind: int, depth: int) -> Any:
-        if kind in (TRUE, FALSE):
-            return kind == TRUE
-        if kind == STRUCT:
-            return self.struct(depth + 1)[0]
-        if kind in (I16, I32, I64):
+    def _value(self, kind: int) -> int | None:
+        if kind in (I32, I64):
             return self._zigzag()
-        size = {BYTE: 1, DOUBLE: 8}.get(kind) or (self._varint() if kind == BINARY else -1)
-        _expect(size >= 0, "a header is torn")  # lists, sets and maps: a page's header has none
-        self.at += size
-        if self.at > len(self.data):
-            raise IndexError
+        if kind == BINARY:
+            length = self._varint()
+            self.at += length
         return None
 
     def _byte(self) -> int:

@@ -28,6 +28,7 @@ TABLE_PREFIX = "table:"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 IMAGE_FOLDER_COLUMNS = ("path", "image")
 CSV_BLOCK_BYTES = 8 << 20
+GROUP_BYTES = 1 << 30
 IMAGES_AT_ONCE = 1024
 FAULTY_FILES = 5  # that one error describes
 ReadError = (pa.ArrowException, OSError, ValueError, MemoryError)  # all that pyarrow raises for broken files
@@ -125,8 +126,8 @@ class Source:
         with self._reading(file):
             if self.format == "csv":
                 return pa.schema([(name, pa.string()) for name in csv_text.header(file, self.delimiter)])
-            schema = self._opened(file).schema_arrow.remove_metadata()
-            return pa.schema(list(zip(schema.names, schema.types, strict=True)))  # names are decoded here
+            schema = self._opened(file).schema_arrow
+            return pa.schema([(name, _decoded(t)) for name, t in zip(schema.names, schema.types, strict=True)])
 
     def _csv(self, rows: int) -> Iterator[pa.Table]:
         for file in self.files:
@@ -164,11 +165,11 @@ class Source:
         if shares > 1:
             rows = min(rows, math.ceil(promised / shares) or 1)
         read = 0
-        for number, batch in enumerate(parquet.iter_batches(batch_size=rows, row_groups=groups)):
+        for number, batch in enumerate(_parquet_batches(parquet, groups, rows)):
             read += batch.num_rows
             if number % shares == mine:
                 _check_cells(batch, file)
-                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                yield batch.replace_schema_metadata(None)
         if read != promised:
             raise BadInput(f"{file} is damaged: it holds {read:,} rows and should hold {promised:,}.")
 
@@ -297,16 +298,37 @@ def _csv_batches(file: Path, delimiter: str, names: list[str], broken: list[csv.
     return reader
 
 
-def _check_cells(batch: pa.RecordBatch, file: Path) -> None:
+def _parquet_batches(parquet: pq.ParquetFile, groups: list[int], rows: int) -> Iterator[pa.Table]:
+    """Tables of at most `rows` rows; a row group is read whole, for `iter_batches` can crash where one is damaged.
+
+    One that would fill the memory is not.
+    """
+    for group in groups:
+        if parquet.metadata.row_group(group).total_byte_size > GROUP_BYTES:
+            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group]):
+                yield pa.Table.from_batches([batch])
+        else:
+            table = parquet.read_row_group(group)
+            yield from (table.slice(start, rows) for start in range(0, table.num_rows, rows))
+
+
+def _check_cells(batch: pa.Table, file: Path) -> None:
     """Raise `BadInput` for what pyarrow reads without a look: text that is not UTF-8, bounds out of bounds."""
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    for name, column in zip(batch.column_names, batch.columns, strict=True):
         try:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
             raise BadInput(f"{file} is damaged in column {name}: {error}") from None
 
 
+def _decoded(type_: pa.DataType) -> pa.DataType:
+    """What a dictionary stands for; pyarrow cannot write every dictionary that it reads."""
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
 def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(values.type):
+        values = pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], values.type.value_type)
     if values.type == field.type:
         return values
     try:  # nanoseconds may lose their last digits, but no number may change its meaning
