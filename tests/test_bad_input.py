@@ -612,7 +612,9 @@ def home(tmp_path_factory) -> SimpleNamespace:
     with mlflow.start_run(experiment_id=run.info.experiment_id):
         network = models.build(dataset.preprocessor, Config.model_validate(config).model)
         uri = serving.log_model(dataset.preprocessor, network, dataset.raw_test(), {})
-    registry.set_alias("bad", names.CHAMPION, str(registry.register("bad", uri, {}).version))
+    registry.set_alias(
+        "bad", names.CHAMPION, str(registry.register("bad", uri, {names.TAG_VERDICT: "promoted"}).version)
+    )
     assert step(batch_infer, folder, register_run_id="") == 0
     yield SimpleNamespace(folder=folder, ingest=run.info.run_id, client=client)
     mlflow.set_tracking_uri(None)
