@@ -1,10 +1,20 @@
 """Shared fixtures: tiny datasets, built once a session. They are read, never written to."""
 
+import os
+
 import pytest
 import tiny
 
 from baton.config import Config
 from baton.dataset import Dataset
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_experiment_left_over():
+    """MLflow tells child processes its experiment by the environment: no module hands its own to the next one."""
+    yield
+    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
