@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from baton import figures, fit, metrics, models, names, reports, serving
+from baton import figures, fit, metrics, names, reports, serving
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.feed import Feed
@@ -36,9 +36,7 @@ def autologging(run: Run) -> Iterator[None]:
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result) -> None:
     """Evaluate on validation and log everything that register and people need of a candidate."""
     fitted = dataset.preprocessor
-    rows = Feed(dataset, "validation", fit.PREDICT_ROWS).arrays()
-    truth = rows.pop("target")
-    output = models.probabilities(fit.predict(result.model, rows, fitted), fitted.classes)
+    truth, output = fit.answers(result.model, Feed(dataset, "validation", fit.PREDICT_ROWS))
     validation = metrics.evaluate(truth, output)
     log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
     run.metrics({f"validation_{name}": value for name, value in validation.items()})
@@ -46,7 +44,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
     run.figures(figures.curves(result.history))
     reports.evaluation(run, fitted.task, fitted.classes, truth, output, fitted.target)
     reports.log_inputs(run, dataset, ("train", "validation"))
-    example = dataset.raw_test().slice(0, 100)
+    example = dataset.raw_example(100)
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
     uri = serving.log_model(fitted, result.model, example, metadata)
     _log_network(run, result.model)
@@ -67,9 +65,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
 
 def test_output(model: serving.RawColumnModel, dataset: Dataset) -> np.ndarray:
     """A candidate's output on the encoded test rows, the way training sees them."""
-    rows = Feed(dataset, "test", fit.PREDICT_ROWS).arrays()
-    rows.pop("target")
-    return models.probabilities(fit.predict(model.network, rows, model.fitted), model.fitted.classes)
+    return fit.answers(model.network, Feed(dataset, "test", fit.PREDICT_ROWS))[1]
 
 
 def _content(dataset: Dataset, network: Any) -> str:

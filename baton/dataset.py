@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,15 @@ class Dataset:
 
     def raw_test(self) -> pa.Table:
         """The test rows with the source's own columns."""
-        files = [self.folder / entry["path"] for entry in self.manifest["raw_test"]]
-        return pa.concat_tables([pq.ParquetFile(file).read() for file in files])
+        return pa.concat_tables([file.read() for file in self._raw_test_files()])
+
+    def raw_example(self, rows: int) -> pa.Table:
+        """At most so many of the test rows, without reading the rest."""
+        batches = (batch for file in self._raw_test_files() for batch in file.iter_batches(rows))
+        return pa.Table.from_batches([next(batches)])
+
+    def _raw_test_files(self) -> Iterator[pq.ParquetFile]:
+        return (pq.ParquetFile(self.folder / entry["path"]) for entry in self.manifest["raw_test"])
 
     @staticmethod
     def load(folder: Path | str) -> Dataset:

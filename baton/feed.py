@@ -81,13 +81,21 @@ class Feed:
         """All rows of the shard in order: the network's inputs, and `target`."""
         return _concat(list(self._groups(None)))
 
+    def in_order(self) -> Iterator[Block]:
+        """The same as `arrays`, in one piece and kept if the buffer holds it, else a row group at a time."""
+        if self.rows > self.shuffle_rows:
+            yield from self._groups(None)
+            return
+        if self._kept is None:
+            self._kept = self.arrays()
+        yield self._kept
+
     def _buffers(self, epoch: int) -> Iterator[Block]:
         """Shuffled buffers; all but the last hold whole batches."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, epoch, self.shard[0]])
         if self.rows <= self.shuffle_rows:
-            if self._kept is None:
-                self._kept = self.arrays()
-            yield from _permuted_slices(self._kept, rng, self.batch_size * BATCHES_PER_BLOCK)
+            for rows in self.in_order():
+                yield from _permuted_slices(rows, rng, self.batch_size * BATCHES_PER_BLOCK)
             return
         held: list[Block] = []
         seed = None if self.seed is None else int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])

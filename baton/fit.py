@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,9 +137,7 @@ class BestWeights(keras.callbacks.Callback):
         super().__init__()
         self.config, self.collective, self.result = config, collective, result
         self.on_epoch_done, self.checkpoint = on_epoch, checkpoint
-        self.fitted = validation.preprocessor
-        self.rows = validation.arrays()
-        self.truth = self.rows.pop("target")
+        self.validation = validation
         self.weights: list[np.ndarray] = []
         rows = collective.sum(np.array([float(feed.rows)]))[0]
         self.padding = feed.steps * feed.batch_size * collective.size / rows
@@ -209,10 +207,9 @@ class BestWeights(keras.callbacks.Callback):
         return [*model.variables, *model.optimizer.variables]
 
     def _validate(self) -> dict[str, float]:
-        output = predict(self.model, self.rows, self.fitted)
-        output = models.probabilities(output, self.fitted.classes)
-        sums = self.collective.sum(metrics.partial_sums(self.truth, output))
-        return metrics.from_sums(sums, regression=not self.fitted.classes)
+        mine = sum(metrics.partial_sums(truth, output) for truth, output in outputs(self.model, self.validation))
+        sums = self.collective.sum(np.asarray(mine))
+        return metrics.from_sums(sums, regression=not self.validation.preprocessor.classes)
 
     def _share_statistics(self) -> None:
         """Batch normalization's moving statistics as the mean over processes: no gradient evens them out."""
@@ -259,6 +256,20 @@ class ProgressBar(keras.callbacks.Callback):
         logs = logs or {}
         shown = "  ".join(f"{k} {logs[k]:.4g}" for k in ("loss", f"val_{self.primary}") if k in logs)
         log.info("epoch %d/%d  %s  %.1f s", epoch + 1, self.epochs, shown, time.monotonic() - self.started)
+
+
+def outputs(model: keras.Model, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows of a feed in order → (truth, output) as metrics take them, a piece at a time."""
+    fitted = feed.preprocessor
+    for rows in feed.in_order():
+        inputs = {name: values for name, values in rows.items() if name != "target"}
+        yield rows["target"], models.probabilities(predict(model, inputs, fitted), fitted.classes)
+
+
+def answers(model: keras.Model, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
+    """The same of all rows at once: truth [rows] and output [rows, k]."""
+    truths, found = zip(*outputs(model, feed), strict=True)
+    return np.concatenate(truths), np.concatenate(found)
 
 
 def predict(model: keras.Model, rows: dict[str, Any], fitted: Preprocessor) -> np.ndarray:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -131,23 +132,39 @@ def broken_lines(broken: list[dict[str, str]], quarantine: Path) -> Scored:
 
 
 class Writer:
-    """A Parquet file that opens at its first table, of no rows too, so that its columns are there."""
+    """A Parquet file that opens at its first table, of no rows too, so that its columns are there.
+
+    A thread writes one table while the next is scored, and holds no more than that one.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.writer: pq.ParquetWriter | None = None
+        self.thread = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        try:
+            self._wait()
+        finally:
+            self.thread.shutdown()
+            if self.writer is not None:
+                self.writer.close()
 
     def write(self, table: pa.Table) -> None:
+        """Hand over a table; raises what went wrong with the one before."""
         if self.writer is None:
-            self.writer = pq.ParquetWriter(self.path, table.schema, compression="zstd")
-        self.writer.write_table(table.cast(self.writer.schema))
+            coded = [field.name for field in table.schema if not _is_output(field)]
+            self.writer = pq.ParquetWriter(self.path, table.schema, compression="zstd", use_dictionary=coded)
+        self._wait()
+        self.writing = self.thread.submit(self.writer.write_table, table.cast(self.writer.schema))
+
+    def _wait(self) -> None:
+        if self.writing is not None:
+            self.writing.result()
 
 
 @contextmanager
@@ -185,6 +202,11 @@ def _exchange(one: Path, other: Path) -> None:
     if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{os.strerror(code)}: cannot exchange {one} and {other}")
+
+
+def _is_output(field: pa.Field) -> bool:
+    """Whether a column holds a network's own numbers: hardly two are alike, so a dictionary would only cost time."""
+    return field.name.startswith((names.PREDICTION, names.PROBABILITY)) and pa.types.is_floating(field.type)
 
 
 def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
