@@ -56,7 +56,7 @@ def page(lines: list[dict[str, Any]], failed: list[str]) -> str:
     """The benchmarks' JSON lines → docs/BENCHMARKS.md."""
     rows = [_row(line, result) for line in lines for result in line["results"]]
     rows += [f"| `{name}` | failed | | | | | | |" for name in failed]
-    about = [f"**{name}.** {_about(name)}" for name in NAMES]
+    about = [f"**{name}.** {_about(name)}" for name in [*(line["name"] for line in lines), *failed]]
     head = "| name | against | Baton | alternative | unit | ratio | goal | met |\n|---|---|---:|---:|---|---:|---:|---|"
     return "\n".join([
         "# Benchmarks", "",

@@ -18,7 +18,6 @@ from bench import inputs
 from bench.harness import Comparison, say
 
 RUNS = 9
-MODEL = {"hidden": [128, 64], "numbers": "plain", "dropout": 0.0}
 
 
 def measure(runs: int = RUNS) -> list[Comparison]:
@@ -67,16 +66,23 @@ def take_turns(config: Any, dataset: Any, sides: dict[int, Callable[[], Any]]) -
 
 def in_memory(config: Any, dataset: Any, steps_per_execution: int) -> Callable[[], Any]:
     """The same model, compiled alike, and all rows in memory → what trains it for an epoch."""
+    from baton.feed import Feed
+
+    feed = Feed(dataset, "train", inputs.BATCH)
+    rows = feed.arrays()
+    target = rows.pop("target")
+    model = compiled(config, dataset, feed.steps, steps_per_execution)
+    return lambda: model.fit(rows, target, batch_size=inputs.BATCH, verbose=0)
+
+
+def compiled(config: Any, dataset: Any, steps: int, steps_per_execution: int) -> Any:
+    """The model that `fit.train` trains, with the same weights, loss, metrics and optimizer."""
     import keras
 
     from baton import models
-    from baton.feed import Feed
 
-    rows = Feed(dataset, "train", inputs.BATCH).arrays()
-    target = rows.pop("target")
-    steps = -(-len(target) // inputs.BATCH)
     keras.utils.set_random_seed(config.seed)
     model = models.build(dataset.preprocessor, config.model)
     settings = config.train.model_copy(update={"steps_per_execution": steps_per_execution})
     models.compile_model(model, dataset.preprocessor, settings, models.optimizer(settings, steps))
-    return lambda: model.fit(rows, target, batch_size=inputs.BATCH, verbose=0)
+    return model

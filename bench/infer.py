@@ -123,7 +123,7 @@ def standardising(network: Any, fitted: Any) -> Any:
     """A network of encoded numbers → one of raw numbers [rows, d]; missing ones count as the mean."""
     import keras
 
-    scales = [feature["parts"][0] for feature in fitted.spec["features"].values()]
+    scales = [fitted.spec["features"][column.name]["parts"][0] for column in fitted.features]
     raw = keras.Input([len(scales)])
     layer = keras.layers.Normalization(mean=[s["mean"] for s in scales], variance=[s["std"] ** 2 for s in scales])
     return keras.Model(raw, network({"numbers": keras.ops.nan_to_num(layer(raw))}))

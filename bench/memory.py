@@ -1,8 +1,8 @@
 """Peak memory of train and batch_infer, whole steps as processes, at 1, 10 and 100 times the flights.
 
-Resident memory of the process and its children, looked at 20 times a second. The anchor is Baton itself at 10
-times; what it holds at 1 time is told on standard error. More rows are the same files again under other names:
-linked, not copied. Batches are of 8,192 rows, so that an epoch has fewer steps.
+Resident memory of the step's process and its children together, looked at 20 times a second. The anchor is
+Baton itself at 10 times the rows. More rows are the same files again under more names, linked and not copied.
+Batches of 8,192 rows make an epoch of fewer steps.
 """
 
 from __future__ import annotations
@@ -15,42 +15,141 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
+import yaml
 
+from baton import names
 from bench import inputs
-from bench.harness import KEPT, Comparison, alternate, kept, say
+from bench.harness import KEPT, Comparison, alternate
 
 RUNS = 1
 TIMES = (1, 10, 100)
 BATCH = 8192
-LOOKS_EVERY_S = 0.05
+LOOK_EVERY_S = 0.05
+ROOT = Path(__file__).parent.parent
 
 
 def measure(runs: int = RUNS, times: tuple[int, ...] = TIMES) -> list[Comparison]:
-    folder = Path(tempfile.mkdtemp(prefix="memory-", dir=KEPT.absolute()))
-    before = Path.cwd()
-    try:
-        prepare(folder, times)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="memory-", dir=KEPT.absolute()) as folder:
+        home = Home(Path(folder))
+        home.register(home.train(1))
         sides: dict[str, Callable[[], float]] = {}
-        for size in times:
-            sides[f"train {size}"] = lambda size=size: train(folder, size)  # type: ignore[misc]
-            sides[f"batch_infer {size}"] = lambda size=size: batch_infer(folder, size)  # type: ignore[misc]
-        medians = alternate(sides, runs)
-    finally:
-        os.chdir(before)
-        shutil.rmtree(folder)
+        for n in times:
+            sides[f"train {n}"] = partial(home.train_peak, n)
+            sides[f"batch_infer {n}"] = partial(home.batch_infer_peak, n)
+        peaks = alternate(sides, runs)
+    few, many = times[-2:]
     return [
         Comparison(
-            f"{step} at {times[-2]} times the rows",
-            medians[f"{step} {times[-1]}"],
-            medians[f"{step} {times[-2]}"],
-            1.1,
-            "lower",
-            "MiB",
+            f"{step} at {few} times the rows", peaks[f"{step} {many}"], peaks[f"{step} {few}"], 1.1, "lower", "MiB"
         )
         for step in ("train", "batch_infer")
     ]
+
+
+class Home:
+    """A folder with a tracking store, an experiment and a config: steps are started in it."""
+
+    def __init__(self, folder: Path):
+        from mlflow import MlflowClient
+
+        self.folder, self.store = folder, f"sqlite:///{folder}/mlflow.db"
+        self.client = MlflowClient(self.store, self.store)
+        self.peak = 0.0
+        tree = inputs.config(train={"batch_size": BATCH, "epochs": 1}).dump()
+        tree |= {
+            "engine": "local",
+            "batch_infer": {"source": "none", "output": "predictions", "allow_unvalidated": True},
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+        self.experiment = self.client.create_experiment(tree["name"], (folder / "mlruns").as_uri())
+
+    def train_peak(self, times: int) -> float:
+        self.train(times)
+        return self.peak
+
+    def batch_infer_peak(self, times: int) -> float:
+        source = self.folder / f"source-{times}"
+        if not source.exists():
+            source.mkdir()
+            link(inputs.tiled(inputs.ROWS), [source / f"{n:03d}.parquet" for n in range(times)])
+        self._run("batch_infer", f"--set=batch_infer.source={source}", "--register_run_id=")
+        shutil.rmtree(self.folder / "predictions")
+        return self.peak
+
+    def train(self, times: int) -> str:
+        """Train on so many times the flights; return the run's ID."""
+        data = self.folder / f"dataset-{times}"
+        if not data.exists():
+            repeat(inputs.dataset().folder, data, times)
+        tags = {names.TAG_STEP: "ingest", names.TAG_DATASET: str(data)}
+        ingest = self.client.create_run(self.experiment, tags=tags).info.run_id
+        self.client.set_terminated(ingest)
+        self._run("train", "--set=", f"--ingest_run_id={ingest}")
+        return self.client.search_runs([self.experiment], max_results=1)[0].info.run_id
+
+    def register(self, run_id: str) -> None:
+        """Make a train run's model the champion, so that batch_infer has one."""
+        logged = self.client.get_run(run_id).data.tags[names.TAG_MODEL_URI].removeprefix("models:/")
+        files = self.client.get_logged_model(logged).artifact_location
+        name = self.client.get_experiment(self.experiment).name
+        self.client.create_registered_model(name)
+        version = self.client.create_model_version(name, files, run_id, tags={names.TAG_FINGERPRINT: "-"})
+        self.client.set_registered_model_alias(name, names.CHAMPION, version.version)
+
+    def _run(self, step: str, *options: str) -> None:
+        """A whole step; `peak` is what its processes held at most, in MiB. Raises `CalledProcessError`."""
+        command = [sys.executable, "-m", f"steps.{step}", "--config=config.yaml", *options]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.store}
+        with (self.folder / "errors").open("w+") as errors:
+            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=errors, stderr=errors)
+            self.peak = 0.0
+            while process.poll() is None:
+                self.peak = max(self.peak, resident(process.pid) / 2**20)
+                time.sleep(LOOK_EVERY_S)
+            if process.returncode:
+                errors.seek(0)
+                sys.stderr.write(errors.read()[-5000:])
+                raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def resident(pid: int) -> int:
+    """Bytes that a process and all below it hold in memory now."""
+    total = 0
+    try:
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            total += each.memory_info().rss
+    except psutil.Error:  # one has just ended
+        pass
+    return total
+
+
+def repeat(dataset: Path, folder: Path, times: int) -> None:
+    """A dataset whose files are those of another so many times over."""
+    manifest: dict[str, Any] = json.loads((dataset / names.MANIFEST).read_text())
+    for entry in (*manifest["files"], *manifest["raw_test"], *manifest["quarantine"], *manifest["others"]):
+        (folder / entry["path"]).parent.mkdir(parents=True, exist_ok=True)
+        os.link(dataset / entry["path"], folder / entry["path"])
+    for kind in ("files", "raw_test"):
+        manifest[kind] = [copy for entry in manifest[kind] for copy in copies(folder, entry, times)]
+    manifest["rows"] = {key: value * times for key, value in manifest["rows"].items()}
+    (folder / names.MANIFEST).write_text(json.dumps(manifest))
+
+
+def copies(folder: Path, entry: dict[str, Any], times: int) -> list[dict[str, Any]]:
+    """A manifest's entry so many times, each with a file of its own name."""
+    path = Path(entry["path"])
+    places = [str(path.with_name(f"{path.stem}-{n:03d}{path.suffix}")) for n in range(times)]
+    link(folder / path, [folder / place for place in places])
+    return [{**entry, "path": place} for place in places]
+
+
+def link(file: Path, places: list[Path]) -> None:
+    for place in places:
+        os.link(file, place)

@@ -1,0 +1,129 @@
+"""What the benchmarks compare is alike: the same rows, the same training, the same predictions."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from click.testing import CliRunner
+
+from baton import fit
+from baton.feed import Feed
+from baton.scoring import PART
+from baton.serving import RawColumnModel
+from bench import __main__ as bench
+from bench import feed as feed_bench
+from bench import fit as fit_bench
+from bench import harness, infer, inputs, memory
+from bench.harness import Comparison
+
+
+def test_a_ratio_is_baton_over_the_anchor_and_the_goal_looks_its_way():
+    more, less = (Comparison("x", 3.0, 2.0, 1.5, better, "rows/s") for better in ("higher", "lower"))
+    assert (more.ratio, more.met, less.met) == (1.5, True, True)
+    assert not Comparison("x", 2.9, 2.0, 1.5, "higher", "rows/s").met
+    assert not Comparison("x", 3.1, 2.0, 1.5, "lower", "s").met
+
+
+def test_sides_take_turns_and_the_median_counts():
+    order: list[str] = []
+    values = {"a": iter([5.0, 1.0, 2.0]), "b": iter([7.0, 8.0, 90.0])}
+
+    def side(name):
+        return lambda: order.append(name) or next(values[name])
+
+    assert harness.alternate({name: side(name) for name in values}, 3) == {"a": 2.0, "b": 8.0}
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_a_fresh_process_answers_and_its_failure_raises():
+    assert harness.fresh(json.loads, "[1, 2]") == [1, 2]
+    with pytest.raises(harness.subprocess.CalledProcessError):
+        harness.fresh(json.loads, "no JSON")
+
+
+def test_an_input_is_made_once_and_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "KEPT", tmp_path)
+
+    def half(path):
+        path.write_text("half")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        harness.kept("input", half)
+    assert not (tmp_path / "input").exists()
+    assert harness.kept("input", lambda path: path.write_text("whole")).read_text() == "whole"
+    assert harness.kept("input", half).read_text() == "whole"
+
+
+def test_the_last_line_is_json_and_the_table_says_what_is_met(monkeypatch):
+    found = [Comparison("one", 8.0, 1.0, 8.0, "higher", "rows/s"), Comparison("two", 3.0, 2.0, 1.1, "lower", "MiB")]
+    monkeypatch.setattr(feed_bench, "measure", lambda runs: found)
+    line = json.loads(CliRunner().invoke(bench.bench, ["feed", "--runs", "2"]).stdout.splitlines()[-1])
+    assert (line["name"], line["runs"]) == ("feed", 2)
+    keys = {"against", "baton", "anchor", "ratio", "goal", "better", "unit"}
+    assert [set(result) for result in line["results"]] == [keys, keys]
+    assert [result["ratio"] for result in line["results"]] == [8.0, 1.5]
+    page = bench.page([line], ["fit"])
+    assert "| `feed` | one | 8 | 1 | rows/s | 8 | ≥ 8 | yes |" in page
+    assert "| `feed` | two | 3 | 2 | MiB | 1.5 | ≤ 1.1 | no |" in page
+    assert "| `fit` | failed |" in page
+
+
+def test_the_feed_gives_every_row_once_and_the_benchmark_would_notice(regression):
+    _, dataset = regression
+    rows, drain = dataset.rows["train"], feed_bench.drainer()
+    assert feed_bench.baton(dataset, 3, drain) == 3 * rows
+    assert feed_bench.reader(dataset, 2) == 2 * rows
+    feed_bench.checked(lambda: rows, rows)(rows)
+    with pytest.raises(ValueError, match="rows were fed"):
+        feed_bench.checked(lambda: rows - 1, rows)(rows)
+
+
+def test_baton_and_keras_in_memory_train_alike(regression):
+    """Without shuffling, on whole batches, an epoch of either gives the same loss and weights."""
+    config, dataset = regression
+    config = config.overridden({"train.epochs": 1, "train.batch_size": 8, "train.steps_per_execution": 4})
+    feed, validation = Feed(dataset, "train", 8), Feed(dataset, "validation", 64)
+    model = fit_bench.compiled(config, dataset, feed.steps, 4)
+    result = fit.fit(model, feed, validation, config, fit.Alone(), [])
+    rows = feed.arrays()
+    target = rows.pop("target")
+    twin = fit_bench.compiled(config, dataset, feed.steps, 1)
+    history = twin.fit(rows, target, batch_size=8, shuffle=False, verbose=0).history
+    assert result.history["loss"][0] == pytest.approx(history["loss"][0], rel=1e-5)
+    for ours, theirs in zip(result.model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_network_of_the_alternatives_predicts_the_same_and_all_rows_are_scored(regression, tmp_path):
+    from baton import models
+
+    config, dataset = tiny.build(
+        tiny.regression_table(), tmp_path, "regression", data={"drop": ["c", "x2"]}, model={"numbers": "plain"}
+    )
+    network = models.build(dataset.preprocessor, config.model)
+    RawColumnModel(dataset.preprocessor, network).save(tmp_path / "model")
+    done = infer.baton(tmp_path / "model", tmp_path / "source.parquet", tmp_path / "out")
+    assert (done.rows_in, done.rows_scored, done.rows_quarantined) == (tiny.ROWS, tiny.ROWS, 0)
+    scored = pq.read_table(tmp_path / "out" / PART)
+    raw = np.stack([scored[name].to_numpy() for name in ("x1", "n")], axis=1).astype(np.float32)
+    other = infer.standardising(network, dataset.preprocessor)(raw).numpy()[:, 0]
+    np.testing.assert_allclose(scored["prediction"].to_numpy(), other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_dataset_repeated_is_whole_and_has_so_many_times_the_rows(regression, tmp_path):
+    from baton.dataset import Dataset
+
+    _, dataset = regression
+    memory.repeat(dataset.folder, tmp_path / "three", 3)
+    three = Dataset.open(tmp_path / "three")
+    assert three.rows == {key: 3 * rows for key, rows in dataset.rows.items()}
+    assert Feed(three, "train", 32).rows == 3 * dataset.rows["train"]
+    assert three.raw_test().num_rows == 3 * dataset.rows["test"]
+
+
+def test_the_benchmarks_config_is_of_the_flights():
+    assert inputs.config().train.batch_size == 256
+    assert pq.read_metadata(inputs.FLIGHTS).num_rows == inputs.ROWS
