@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from baton.config import Data
 from baton.errors import BadInput, listed
+from baton.threads import mapped
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
@@ -58,11 +59,8 @@ class Column:
 
 def counts(table: pa.Table) -> dict[str, dict[str, int]]:
     """Per text column, how many cells are not missing and parse as each kind; counts add up."""
-    return {
-        name: _text_counts(column)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-        if _is_text(column.type)
-    }
+    text = [name for name in table.column_names if _is_text(table.schema.field(name).type)]
+    return dict(zip(text, mapped(lambda name: _text_counts(table.column(name)), text), strict=True))
 
 
 def merge_counts(parts: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
@@ -109,8 +107,9 @@ def typed(table: pa.Table, columns: list[Column], target: str | None) -> tuple[p
     """
     check_types(table.schema, columns)
     out, reasons = {}, []
-    for column in columns:
-        out[column.name], faults = _convert(table.column(column.name), column)
+    converted = mapped(lambda column: _convert(table.column(column.name), column), columns)
+    for column, (values, faults) in zip(columns, converted, strict=True):
+        out[column.name] = values
         reasons += [(mask, f"{column.name} {fault}") for mask, fault in faults]
         if column.name == target:
             reasons += _target_faults(out[column.name], column)

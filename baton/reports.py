@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,8 @@ from baton import figures, names
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.runs import Run, client
+
+FIGURE_ROWS = 250_000
 
 
 def profile(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) -> None:
@@ -52,7 +55,9 @@ def log_inputs(run: Run, dataset: Dataset, splits: tuple[str, ...]) -> None:
 
 
 def evaluation(run: Run, task: str, classes: list[str], truth: np.ndarray, output: np.ndarray, name: str) -> None:
-    """Figures of predictions against the truth."""
+    """Figures of predictions against the truth; of every so many-th row where there are more than a figure shows."""
+    every = math.ceil(len(truth) / FIGURE_ROWS)
+    truth, output = truth[::every], output[::every]
     if task == "regression":
         run.figures(figures.regression(truth, output[:, 0], name))
     else:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from baton import names
 from baton.config import Data
+from baton.threads import mapped
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MISSING = np.uint64(0xD6E8FEB86659FD93)
@@ -21,8 +22,9 @@ _MISSING = np.uint64(0xD6E8FEB86659FD93)
 def row_hash(table: pa.Table, columns: list[str] | None = None) -> np.ndarray:
     """Typed table → one uint64 a row over the named columns (default: all), whatever their order."""
     total = np.zeros(table.num_rows, np.uint64)
-    for name in sorted(columns or table.column_names):
-        total = _mix(total * _ODD + _column_hash(table.column(name)))
+    named = sorted(columns or table.column_names)
+    for hashes in mapped(_column_hash, [table.column(name) for name in named]):
+        total = _mix(total * _ODD + hashes)
     return total
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.split import row_hash
+from baton.threads import mapped
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # the quantiles of a profile
 HASH = "__baton_hash"  # the sample's column of row hashes
@@ -127,7 +128,7 @@ class Summary:
 
 def summarise(table: pa.Table) -> Summary:
     """Typed table → its `Summary`. Image bytes are counted, not sampled."""
-    columns = {name: _column(table.column(name)) for name in table.column_names}
+    columns = dict(zip(table.column_names, mapped(_column, table.columns), strict=True))
     light = [name for name in table.column_names if not pa.types.is_binary(table.column(name).type)]
     hashes = pa.array(row_hash(table))
     sample = table.select(light).append_column(HASH, hashes)
