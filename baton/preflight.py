@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -180,9 +181,15 @@ def _java(config: Config) -> str:
 def _needs_spark(config: Config) -> bool:
     if config.distributed_train.launcher == "spark" or sources.engine_for(config) == "spark":
         return True
-    read = [config.data.source, *([config.batch_infer.source] if config.batch_infer else [])]
-    return any(sources.engine(config, _resolved(config, location)) == "spark" for location in read)
+    for location in [config.data.source, *([config.batch_infer.source] if config.batch_infer else [])]:
+        with suppress(BadInput):  # a source that is not there is told by a check of its own
+            if sources.engine(config, _resolved(config, location)) == "spark":
+                return True
+    return False
 
 
 def _resolved(config: Config, location: str) -> sources.Source:
-    return sources.resolve(location, config.data.delimiter, config.data.target)
+    """The source at `location`, which the config's engine can read; raises `BadInput`."""
+    source = sources.resolve(location, config.data.delimiter, config.data.target)
+    sources.engine(config, source)
+    return source

@@ -363,7 +363,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(pipeline, monkeypatch,
     assert f"leftover {stuck.name} stays" in caplog.text and "removed 1 of 2" in caplog.text
 
 
-def test_main_still_finds_six_hits_after_gc(pipeline, tmp_path, monkeypatch):
+def test_the_look_up_finds_six_hits_after_gc(pipeline, monkeypatch):
     """The look-up itself, on six results as steps leave them; only their making is left out."""
     monkeypatch.setattr(outputs, "key", lambda step, config, inputs: SimpleNamespace(digest=step, told=dict))
     monkeypatch.setattr(outputs, "broken", lambda step, run, config: missing(step, run))

@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from baton import names
+from baton import config as configs
+from baton import gc, names
 
 ROOT = Path(__file__).parent.parent
 ROWS, BROKEN, STRAY, NO_TARGET = 3_000, 2, 5, 40
@@ -236,6 +237,30 @@ def test_predictions_are_the_rows_with_lineage(project):
     assert set(scored["run_id"]) < candidates
     loaded = mlflow.pyfunc.load_model("models:/small@champion")
     np.testing.assert_allclose(loaded.predict(source)["prediction"], scored["prediction"], rtol=1e-5)
+
+
+def test_after_gc_main_has_six_hits(project):
+    """As if 40 days had gone by since main, with what a killed ingest of then has left."""
+    config = configs.load(str(project.home / "small.yaml"), "train.patience=2,seed=3")
+    left = Path(config.warehouse) / "small" / "datasets" / ".aside-leftover"
+    left.mkdir()
+    killed = project.client.create_run(
+        project.main.info.experiment_id, tags={names.TAG_STEP: "ingest", names.TAG_NAME: "small"}
+    ).info.run_id
+    project.client.set_terminated(killed, "KILLED")
+    items = gc.collect(config, time.time() + 40 * gc.DAY_S)
+    assert {item.name for item in items} == {left.name, killed}
+    assert all(gc.remove(item) for item in items)
+    done = step(project.home, "main", set="train.patience=2,seed=3", force="")
+    assert done.returncode == 0, done.stderr
+    newest = next(r for r in project.client.search_runs([project.main.info.experiment_id]) if is_main(r))
+    summary = json.loads(Path(project.client.download_artifacts(newest.info.run_id, names.SUMMARY)).read_text())
+    assert [entry["cache"] for entry in summary["steps"].values()] == ["hit"] * 6
+    assert summary["predictions"] == project.summary["predictions"]
+
+
+def is_main(run) -> bool:
+    return run.data.tags.get(names.TAG_STEP) == "main"
 
 
 def test_steps_run_alone(project):
