@@ -71,10 +71,7 @@ def collect(config: Config, now: float) -> list[Item]:
 def remove(item: Item) -> bool:
     """Remove one item; False if a process has begun to work in it meanwhile."""
     if item.path is None:
-        run = runs.client().get_run(item.name)
-        for run_id in (*runs.children(run), item.name):
-            runs.close(run_id, "KILLED")
-            runs.client().delete_run(run_id)
+        _delete_run(item.name)
         return True
     lock = locks.take(item.path)
     if lock is None:
@@ -87,6 +84,17 @@ def remove(item: Item) -> bool:
     finally:
         os.close(lock)
     return True
+
+
+def _delete_run(run_id: str) -> None:
+    """Delete a run with what is nested under it (were any of that needed, so were the run), as MLflow does: softly."""
+    run = runs.client().get_run(run_id)
+    if run.info.lifecycle_stage == "deleted":
+        return  # with the run that it was nested under
+    for child in runs.children(run):
+        _delete_run(child)
+    runs.close(run_id, "KILLED")
+    runs.client().delete_run(run_id)
 
 
 def _datasets(home: Path, config: Config, records: Records, needed: set[str]) -> Iterator[Item]:

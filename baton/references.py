@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,8 @@ class Records:
     """A pipeline's runs by their ID, and which runs the registry names."""
 
     runs: dict[str, Any]  # not the deleted ones
-    needed: dict[str, Any] = field(
-        default_factory=dict
-    )  # runs behind versions with an alias, or that a rollback may return to
-    named: set[str] = field(default_factory=set)  # runs behind any version, or by the history of the champion
+    needed: dict[str, Any]  # those behind versions with an alias, or that a rollback may return to, also deleted ones
+    named: set[str]  # those behind any version, or that changed the champion
 
 
 def collect(name: str) -> Records:
@@ -38,8 +36,8 @@ def collect(name: str) -> Records:
             needed |= behind & set(found)  # what other models are for is not known here
         elif str(version.version) in wanted:
             needed |= behind
-    behind_versions = {run_id: found.get(run_id) or elsewhere(run_id) for run_id in needed if run_id}
-    return Records(found, behind_versions, named & set(found))
+    known = {run_id: found.get(run_id) or elsewhere(run_id) for run_id in needed if run_id}
+    return Records(found, known, named & set(found))
 
 
 def needed(records: Records, cutoff_ms: int) -> set[str]:

@@ -246,9 +246,12 @@ def test_a_killed_pipeline_goes_and_its_runs_are_closed(pipeline):
     dead = {"baton__host": socket.gethostname(), "baton__process": "1:0:gone"}
     tune = pipeline.run("tune", OLD, "RUNNING", **dead)
     trial = pipeline.client.create_run(pipeline.experiment, tags={"mlflow.parentRunId": tune}).info.run_id
+    main = pipeline.run("main", OLD + 1, "RUNNING", **dead)  # listed before the step nested under it
+    step = pipeline.run("train", OLD, "FAILED", mlflow__parentRunId=main)
     pipeline.ingest(YOUNG)
     clean(pipeline)
-    for run_id in (tune, trial):
+    assert pipeline.client.get_run(step).info.lifecycle_stage == "deleted"
+    for run_id in (tune, trial, main):
         info = pipeline.client.get_run(run_id).info
         assert (info.status, info.lifecycle_stage) == ("KILLED", "deleted")
 

@@ -277,6 +277,7 @@ def test_steps_run_alone(project):
     latest = project.client.search_runs([project.main.info.experiment_id], max_results=6)
     assert {r.data.tags.get(names.TAG_STEP) for r in latest} >= {"ingest", "train", "distributed_train"}
     alone = next(r for r in latest if r.data.tags.get(names.TAG_STEP) == "ingest")
+    assert alone.data.params["set"] == quick
     assert alone.data.tags[names.TAG_FINGERPRINT] == of(project, "ingest").data.tags[names.TAG_FINGERPRINT]
 
 
