@@ -24,6 +24,7 @@ from pydantic import (
 
 from baton import names
 from baton.errors import BadInput
+from baton.masking import MASK, names_secret
 
 Task = Literal["regression", "binary", "multiclass", "image"]
 Kind = Literal["numeric", "boolean", "categorical", "datetime"]
@@ -204,6 +205,7 @@ class Config(Section):
     seed: int = Field(7, ge=0, lt=2**31)
     engine: Literal["auto", "local", "spark"] = "auto"
     warehouse: str = "warehouse"
+    retention_days: int = Field(30, ge=0, description="what nothing refers to is kept so long from make gc")
     data: Data
     model: Model = Model()
     train: Fit = Fit()
@@ -331,13 +333,14 @@ def _sentence(fault: Any, lines: dict[tuple, int], where: str) -> str:
     path = ".".join(location)
     line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 0)
     place = f"{where}, line {line}" if line else (where if where == "override" else f"{where}, set")
+    received = MASK if names_secret(path) else repr(fault["input"])
     if fault["type"] == "extra_forbidden":
         allowed = ", ".join(_keys_at(location[:-1]))
-        return f"{place}: {path} is not a key here. Allowed: {allowed}. Received: {fault['input']!r}."
+        return f"{place}: {path} is not a key here. Allowed: {allowed}. Received: {received}."
     if fault["type"] == "missing":
         return f"{place}: {path} is missing and has no default."
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {path}: {message[:1].lower()}{message[1:]}. Received: {fault['input']!r}."
+    return f"{place}: {path}: {message[:1].lower()}{message[1:]}. Received: {received}."
 
 
 def _keys_at(location: tuple) -> list[str]:

@@ -4,6 +4,7 @@ STEPS = ("ingest", "train", "tune", "distributed_train", "register", "batch_infe
 
 # Tags on runs
 TAG_STEP = "baton.step"
+TAG_NAME = "baton.name"  # the pipeline's, whatever experiment its runs are in
 TAG_CACHE = "baton.cache"
 TAG_CACHE_KEY = "baton.cache_key"
 TAG_PIPELINE_RUN = "baton.pipeline_run_id"

@@ -67,6 +67,18 @@ def model_tags(name: str) -> dict[str, str]:
         raise
 
 
+def aliases(name: str) -> dict[str, str]:
+    """{alias: version number} of the registered model; none if there is no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {alias: str(number) for alias, number in client().get_registered_model(name).aliases.items()}
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
 def demand_model(uri: str) -> None:
     """Raise `BatonError` if the files of the model at `uri` are not there."""
     from mlflow.artifacts import list_artifacts

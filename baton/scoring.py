@@ -22,9 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from baton import names
+from baton import locks, names
 from baton.building import broken_reasons, check_reserved, write_broken
 from baton.columns import Column, check_types, typed, whole_numbers
+from baton.config import BatchInfer, Config
 from baton.errors import BadInput, BatonError, writing
 from baton.serving import RawColumnModel
 from baton.sources import Source, conformed
@@ -70,6 +71,14 @@ class Scored:
         """Raise `BatonError` if a row got lost."""
         if self.rows_in != self.rows_scored + self.rows_quarantined:
             raise BatonError(f"Rows in are not rows scored plus rows quarantined: {self}")
+
+
+def check_output(config: Config, settings: BatchInfer) -> None:
+    """Raise `BadInput` if a source lies in the output, which is replaced whole."""
+    output = Path(settings.output).resolve()
+    for source in (settings.source, config.data.source):
+        if output in (Path(source).resolve(), *Path(source).resolve().parents):
+            raise BadInput(f"batch_infer.output must not hold a source, for it is replaced whole. Received: {output}")
 
 
 def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table]:
@@ -173,7 +182,8 @@ def _aside(output: Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         aside.chmod(0o755)
-        yield aside
+        with locks.held(aside):
+            yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

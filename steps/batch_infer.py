@@ -8,6 +8,7 @@ from typing import Any
 from baton import names, outputs, registry, scoring, sources
 from baton.config import BatchInfer, Config
 from baton.errors import BadInput
+from baton.masking import masked
 from baton.runs import Run
 from baton.scoring import Lineage, Scored
 from baton.serving import RawColumnModel
@@ -23,7 +24,7 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     if settings is None:
         raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
     version = registry.to_score_with(config, register_run_id)
-    check_output(config, settings)
+    scoring.check_output(config, settings)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
@@ -33,14 +34,6 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
         summary["files"] = outputs.files_digest(folder)
     report(run, summary)
-
-
-def check_output(config: Config, settings: BatchInfer) -> None:
-    """Raise `BadInput` if a source lies in the output, which is replaced whole."""
-    output = Path(settings.output).resolve()
-    for source in (settings.source, config.data.source):
-        if output in (Path(source).resolve(), *Path(source).resolve().parents):
-            raise BadInput(f"batch_infer.output must not hold a source, for it is replaced whole. Received: {output}")
 
 
 def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path) -> Scored:
@@ -59,7 +52,7 @@ def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str,
     """What was scored, by which model, with what result."""
     return {
         "path": settings.output,
-        "source": settings.source,
+        "source": masked(settings.source),
         "rows_in": done.rows_in,
         "rows_scored": done.rows_scored,
         "rows_quarantined": done.rows_quarantined,
