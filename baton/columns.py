@@ -23,9 +23,6 @@ INTEGER = r"^[+-]?\d{1,18}$"
 MOSTLY = 0.99  # the share of a text column's cells that must parse for it to be numeric
 BOOLEAN_TEXT = {"true": True, "false": False}
 DATETIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
-# Text that stands for no value: everywhere in CSV, which has no other way to say it, and in any text that is read as
-# a number, a truth or a time. Elsewhere, in Parquet and tables, a category may well be called NA.
-MISSING_TEXT = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 ARROW_TYPE = {
@@ -46,22 +43,31 @@ HELD_BY = {  # kind → the declared types that can hold it; a categorical colum
 
 @dataclass(frozen=True)
 class Column:
-    """A source column: `kind` is what it means, `type` how it is declared in a model's signature."""
+    """A source column: `kind` is what it means, `type` how it is declared in a model's signature.
+
+    Cells of text that are blank, or one of `missing`, hold no value, whatever the source's format.
+    """
 
     name: str
     kind: str  # numeric | boolean | categorical | datetime | image
     type: str  # long | double | boolean | string | datetime | binary
+    missing: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "missing": list(self.missing)}
+
+    @staticmethod
+    def of(kept: dict[str, Any]) -> Column:
+        """The column that `to_dict` made plain."""
+        return Column(**{**kept, "missing": tuple(kept["missing"])})
 
 
-def counts(table: pa.Table) -> dict[str, dict[str, int]]:
+def counts(table: pa.Table, missing: Sequence[str]) -> dict[str, dict[str, int]]:
     """Per text column, how many cells are not missing and parse as each kind; counts add up."""
     result = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if _is_text(column.type):
-            text = _clean(column, MISSING_TEXT)
+            text = _clean(column, missing)
             result[name] = {
                 "rows": len(text),
                 "cells": len(text) - text.null_count,
@@ -159,9 +165,9 @@ def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     return pc.cast(values, pa.string())
 
 
-def whole_numbers(text: pa.Array | pa.ChunkedArray) -> pa.Array:
+def whole_numbers(text: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
     """Text that holds whole numbers, as 3, +3, 3.0 or 3e2 → int64, exact up to 18 digits; null where it does not."""
-    text = _unsigned(_clean(text, MISSING_TEXT))
+    text = _unsigned(_clean(text, missing))
     exact = pc.cast(pc.if_else(pc.match_substring_regex(text, INTEGER), text, None), pa.int64())
     if exact.null_count == text.null_count:
         return exact
@@ -180,7 +186,7 @@ def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
         # stray cells don't count: their rows are quarantined
         whole = text is not None and text["integer"] == text["numeric"] > 0 and text["cells"] == text["rows"]
         declared = {"numeric": "long" if whole else "double"}.get(kind, kind)
-    return Column(field.name, kind, declared)
+    return Column(field.name, kind, declared, tuple(data.missing))
 
 
 def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> list[Column]:
@@ -260,7 +266,7 @@ def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:
     if name is None:
         raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
     keep = [n for n in (*data.id, data.group, data.time) if n]
-    columns = [Column(name, "image", "binary"), Column(data.target, "categorical", "string")]
+    columns = [Column(name, "image", "binary"), Column(data.target, "categorical", "string", tuple(data.missing))]
     return columns + [_column(schema.field(n), None, data) for n in dict.fromkeys(keep)]
 
 
@@ -282,7 +288,7 @@ def _numeric(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
     if not _is_text(values.type):
         number = pc.cast(values, pa.float64(), safe=False)
         return pc.if_else(pc.is_nan(number), None, number), []
-    text = _clean(values, MISSING_TEXT)
+    text = _clean(values, column.missing)
     good = pc.match_substring_regex(text, NUMBER)
     stray = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(good, False)))
     number = pc.cast(_unsigned(pc.if_else(good, text, None)), pa.float64())
@@ -301,7 +307,7 @@ def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
     if pa.types.is_boolean(values.type):
         return values, []
     if _is_text(values.type):
-        clean = pc.utf8_lower(_clean(values, MISSING_TEXT))
+        clean = pc.utf8_lower(_clean(values, column.missing))
         good, true = pc.is_in(clean, pa.array(list(BOOLEAN_TEXT))), pc.equal(clean, "true")
     else:
         clean, _ = _numeric(values, column)
@@ -311,12 +317,12 @@ def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
 
 
 def _categorical(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    return _clean(values) if _is_text(values.type) else as_text(values), []
+    return _clean(values, column.missing) if _is_text(values.type) else as_text(values), []
 
 
 def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     if _is_text(values.type):
-        text = _clean(values, MISSING_TEXT)
+        text = _clean(values, column.missing)
         stamps = _moments(text)
         return stamps, [(pc.and_(pc.is_valid(text), pc.is_null(stamps)), "is not a date or time")]
     stamps = _in_range(values)
@@ -403,11 +409,10 @@ def _first_reasons(reasons: list[tuple[Any, str]], rows: int) -> pa.Array:
     return pa.array(result, pa.string())
 
 
-def _clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str] = ("",)) -> pa.Array:
-    """Text without surrounding blanks; null where that is one of `missing`."""
+def _clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
+    """Text without surrounding blanks; null where nothing is left, or one of `missing`."""
     text = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
-    none = pc.equal(text, "") if len(missing) == 1 else pc.is_in(text, pa.array(missing))
-    return pc.if_else(none, None, text)
+    return pc.if_else(pc.is_in(text, pa.array(["", *missing])), None, text)
 
 
 def _unsigned(text: pa.Array) -> pa.Array:

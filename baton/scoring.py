@@ -198,7 +198,7 @@ def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
 
 def _typed_text(text: pa.ChunkedArray, column: Column) -> pa.Array:
     if column.type == "long":
-        return whole_numbers(text)
+        return whole_numbers(text, column.missing)
     values, _ = typed(pa.table({column.name: text}), [column], target=None)
     return values.column(0)
 

@@ -305,7 +305,7 @@ def test_whole_numbers_of_csv_come_out_whole(model, tmp_path):
     _, good, _ = score(model, tmp_path, put(tmp_path, b"\n".join(text)))
     assert good.schema.field("n").type == pa.int64()
     assert good["n"].to_pylist() == [3, *table["n"].to_pylist()[1:]]
-    exact = whole_numbers(pa.array(["9007199254740993", "+3", "-3.0", "3e2", "", "NA", "7.5", "x", None]))
+    exact = whole_numbers(pa.array(["9007199254740993", "+3", "-3.0", "3e2", "", "NA", "7.5", "x", None]), ["NA"])
     assert exact.to_pylist() == [9007199254740993, 3, -3, 300, None, None, None, None, None]
 
 
@@ -396,18 +396,25 @@ def test_stray_characters_in_numbers(tmp_path):
     assert not reasons and dataset.manifest["schema"][0]["kind"] == "categorical"
 
 
-def test_na_is_missing_in_numbers_everywhere_and_in_categories_of_csv(tmp_path):
-    x = [str(v) for v in kinds_table()["x"].to_pylist()]
-    x[:20] = ["NA", " nan"] * 10
-    c = ["NA"] * 50 + kinds_table()["c"].to_pylist()[50:]
+@pytest.mark.parametrize(
+    ("missing", "numbers", "answer"),
+    [
+        (None, ["", " ", "NA", " nan"], ({}, 4, 50)),
+        (["-"], ["", " ", "-", "- "], ({}, 4, 30)),
+        ([], ["", " ", "NA"], ({"x is not a number": 1}, 2, 20)),
+    ],
+)
+def test_what_means_missing_does_so_in_csv_and_parquet_alike(tmp_path, missing, numbers, answer):
+    x, c = [str(v) for v in kinds_table()["x"].to_pylist()], kinds_table()["c"].to_pylist()
+    x[: len(numbers)], c[:60] = numbers, ["NA", "", "None", " ", "-", "null"] * 10
     table = kinds_table().set_column(0, "x", pa.array(x)).set_column(2, "c", pa.array(c))
-    found = {}
-    for name, content in (("csv", as_csv(table)), ("parquet", table)):
-        dataset, reasons = build(tmp_path, put(tmp_path, content))
+    found = []
+    for content in (as_csv(table), table):
+        dataset, reasons = build(tmp_path, put(tmp_path, content), **({} if missing is None else {"missing": missing}))
         profile = json.loads((dataset.folder / names.PROFILE).read_text())
-        assert not reasons and profile["x"]["missing"] == 20
-        found[name] = (profile["c"]["missing"], "NA" in profile["c"]["top"])
-    assert found == {"csv": (50, False), "parquet": (0, True)}
+        assert (reasons, profile["x"]["missing"], profile["c"]["missing"]) == answer
+        found.append((dataset.fingerprint, profile))
+    assert found[0] == found[1]
 
 
 def test_dates_of_the_years_1_to_9999(tmp_path):

@@ -253,19 +253,19 @@ def test_spark_udf_takes_raw_columns(session, built, tmp_path):
 
 
 def test_spark_trials_give_finished_and_failed_trials(session):
-    settings = configured("-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.l": {"randint": 9}})
+    settings = configured("-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.epochs": {"randint": 9}})
 
     def objective(parameters):
-        if parameters["train.l"] % 2:
+        if parameters["train.epochs"] % 2:
             raise RuntimeError("a worker broke")
-        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.l"]), "history": {}}
+        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.epochs"]), "history": {}}
 
     found = search.spark_search(settings, objective)
     assert [trial.number for trial in found] == [0, 1, 2]
     for trial in found:
-        odd = trial.parameters["train.l"] % 2
+        odd = trial.parameters["train.epochs"] % 2
         assert trial.status == ("failed" if odd else "ok")
-        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.l"]
+        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.epochs"]
 
 
 def test_horovod_trains_on_spark(session, built, tmp_path):
