@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.config import Data
-from baton.errors import BadInput, listed
+from baton.errors import BadInput, listed, refuse
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
@@ -66,7 +66,7 @@ def counts(table: pa.Table, missing: Sequence[str]) -> dict[str, dict[str, int]]
     """Per text column, how many cells are not missing and parse as each kind; counts add up."""
     result = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if _is_text(column.type):
+        if is_text(column.type):
             text = _clean(column, missing)
             result[name] = {
                 "rows": len(text),
@@ -94,14 +94,16 @@ def infer(schema: pa.Schema, text_counts: dict[str, dict[str, int]], data: Data)
     """The columns a pipeline uses, with their kinds; raises `BadInput` for what cannot be used."""
     wanted = [data.target, *data.id, *data.drop, *data.kinds]
     wanted += [name for name in (data.group, data.time, data.image_column) if name]
-    absent = sorted(set(wanted) - set(schema.names))
-    if absent:
-        raise BadInput(f"The source has no column {listed(absent)}. Its columns: {listed(schema.names)}.")
+    faults = []
+    if absent := sorted(set(wanted) - set(schema.names)):
+        faults = [f"The source has no column {listed(_alike(absent, schema.names))}."]
+        faults.append(f"Its columns: {listed(schema.names)}.")
     if data.task == "image":
+        refuse(faults)
         return _image_columns(schema, data)
     used = [name for name in schema.names if name not in data.drop or name in (data.target, data.group)]
-    columns = _gathered([(schema.field(name), text_counts.get(name)) for name in used], data)
-    check_types(schema, columns)
+    columns, more = _gathered([(schema.field(name), text_counts.get(name)) for name in used], data)
+    refuse([*faults, *more, *type_faults(schema, columns)])
     if len(feature_columns(columns, data)) == 0:
         raise BadInput("No column is left to learn from: data.id, data.group and data.drop name them all.")
     return columns
@@ -135,6 +137,11 @@ def typed(table: pa.Table, columns: list[Column], target: str | None) -> tuple[p
 
 def check_types(schema: pa.Schema, columns: list[Column]) -> None:
     """Raise one `BadInput` that names every column that is missing, or has a type that cannot hold its kind."""
+    refuse(type_faults(schema, columns))
+
+
+def type_faults(schema: pa.Schema, columns: list[Column]) -> list[str]:
+    """A sentence for each column whose type cannot hold its kind, and one for all that are missing."""
     faults = []
     for column in columns:
         if column.name in schema.names and not _holds(schema.field(column.name), column):
@@ -142,8 +149,7 @@ def check_types(schema: pa.Schema, columns: list[Column]) -> None:
     if absent := sorted({column.name for column in columns} - set(schema.names)):
         faults.append(f"The data lacks {listed(_alike(absent, schema.names))}.")
         faults.append(f"Received columns: {listed(schema.names)}.")
-    if faults:
-        raise BadInput(" ".join(faults))
+    return faults
 
 
 def class_names(values: set[str]) -> list[str]:
@@ -163,6 +169,12 @@ def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
         values = pc.if_else(pc.is_nan(values), None, values)
         return pc.coalesce(pc.cast(integers, pa.string()), pc.cast(values, pa.string()))
     return pc.cast(values, pa.string())
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Whether cells of that type are text, be it a dictionary's."""
+    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
 def whole_numbers(text: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
@@ -189,17 +201,15 @@ def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
     return Column(field.name, kind, declared, tuple(data.missing))
 
 
-def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> list[Column]:
-    """The columns of these fields, with their text counts; raises one `BadInput` for all that cannot be."""
+def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> tuple[list[Column], list[str]]:
+    """Fields with their text counts → their columns, and a sentence for each that cannot be one."""
     columns, faults = [], []
     for field, text in fields:
         try:
             columns.append(_column(field, text, data))
         except BadInput as error:
-            faults.append(str(error))
-    if faults:
-        raise BadInput(". ".join(faults))
-    return columns
+            faults.append(f"{error}.")
+    return columns, faults
 
 
 def _holds(field: pa.Field, column: Column) -> bool:
@@ -250,7 +260,7 @@ def _declared_type(field: pa.Field) -> str:
         return "long"
     if pa.types.is_floating(type_) or pa.types.is_decimal(type_):
         return "double"
-    if _is_text(type_) or pa.types.is_null(type_):
+    if is_text(type_) or pa.types.is_null(type_):
         return "string"
     if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
         return "datetime"
@@ -285,7 +295,7 @@ def _convert(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
 
 
 def _numeric(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    if not _is_text(values.type):
+    if not is_text(values.type):
         number = pc.cast(values, pa.float64(), safe=False)
         return pc.if_else(pc.is_nan(number), None, number), []
     text = _clean(values, column.missing)
@@ -306,7 +316,7 @@ def _whole(number: pa.Array) -> pa.Array:
 def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     if pa.types.is_boolean(values.type):
         return values, []
-    if _is_text(values.type):
+    if is_text(values.type):
         clean = pc.utf8_lower(_clean(values, column.missing))
         good, true = pc.is_in(clean, pa.array(list(BOOLEAN_TEXT))), pc.equal(clean, "true")
     else:
@@ -317,11 +327,11 @@ def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
 
 
 def _categorical(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    return _clean(values, column.missing) if _is_text(values.type) else as_text(values), []
+    return _clean(values, column.missing) if is_text(values.type) else as_text(values), []
 
 
 def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    if _is_text(values.type):
+    if is_text(values.type):
         text = _clean(values, column.missing)
         stamps = _moments(text)
         return stamps, [(pc.and_(pc.is_valid(text), pc.is_null(stamps)), "is not a date or time")]
@@ -418,11 +428,6 @@ def _clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Arr
 def _unsigned(text: pa.Array) -> pa.Array:
     """Numbers as text without a leading +, which Arrow does not parse."""
     return pc.replace_substring_regex(text, r"^\+", "")
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
 def _true(mask: pa.Array) -> int:

@@ -68,7 +68,7 @@ class Source:
         schema = self.schema()
         tables = [conformed(table, schema) for table in self.batches()]
         if not tables:
-            raise BadInput(f"{self.location} holds no rows.")
+            raise BadInput(f"{self.location} holds no rows that can be read.")
         return pa.concat_tables(tables)
 
     def schema(self) -> pa.Schema:

@@ -109,7 +109,7 @@ def score(
     (folder / names.QUARANTINE_OUTPUT).mkdir()
     batch = config.batch_infer.batch_rows if config.batch_infer else TABLE_ROWS
     with _sentences(), _model_folder(model_uri) as model, _opened(config, source, plain=False) as rows:
-        building.check_reserved(rows.schema.names)
+        scoring.check_columns(rows.schema, Preprocessor.load(model / names.PREPROCESSOR).features)
         place = _shipped(rows.spark, model)
         parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, tasks=0).get("scored", [])
         answers = [json.loads(part) for part in parts]
