@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -864,15 +863,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_a_tracking_server_that_is_down_fails_within_seconds(tmp_path):
+def test_a_tracking_server_that_is_down_fails_at_once(tmp_path):
     uri = f"http://user:secret@127.0.0.1:{free_port()}"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(ROOT)}
     config = tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump({"name": "down", "data": {"source": "-", "target": "y", "task": "regression"}}))
-    started = time.monotonic()
     command = [sys.executable, "-m", "steps.ingest", f"--config={config}", "--set="]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and time.monotonic() - started < 30
+    assert done.returncode == 2 and "Retrying" not in done.stderr  # MLflow would, for minutes
     said = done.stderr.strip().splitlines()[-1]
     assert "The tracking server http://***@127.0.0.1:" in said and "does not answer: no connection" in said
     assert "secret" not in done.stderr
@@ -882,10 +880,8 @@ def test_a_server_that_hangs_is_not_waited_for():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        started = time.monotonic()
         with pytest.raises(BadInput, match="no answer within 4 seconds"):
             tracking.check_servers(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize(
