@@ -24,6 +24,8 @@ MOSTLY = 0.99  # the share of a text column's cells that must parse for it to be
 BOOLEAN_TEXT = {"true": True, "false": False}
 DATETIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
+IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP")  # TensorFlow's; Pillow has more, and runs Ghostscript for one of them
+TOO_LARGE = (0, 0, 0)  # in place of an image's size
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 ARROW_TYPE = {
     "numeric": pa.float64(),
@@ -46,15 +48,18 @@ class Column:
     """A source column: `kind` is what it means, `type` how it is declared in a model's signature.
 
     Cells of text that are blank, or one of `missing`, hold no value, whatever the source's format.
+    `max_pixels` is that of an image; a larger one is not decoded.
     """
 
     name: str
     kind: str  # numeric | boolean | categorical | datetime | image
     type: str  # long | double | boolean | string | datetime | binary
     missing: tuple[str, ...] = ()
+    max_pixels: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "missing": list(self.missing)}
+        kept = {key: value for key, value in asdict(self).items() if value is not None}
+        return {**kept, "missing": list(self.missing)}
 
     @staticmethod
     def of(kept: dict[str, Any]) -> Column:
@@ -276,7 +281,10 @@ def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:
     if name is None:
         raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
     keep = [n for n in (*data.id, data.group, data.time) if n]
-    columns = [Column(name, "image", "binary"), Column(data.target, "categorical", "string", tuple(data.missing))]
+    columns = [
+        Column(name, "image", "binary", max_pixels=data.max_image_pixels),
+        Column(data.target, "categorical", "string", tuple(data.missing)),
+    ]
     return columns + [_column(schema.field(n), None, data) for n in dict.fromkeys(keep)]
 
 
@@ -380,26 +388,38 @@ def _moment(text: str) -> datetime | None:
 
 def _image(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     values = pc.cast(values, pa.binary())
-    size = images_size(values)
-    return values, [(pa.array([s is None for s in size], pa.bool_()), "cannot be decoded as an image")]
+    sizes = images_size(values, column.max_pixels)
+    bombs, broken = (pa.array([size == fault for size in sizes], pa.bool_()) for fault in (TOO_LARGE, None))
+    return values, [(bombs, "has more pixels than data.max_image_pixels"), (broken, "cannot be decoded as an image")]
 
 
-def images_size(values: pa.Array) -> list[tuple[int, int, int] | None]:
-    """Image bytes → (height, width, channels) each, or None where Pillow cannot decode them."""
+def images_size(values: pa.Array, max_pixels: int | None = None) -> list[tuple[int, int, int] | None]:
+    """Image bytes → (height, width, channels) each; None where they cannot be decoded.
+
+    One whose header announces more than `max_pixels` is `TOO_LARGE`, and is not decoded.
+    """
+    return [_image_size(value.as_py() or b"", max_pixels) for value in values]
+
+
+def _image_size(content: bytes, max_pixels: int | None) -> tuple[int, int, int] | None:
     import io
+    import warnings
 
     from PIL import Image
 
-    sizes: list[tuple[int, int, int] | None] = []
-    for value in values:
-        try:
-            with Image.open(io.BytesIO(value.as_py() or b"")) as image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+                if max_pixels and image.height * image.width > max_pixels:
+                    return TOO_LARGE
                 image.load()
                 channels = 1 if image.mode in ("1", "L", "I", "I;16", "F") else 3
-                sizes.append((image.height, image.width, channels))
-        except Exception:  # noqa: BLE001 - Pillow raises many kinds for bytes made by strangers
-            sizes.append(None)
-    return sizes
+                return image.height, image.width, channels
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return TOO_LARGE
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds for bytes made by strangers
+        return None
 
 
 _CONVERTERS = {

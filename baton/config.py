@@ -93,6 +93,9 @@ class Data(Section):
     rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
     image_column: str | None = Field(None, description="image bytes; default: the only binary column")
     image_size: ImageSize | None = None
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, le=89_478_485, description="an image of more is quarantined before it is decoded"
+    )
     delimiter: str = Field(",", pattern=r"^[\t -!#-~]$", description="of CSV files: one character of ASCII, no quote")
     spark_above_mb: int = Field(4096, ge=0, description="engine auto takes Spark for larger inputs")
 

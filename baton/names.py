@@ -11,6 +11,7 @@ TAG_SOURCE_RUN = "baton.source_run_id"
 TAG_MODEL_URI = "baton.model_uri"
 TAG_DATASET = "baton.dataset"
 TAG_FINGERPRINT = "baton.fingerprint"
+TAG_MODEL_DIGEST = "baton.model_digest"  # the files of a logged model, code and data, as a hash
 TAG_OUTPUT = "baton.output"  # the content of what a run gave, as a hash
 TAG_REGISTRY = "baton.registry_after"
 TAG_RESUMED = "baton.resumed_from"

@@ -30,7 +30,7 @@ from baton import columns as cols
 from baton.config import Config
 from baton.errors import BadInput, BatonError
 from baton.preprocess import Preprocessor
-from baton.serving import KERAS_FILE, RawColumnModel
+from baton.serving import RawColumnModel
 
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
@@ -102,13 +102,13 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
 
 
 def score(
-    config: Config, model_uri: str, source: sources.Source, lineage: scoring.Lineage, folder: Path
+    config: Config, model: Path, source: sources.Source, lineage: scoring.Lineage, folder: Path
 ) -> scoring.Scored:
-    """Score a source into `folder` in one pass: each task writes files of its own, the driver keeps the
-    files of the tasks that ended well."""
+    """Score a source by the model in a folder into `folder`, in one pass: each task writes files of its own,
+    the driver keeps the files of the tasks that ended well."""
     (folder / names.QUARANTINE_OUTPUT).mkdir()
     batch = config.batch_infer.batch_rows if config.batch_infer else TABLE_ROWS
-    with _sentences(), _model_folder(model_uri) as model, _opened(config, source, plain=False) as rows:
+    with _sentences(), _opened(config, source, plain=False) as rows:
         scoring.check_columns(rows.schema, Preprocessor.load(model / names.PREPROCESSOR).features)
         place = _shipped(rows.spark, model)
         parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, tasks=0).get("scored", [])
@@ -598,20 +598,6 @@ def _persisted(frame: Any) -> Iterator[Any]:
         yield held
     finally:
         held.unpersist()
-
-
-@contextmanager
-def _model_folder(uri: str) -> Iterator[Path]:
-    """The folder of the raw-column model behind a model URI, on this machine."""
-    import mlflow
-
-    with tempfile.TemporaryDirectory(prefix="baton-model-") as home:
-        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=home))
-        flavor = mlflow.models.Model.load(local).flavors.get("python_function", {})
-        folder = local / flavor.get("artifacts", {}).get("model", {}).get("path", "")
-        if not (folder / KERAS_FILE).is_file():
-            raise BatonError(f"{uri} is not a model that Baton logged.")
-        yield folder
 
 
 def _shipped(spark: Any, folder: Path) -> str:

@@ -10,6 +10,7 @@ from baton.config import BatchInfer, Config
 from baton.errors import BadInput
 from baton.runs import Run
 from baton.scoring import Lineage, Scored
+from baton.serving import RawColumnModel
 from baton.step import step
 
 log = logging.getLogger("baton")
@@ -46,11 +47,12 @@ def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, 
     """Score on the engine that the config, or the size of the source, asks for."""
     uri = f"models:/{version.name}/{version.version}"
     source = sources.resolve(settings.source, config.data.delimiter, config.data.target)
-    if sources.engine(config, source) == "spark":
-        from baton import spark
+    with registry.downloaded(uri, version.tags) as model:
+        if sources.engine(config, source) == "spark":
+            from baton import spark
 
-        return spark.score(config, uri, source, lineage, folder)
-    return scoring.score(registry.load(uri), source, lineage, folder, settings.batch_rows)
+            return spark.score(config, model, source, lineage, folder)
+        return scoring.score(RawColumnModel.load(model), source, lineage, folder, settings.batch_rows)
 
 
 def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def test_nothing_is_unpickled():
 
 NASTY = [
     *("$(touch owned)", "`touch owned`", "a; touch owned", "a\ntouch owned", "&& touch owned", "| touch owned"),
+    *("a\r\nb", "\t", "\n", "a #b", "!!", "a=b=c", "<(touch owned)", "> owned", "~", "--set=x", "'; touch owned; '"),
     *('it\'s "quoted"', "-rf", "--help", "{config}", "a{b}c", "$HOME", "*", "a\\b", "é ü"),
 ]
 

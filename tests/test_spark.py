@@ -217,15 +217,12 @@ def test_petastorm_opens_what_spark_wrote(built, reader):
 def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     network = models.build(built.preprocessor, configured("-").model)
     RawColumnModel(built.preprocessor, network).save(tmp_path / "raw")
-    uri = str(tmp_path / "model")
-    mlflow.pyfunc.save_model(uri, python_model=raw_model.__file__, artifacts={"model": str(tmp_path / "raw")},
-                             pip_requirements=[])  # fmt: skip
     model, lineage = RawColumnModel.load(tmp_path / "raw"), scoring.Lineage("m", "1", "r", "f", "s")
     source = sources.resolve(parquet)
     for name in ("local", "spark"):
         (tmp_path / name).mkdir()
     one = scoring.score(model, source, lineage, tmp_path / "local", 500)
-    other = spark.score(configured(parquet), uri, source, lineage, tmp_path / "spark")
+    other = spark.score(configured(parquet), tmp_path / "raw", source, lineage, tmp_path / "spark")
     assert one == other and one.rows_quarantined == 3
     for folder in (".", names.QUARANTINE_OUTPUT):
         tables = [read(tmp_path / name / folder) for name in ("local", "spark")]
@@ -235,7 +232,7 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
         assert bag(near[0]) == bag(near[1])
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
     with pytest.raises(BadInput, match="The data lacks"):
-        spark.score(configured(text), uri, sources.resolve(text), lineage, (tmp_path / "raw"))
+        spark.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
 
 
 def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):
