@@ -21,8 +21,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from baton import names
+from baton import space as spaces
 from baton.errors import BadInput
 from baton.masking import MASK, names_secret
 
@@ -81,6 +83,10 @@ class Data(Section):
     time: str | None = Field(None, description="column to split by: oldest rows train, newest test")
     drop: list[str] = Field([], description="columns that are not used as features")
     kinds: dict[str, Kind] = Field({}, description="overrules the inferred kind of a column")
+    missing: list[str] = Field(
+        ["NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
+        description="cells of text that hold no value; empty and blank ones never do",
+    )
     split: Split = Split()
     numeric: Literal["standard", "quantile"] = Field("standard", description="encoding of numbers")
     max_categories: int = Field(10_000, ge=1, description="larger vocabularies keep the most frequent")
@@ -140,6 +146,9 @@ class Fit(Section):
     steps_per_execution: int = Field(32, ge=1)
 
 
+SEARCHED: dict[str, type[Section]] = {"model": Model, "train": Fit}  # what a trial can change
+
+
 class Tune(Section):
     """The search for hyperparameters."""
 
@@ -151,6 +160,20 @@ class Tune(Section):
     epochs: int = Field(0, ge=0, description="of a trial; 0: a third of train's")
     max_rows: int = Field(250_000, ge=1, description="training rows a trial sees")
     space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
+
+    @field_validator("space")
+    @classmethod
+    def _gives_only_what_a_config_takes(cls, tree: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Hyperopt would fail, or every trial, one by one; pydantic adds the faults to the config's own."""
+        found = spaces.faults(tree or {})
+        found = found or [fault for setting in spaces.settings(tree or {}) if (fault := _setting_fault(*setting))]
+        if found:
+            told: list[InitErrorDetails] = [
+                {"type": PydanticCustomError("space", f"{rule}"), "loc": place, "input": received}  # type: ignore[misc]
+                for place, rule, received in found
+            ]
+            raise ValidationError.from_exception_data("space", told)
+        return tree
 
 
 class DistributedTrain(Section):
@@ -317,6 +340,24 @@ def _walk(node: yaml.Node, path: tuple, lines: dict[tuple, int]) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             _walk(value, (*path, str(index)), lines)
+
+
+def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | None:
+    """What is wrong with a hyperparameter of a search space, or with a value that can be drawn for it."""
+    section, _, name = key.partition(".")
+    if section not in SEARCHED or name not in SEARCHED[section].model_fields:
+        known = SEARCHED.get(section)
+        allowed = [f"{section}.{field}" for field in known.model_fields] if known else [f"{s}.…" for s in SEARCHED]
+        return place, f"is no key that can be searched. Allowed: {', '.join(allowed)}", value
+    for sample in spaces.samples(value):
+        try:
+            SEARCHED[section].model_validate({name: sample})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            if isinstance(fault["input"], dict):
+                return place, f"takes values or {', '.join(('choice', *spaces.DISTRIBUTIONS))}", value
+            return place, fault["msg"].removeprefix("Value error, "), value
+    return None
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:

@@ -20,7 +20,6 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from baton import csv_text, parquet_pages
-from baton.columns import MISSING_TEXT
 from baton.config import Config
 from baton.errors import BadInput, listed
 
@@ -70,7 +69,7 @@ class Source:
         schema = self.schema()
         tables = [conformed(table, schema) for table in self.batches()]
         if not tables:
-            raise BadInput(f"{self.location} holds no rows.")
+            raise BadInput(f"{self.location} holds no rows that can be read.")
         return pa.concat_tables(tables)
 
     def schema(self) -> pa.Schema:
@@ -292,7 +291,7 @@ def _csv_batches(file: Path, delimiter: str, names: list[str], broken: list[csv.
             csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_broken),
             csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
-                null_values=MISSING_TEXT,
+                null_values=[""],  # what else means missing is for `baton.columns` to say
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             ),
