@@ -124,7 +124,7 @@ def resident(pid: int) -> int:
     try:
         process = psutil.Process(pid)
         for each in [process, *process.children(recursive=True)]:
-            total += each.memory_info().rss
+            total += each.memory_full_info().pss  # what two share counts once: a fork is not yet a copy
     except psutil.Error:  # one has just ended
         pass
     return total
