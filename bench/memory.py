@@ -1,7 +1,7 @@
 """Peak memory of train and batch_infer, whole steps as processes, at 1, 10 and 100 times the flights.
 
-Resident memory of the step's process and its children together, looked at 20 times a second. The anchor is
-Baton itself at 10 times the rows. More rows are the same files again under more names, linked and not copied.
+Resident memory of the step's process and its children together, what they share counted once, looked at 20
+times a second. The anchor is Baton itself at 10 times the rows. More rows are the same files again under more names, linked and not copied.
 Batches of 8,192 rows make an epoch of fewer steps.
 """
 
@@ -119,15 +119,18 @@ class Home:
 
 
 def resident(pid: int) -> int:
-    """Bytes that a process and all below it hold in memory now."""
-    total = 0
+    """Bytes that a process holds in memory now, and those that each process below it holds for itself alone.
+
+    Libraries, and what a fork has not changed yet, are counted once: for the first of them.
+    """
     try:
         process = psutil.Process(pid)
-        for each in [process, *process.children(recursive=True)]:
-            total += each.memory_full_info().pss  # what two share counts once: a fork is not yet a copy
+        total = process.memory_info().rss
+        for child in process.children(recursive=True):
+            total += child.memory_full_info().uss
+        return total
     except psutil.Error:  # one has just ended
-        pass
-    return total
+        return 0
 
 
 def repeat(dataset: Path, folder: Path, times: int) -> None:
