@@ -1,8 +1,8 @@
 """Peak memory of train and batch_infer, whole steps as processes, at 1, 10 and 100 times the flights.
 
-Resident memory of the step's process and its children together, what they share counted once, looked at 20
-times a second. The anchor is Baton itself at 10 times the rows. More rows are the same files again under more names, linked and not copied.
-Batches of 8,192 rows make an epoch of fewer steps.
+Resident memory of the step's process and its children together, what they share counted once, looked at 20 times
+a second. The anchor is Baton itself at 10 times the rows. More rows are the same files again under more names,
+linked and not copied. Batches of 8,192 rows make an epoch of fewer steps.
 """
 
 from __future__ import annotations
