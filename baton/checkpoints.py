@@ -142,7 +142,10 @@ def _lock(folder: Path) -> int | None:
     """Lock a folder until the descriptor is closed or the process ends; None if another has it."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # its last user has just removed it
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), folder.stat()):
@@ -151,7 +154,7 @@ def _lock(folder: Path) -> int | None:
             os.close(descriptor)
             return None
         except FileNotFoundError:
-            pass  # its last user has just removed it
+            pass  # so here
         os.close(descriptor)
 
 
