@@ -1,21 +1,22 @@
-"""Two mains at once, on one new SQLite store, one warehouse and one registry: neither harms the other."""
+"""Two mains at once, on one new SQLite store, one warehouse and one registry; and later one that is killed there."""
 
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import tiny
 import yaml
 
 from baton import champions, names, outputs, processes, runs
-from baton.config import load
 
 ROOT = Path(__file__).parent.parent
 ROWS = 50
@@ -23,10 +24,10 @@ ROWS = 50
 OTHERS = ("", "register.min_test_rows=11,batch_infer.batch_rows=20")
 
 
-def start(home: Path, number: int) -> subprocess.Popen:
+def start(home: Path, number: int, force: str = "") -> subprocess.Popen:
     """`python -m steps.main`; the store is there only once a main has made it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
-    options = [f"--config={home / 'tiny.yaml'}", f"--set={OTHERS[number]}", "--force="]
+    options = [f"--config={home / 'tiny.yaml'}", f"--set={OTHERS[number]}", f"--force={force}"]
     with (home / f"{number}.txt").open("w") as log:
         command = [sys.executable, "-m", "steps.main", *options]
         return subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log)
@@ -42,7 +43,8 @@ def both(tmp_path_factory):
     tree = tiny.config(
         source=str(home / "source.parquet"),
         warehouse=str(home / "warehouse"),
-        train={"learning_rate": 0.03},
+        train={"learning_rate": 0.03, "epochs": 8, "patience": 8},
+        distributed_train={"batch_size": 1},  # so many steps that a kill hits the middle of an epoch
         tune={"max_trials": 1, "parallelism": 1, "space": {"train.learning_rate": {"uniform": [0.02, 0.03]}}},
         batch_infer={"source": str(home / "new.parquet"), "output": str(home / "predictions")},
     ).dump()
@@ -143,7 +145,62 @@ def test_a_main_leaves_the_runs_of_a_living_one_alone(both):
     assert not both.client.search_runs([experiment], "attributes.status = 'RUNNING'")
 
 
-def test_the_config_of_both_is_of_one_name_and_one_output(both):
-    one, other = (load(str(both.home / "tiny.yaml"), overrides) for overrides in OTHERS)
-    assert one != other
-    assert (one.name, one.batch_infer.output) == (other.name, other.batch_infer.output)
+def wait(main: subprocess.Popen, happened):
+    """Until `happened()` is something; main must live."""
+    deadline = time.monotonic() + 600
+    while not (result := happened()):
+        if main.poll() is not None or time.monotonic() > deadline:
+            processes.Tree(main.pid).end()
+            pytest.fail("main ended, or waited too long")
+        time.sleep(0.02)
+    return result
+
+
+def below(main: subprocess.Popen, module: str) -> psutil.Process | None:
+    """The process among main's descendants that runs a module."""
+    for process in psutil.Process(main.pid).children(recursive=True):
+        try:
+            if process.name().startswith("python") and module in process.cmdline():
+                return process
+        except psutil.NoSuchProcess:
+            pass
+    return None
+
+
+def test_a_killed_main_is_gone_on_from_and_a_lost_worker_made_up_for_and_the_weights_are_the_same(both):
+    """SIGKILL to main and distributed_train in mid-epoch; in the next main, to the worker in mid-epoch."""
+    first = start(both.home, 0, force="distributed_train")
+    (checkpoint,) = wait(first, lambda: list(both.home.glob("warehouse/tiny/checkpoints/*/epoch.npz")))
+    tree, step = processes.Tree(first.pid), below(first, "steps.distributed_train")
+    first.kill()
+    step.kill()
+    first.wait()
+    assert not psutil.wait_procs(tree.known.values(), 60)[1]  # horovodrun and its worker noticed
+    (killed,) = (r for r in newest(both, "distributed_train") if r.info.status == "RUNNING")
+
+    second = start(both.home, 0, force="distributed_train")
+    reached = checkpoint.stat().st_mtime_ns
+    wait(second, lambda: checkpoint.stat().st_mtime_ns != reached)
+    below(second, "baton.horovod_worker").kill()
+    assert second.wait(600) == 0, (both.home / "0.txt").read_text()[-5000:]
+
+    assert [run.info.status for run in newest(both, "main")[:2]] == ["FINISHED", "KILLED"]
+    resumed = newest(both, "distributed_train")[0]
+    assert both.client.get_run(killed.info.run_id).info.status == "KILLED"
+    assert resumed.data.tags[names.TAG_RESUMED].endswith(f"of run {killed.info.run_id}")
+    assert resumed.data.tags[names.TAG_RESTARTS] == "1"
+    summary = runs.artifact(newest(both, "main")[0].info.run_id, names.SUMMARY)
+    assert [summary["steps"][step]["status"] for step in names.STEPS[:4]] == ["cached"] * 3 + ["finished"]
+    assert summary["steps"]["distributed_train"]["restarts"] == 1
+    undisturbed = both.client.get_run(both.summaries[0]["steps"]["distributed_train"]["run_id"])
+    assert resumed.data.tags[names.TAG_OUTPUT] == undisturbed.data.tags[names.TAG_OUTPUT]
+    epochs = both.client.get_metric_history(resumed.info.run_id, "val_rmse")
+    assert sorted(metric.step for metric in epochs) == list(range(8))  # each once, those of the killed run among them
+    assert not list((both.home / "warehouse" / "tiny" / "checkpoints").iterdir())
+
+
+def newest(both, step: str) -> list:
+    """The runs of a step, the newest first."""
+    chosen = f"tags.`{names.TAG_STEP}` = '{step}'"
+    experiment = both.runs[0].info.experiment_id
+    return list(both.client.search_runs([experiment], chosen, order_by=["attributes.start_time DESC"]))
