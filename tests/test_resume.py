@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ import tiny
 import yaml
 from killed_training import Kill
 
-from baton import checkpoints, distributed, fit, horovod, names, processes, search
+from baton import cache, checkpoints, distributed, fit, horovod, names, processes, search
 from baton.checkpoints import Checkpoint
 from baton.collective import Alone
 from baton.errors import BadInput, BatonError, WorkerLost
@@ -158,6 +159,21 @@ def test_a_folder_belongs_to_the_same_work_and_to_one_process(work, tmp_path, ca
             assert other != folder and "Another process does the same work" in caplog.text
         assert folder.exists() and not other.exists()
     assert not folder.exists()  # removed once the work is through
+
+
+def test_a_folder_can_be_claimed_while_its_last_user_removes_it(work, tmp_path):
+    config, dataset, _ = work
+    config, run = config.overridden({"warehouse": str(tmp_path)}), SimpleNamespace(id="r")
+
+    def claim(_):
+        for _ in range(40):
+            with checkpoints.claimed(config, "train", dataset, run) as folder:
+                (folder / "mine").touch(exist_ok=False)  # nobody else is in it
+
+    cache.code("steps/train.py")  # remembered: CPython 3.11 cannot parse in several threads
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(claim, range(4)))
+    assert not list((tmp_path / config.name / "checkpoints").iterdir())
 
 
 @pytest.fixture(scope="module")
