@@ -28,7 +28,7 @@ def broken(step: str, run: Any, config: Config, version: str = "") -> str | None
             return damage and f"output {' '.join(damage)}"
         if step in ("train", "distributed_train"):
             expected = runs.artifact(run.info.run_id, names.EVALUATION)["files"]
-            return _first_difference(expected, registry.model_files(run.data.tags[names.TAG_MODEL_URI]))
+            return _first_difference(expected, runs.model_files(run.data.tags[names.TAG_MODEL_URI]))
         if step == "tune":
             runs.artifact(run.info.run_id, names.BEST_PARAMETERS)
         elif step == "register":

@@ -77,25 +77,6 @@ def demand_model(uri: str) -> None:
         raise BatonError(f"the model {uri} is missing")
 
 
-def model_files(uri: str) -> dict[str, int]:
-    """A logged model's URI (`models:/<model ID>`) → {path: bytes} of its files; none if it is not there."""
-    from mlflow.exceptions import MlflowException
-
-    model_id = uri.rpartition("/")[2]
-    files: dict[str, int] = {}
-    waiting: list[str | None] = [None]
-    try:
-        while waiting:
-            for found in client().list_logged_model_artifacts(model_id, waiting.pop()):
-                if found.is_dir:
-                    waiting.append(found.path)
-                else:
-                    files[found.path] = found.file_size
-    except (MlflowException, OSError):
-        return {}
-    return files
-
-
 def fingerprint(uri: str) -> str:
     """The fingerprint of the dataset that the model at `uri` says it was trained on; empty if it says none."""
     import mlflow

@@ -274,6 +274,25 @@ def artifact(run_id: str, name: str) -> Any:
             raise BatonError(f"Run {run_id} has no artifact {name}: {error}") from None
 
 
+def model_files(uri: str) -> dict[str, int]:
+    """A logged model's URI (`models:/<model ID>`) → {path: bytes} of its files; none if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    model_id = uri.rpartition("/")[2]
+    files: dict[str, int] = {}
+    waiting: list[str | None] = [None]
+    try:
+        while waiting:
+            for found in client().list_logged_model_artifacts(model_id, waiting.pop()):
+                if found.is_dir:
+                    waiting.append(found.path)
+                else:
+                    files[found.path] = found.file_size
+    except (MlflowException, OSError):
+        return {}
+    return files
+
+
 def git_commit() -> str | None:
     """The commit of the working tree, or None outside a git checkout."""
     command = ["git", "rev-parse", "--verify", "HEAD"]

@@ -332,7 +332,7 @@ def lab(store, regression):
             run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
             run.tag(names.TAG_DATASET, str(dataset.folder))
             run.tag(names.TAG_OUTPUT, f"{epochs} epochs, {spoil}")
-            run.json({"validation": {"rmse": validation}, "files": registry.model_files(uri)}, names.EVALUATION)
+            run.json({"validation": {"rmse": validation}, "files": runs.model_files(uri)}, names.EVALUATION)
         return run.id
 
     def do(step, *options: str, **config_set: object):
