@@ -60,7 +60,7 @@ def both(tmp_path_factory):
     mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
     client = mlflow.MlflowClient()
     found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
-    ids = [run.info.run_id for run in found if run.data.tags[names.TAG_STEP] == "main"]
+    ids = [run.info.run_id for run in found if run.data.tags.get(names.TAG_STEP) == "main"]
     summaries = [runs.artifact(run_id, names.SUMMARY) for run_id in ids]
     yield SimpleNamespace(home=home, client=client, logs=logs, runs=found, summaries=summaries)
     mlflow.set_tracking_uri(None)
