@@ -100,7 +100,7 @@ def test_there_is_one_champion_and_every_change_is_kept(both):
     (second,) = (model for model in verdicts if model is not first)
     why = {names.CHALLENGER: "the champion changed from nobody to version", names.REFUSED: "is the champion's own"}
     assert why[second["verdict"]] in second["reasons"][-1]
-    assert both.client.get_model_version_by_alias("tiny", names.CHAMPION).version == first["version"]
+    assert champions.current("tiny") == first["version"]
     assert [(change.version, change.how) for change in champions.history("tiny")] == [
         (first["version"], champions.PROMOTED)
     ]
