@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 CONFIG ?= conf/flights.yaml
 NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test lint ui lock schema clean
+.PHONY: run test lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	mlflow run . -e main --env-manager local --experiment-name $(NAME) -P config=$(CONFIG)
@@ -24,6 +24,9 @@ lint: $(READY)
 
 ui: $(READY)  ## the MLflow UI, on this machine only
 	mlflow ui --host 127.0.0.1 --port 5000
+
+gc: $(READY)  ## list what nothing of CONFIG's pipeline needs any more; APPLY=1 removes it
+	python -m baton.gc --config=$(CONFIG) $(if $(APPLY),--delete)
 
 lock:  ## resolve pyproject.toml again: requirements.txt (hashes) and conda.yaml (the same pins)
 	scripts/lock.sh

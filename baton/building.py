@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from baton import columns as cols
 from baton import dataset, names, preprocess, sources, split, summary
 from baton.config import Config
-from baton.errors import BadInput, listed
+from baton.errors import BadInput, listed, refuse
 
 log = logging.getLogger("baton")
 
@@ -33,7 +33,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         raise BadInput(f"{source.location} holds no rows that can be read.")
     check_reserved(raw.column_names)
     log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
-    columns = cols.infer(raw.schema, cols.counts(raw), config.data)
+    columns = cols.infer(raw.schema, cols.counts(raw, config.data.missing), config.data)
     limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None
     typed, place, reasons = assign(raw, columns, config, limits)
     parts = {name: typed.filter(pa.array(place == index)) for name, index in split.SPLIT_INDEX.items()}
@@ -129,9 +129,13 @@ def time_limits(moments: np.ndarray, counts: np.ndarray, config: Config) -> tupl
 
 def check_reserved(columns: list[str]) -> None:
     """Raise `BadInput` if a column bears a name that Baton's outputs use."""
+    refuse(reserved_faults(columns))
+
+
+def reserved_faults(columns: list[str]) -> list[str]:
+    """A sentence if there are columns that bear a name that Baton's outputs use."""
     taken = [c for c in columns if c.casefold() in RESERVED or c.casefold().startswith(names.PROBABILITY)]
-    if taken:
-        raise BadInput(f"Rename these columns: their names are reserved for predictions. Received: {listed(taken)}")
+    return [f"Rename these columns: their names are reserved for predictions. Received: {listed(taken)}."] * bool(taken)
 
 
 def check_splits(rows: dict[str, int], quarantined: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from baton.config import Config
+from baton.masking import masked_values
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-0.28.1-tf2.21/pyproject.toml")
@@ -50,13 +51,18 @@ class Key:
         """SHA-256 of all parts, in hex."""
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
 
+    def told(self) -> dict[str, str]:
+        """The parts as a run keeps them: without passwords and the like, which count in the digest alone."""
+        return masked_values(self.parts)
+
     def difference(self, other: Key) -> str:
         """The first part in which this key differs from an `other`, earlier one, as a sentence."""
-        for part in [*self.parts, *sorted(set(other.parts) - set(self.parts))]:
-            before, now = other.parts.get(part), self.parts.get(part)
+        mine, theirs = self.told(), other.told()
+        for part in [*mine, *sorted(set(theirs) - set(mine))]:
+            before, now = theirs.get(part), mine.get(part)
             if before != now:
                 return _told(part, before, now)
-        return "nothing changed"
+        return "nothing changed" if self.digest == other.digest else "a masked value changed"
 
 
 def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, str]) -> Key:

@@ -18,6 +18,7 @@ from pathlib import Path
 from baton import names, registry, runs
 from baton.config import Config
 from baton.errors import BadInput, BatonError
+from baton.masking import masked
 
 log = logging.getLogger("baton")
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back", "set by hand"
@@ -84,7 +85,7 @@ def roll_back(config: Config, by: str, why: str) -> Change:
         targets = [number for number in returns(history(config.name)) if _is_whole(config.name, number)]
         if not targets:
             raise BadInput(f"Model {config.name} has no previous champion. Received: {_who(left)} as the present one")
-        change = _move(config.name, targets[0], ROLLED_BACK, by, why.strip())
+        change = _move(config.name, targets[0], ROLLED_BACK, by, masked(why.strip()))
         if left is not None:
             runs.client().set_model_version_tag(config.name, left, names.TAG_ROLLED_BACK, change.why)
     return change

@@ -6,7 +6,6 @@ change the weights: the next run of the same work finds what an interrupted one 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baton import cache, names
+from baton import cache, locks, names
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.runs import Run
@@ -103,17 +102,19 @@ def claimed(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[P
     home = Path(config.warehouse) / config.name / "checkpoints"
     key = cache.key(step, config, {}, {"dataset": dataset.fingerprint}).digest[:32]
     folder = home / key
-    lock = _lock(folder)
+    lock = locks.take(folder)
+    alone = lock is not None
     if lock is None:
         log.warning("Another process does the same work now: this one starts anew and leaves nothing to go on from.")
         folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=home))
+        lock = locks.take(folder)
     try:
         yield folder
         shutil.rmtree(folder, ignore_errors=True)
     finally:
-        if lock is None:
+        if not alone:
             shutil.rmtree(folder, ignore_errors=True)
-        else:
+        if lock is not None:
             os.close(lock)
 
 
@@ -136,26 +137,6 @@ def _state(held: dict[str, np.ndarray]) -> State:
         for kind in ("variable", "best")
     )
     return State(int(held["epoch"]), variables, best, int(held["best_epoch"]), **{name: meta[name] for name in META})
-
-
-def _lock(folder: Path) -> int | None:
-    """Lock a folder until the descriptor is closed or the process ends; None if another has it."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # its last user has just removed it
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), folder.stat()):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except FileNotFoundError:
-            pass  # so here
-        os.close(descriptor)
 
 
 def _flush(folder: Path) -> None:

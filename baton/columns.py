@@ -16,17 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.config import Data
-from baton.errors import BadInput, listed
+from baton.errors import BadInput, listed, refuse
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
 MOSTLY = 0.99  # the share of a text column's cells that must parse for it to be numeric
 BOOLEAN_TEXT = {"true": True, "false": False}
 DATETIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
-# Text that stands for no value: everywhere in CSV, which has no other way to say it, and in any text that is read as
-# a number, a truth or a time. Elsewhere, in Parquet and tables, a category may well be called NA.
-MISSING_TEXT = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
+IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP")  # TensorFlow's; Pillow has more, and runs Ghostscript for one of them
+TOO_LARGE = (0, 0, 0)  # in place of an image's size
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 ARROW_TYPE = {
     "numeric": pa.float64(),
@@ -46,22 +45,34 @@ HELD_BY = {  # kind → the declared types that can hold it; a categorical colum
 
 @dataclass(frozen=True)
 class Column:
-    """A source column: `kind` is what it means, `type` how it is declared in a model's signature."""
+    """A source column: `kind` is what it means, `type` how it is declared in a model's signature.
+
+    Cells of text that are blank, or one of `missing`, hold no value, whatever the source's format.
+    `max_pixels` is that of an image; a larger one is not decoded.
+    """
 
     name: str
     kind: str  # numeric | boolean | categorical | datetime | image
     type: str  # long | double | boolean | string | datetime | binary
+    missing: tuple[str, ...] = ()
+    max_pixels: int | None = None
 
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        kept = {key: value for key, value in asdict(self).items() if value is not None}
+        return {**kept, "missing": list(self.missing)}
+
+    @staticmethod
+    def of(kept: dict[str, Any]) -> Column:
+        """The column that `to_dict` made plain."""
+        return Column(**{**kept, "missing": tuple(kept.get("missing", ()))})  # an earlier Baton kept none
 
 
-def counts(table: pa.Table) -> dict[str, dict[str, int]]:
+def counts(table: pa.Table, missing: Sequence[str]) -> dict[str, dict[str, int]]:
     """Per text column, how many cells are not missing and parse as each kind; counts add up."""
     result = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if _is_text(column.type):
-            text = _clean(column, MISSING_TEXT)
+        if is_text(column.type):
+            text = _clean(column, missing)
             result[name] = {
                 "rows": len(text),
                 "cells": len(text) - text.null_count,
@@ -88,14 +99,16 @@ def infer(schema: pa.Schema, text_counts: dict[str, dict[str, int]], data: Data)
     """The columns a pipeline uses, with their kinds; raises `BadInput` for what cannot be used."""
     wanted = [data.target, *data.id, *data.drop, *data.kinds]
     wanted += [name for name in (data.group, data.time, data.image_column) if name]
-    absent = sorted(set(wanted) - set(schema.names))
-    if absent:
-        raise BadInput(f"The source has no column {listed(absent)}. Its columns: {listed(schema.names)}.")
+    faults = []
+    if absent := sorted(set(wanted) - set(schema.names)):
+        faults = [f"The source has no column {listed(_alike(absent, schema.names))}."]
+        faults.append(f"Its columns: {listed(schema.names)}.")
     if data.task == "image":
+        refuse(faults)
         return _image_columns(schema, data)
     used = [name for name in schema.names if name not in data.drop or name in (data.target, data.group)]
-    columns = _gathered([(schema.field(name), text_counts.get(name)) for name in used], data)
-    check_types(schema, columns)
+    columns, more = _gathered([(schema.field(name), text_counts.get(name)) for name in used], data)
+    refuse([*faults, *more, *type_faults(schema, columns)])
     if len(feature_columns(columns, data)) == 0:
         raise BadInput("No column is left to learn from: data.id, data.group and data.drop name them all.")
     return columns
@@ -129,6 +142,11 @@ def typed(table: pa.Table, columns: list[Column], target: str | None) -> tuple[p
 
 def check_types(schema: pa.Schema, columns: list[Column]) -> None:
     """Raise one `BadInput` that names every column that is missing, or has a type that cannot hold its kind."""
+    refuse(type_faults(schema, columns))
+
+
+def type_faults(schema: pa.Schema, columns: list[Column]) -> list[str]:
+    """A sentence for each column whose type cannot hold its kind, and one for all that are missing."""
     faults = []
     for column in columns:
         if column.name in schema.names and not _holds(schema.field(column.name), column):
@@ -136,8 +154,7 @@ def check_types(schema: pa.Schema, columns: list[Column]) -> None:
     if absent := sorted({column.name for column in columns} - set(schema.names)):
         faults.append(f"The data lacks {listed(_alike(absent, schema.names))}.")
         faults.append(f"Received columns: {listed(schema.names)}.")
-    if faults:
-        raise BadInput(" ".join(faults))
+    return faults
 
 
 def class_names(values: set[str]) -> list[str]:
@@ -159,9 +176,15 @@ def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     return pc.cast(values, pa.string())
 
 
-def whole_numbers(text: pa.Array | pa.ChunkedArray) -> pa.Array:
+def is_text(type_: pa.DataType) -> bool:
+    """Whether cells of that type are text, be it a dictionary's."""
+    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
+
+
+def whole_numbers(text: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
     """Text that holds whole numbers, as 3, +3, 3.0 or 3e2 → int64, exact up to 18 digits; null where it does not."""
-    text = _unsigned(_clean(text, MISSING_TEXT))
+    text = _unsigned(_clean(text, missing))
     exact = pc.cast(pc.if_else(pc.match_substring_regex(text, INTEGER), text, None), pa.int64())
     if exact.null_count == text.null_count:
         return exact
@@ -180,20 +203,18 @@ def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
         # stray cells don't count: their rows are quarantined
         whole = text is not None and text["integer"] == text["numeric"] > 0 and text["cells"] == text["rows"]
         declared = {"numeric": "long" if whole else "double"}.get(kind, kind)
-    return Column(field.name, kind, declared)
+    return Column(field.name, kind, declared, tuple(data.missing))
 
 
-def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> list[Column]:
-    """The columns of these fields, with their text counts; raises one `BadInput` for all that cannot be."""
+def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> tuple[list[Column], list[str]]:
+    """Fields with their text counts → their columns, and a sentence for each that cannot be one."""
     columns, faults = [], []
     for field, text in fields:
         try:
             columns.append(_column(field, text, data))
         except BadInput as error:
-            faults.append(str(error))
-    if faults:
-        raise BadInput(". ".join(faults))
-    return columns
+            faults.append(f"{error}.")
+    return columns, faults
 
 
 def _holds(field: pa.Field, column: Column) -> bool:
@@ -244,7 +265,7 @@ def _declared_type(field: pa.Field) -> str:
         return "long"
     if pa.types.is_floating(type_) or pa.types.is_decimal(type_):
         return "double"
-    if _is_text(type_) or pa.types.is_null(type_):
+    if is_text(type_) or pa.types.is_null(type_):
         return "string"
     if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
         return "datetime"
@@ -260,7 +281,10 @@ def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:
     if name is None:
         raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
     keep = [n for n in (*data.id, data.group, data.time) if n]
-    columns = [Column(name, "image", "binary"), Column(data.target, "categorical", "string")]
+    columns = [
+        Column(name, "image", "binary", max_pixels=data.max_image_pixels),
+        Column(data.target, "categorical", "string", tuple(data.missing)),
+    ]
     return columns + [_column(schema.field(n), None, data) for n in dict.fromkeys(keep)]
 
 
@@ -279,10 +303,10 @@ def _convert(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
 
 
 def _numeric(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    if not _is_text(values.type):
+    if not is_text(values.type):
         number = pc.cast(values, pa.float64(), safe=False)
         return pc.if_else(pc.is_nan(number), None, number), []
-    text = _clean(values, MISSING_TEXT)
+    text = _clean(values, column.missing)
     good = pc.match_substring_regex(text, NUMBER)
     stray = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(good, False)))
     number = pc.cast(_unsigned(pc.if_else(good, text, None)), pa.float64())
@@ -300,8 +324,8 @@ def _whole(number: pa.Array) -> pa.Array:
 def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     if pa.types.is_boolean(values.type):
         return values, []
-    if _is_text(values.type):
-        clean = pc.utf8_lower(_clean(values, MISSING_TEXT))
+    if is_text(values.type):
+        clean = pc.utf8_lower(_clean(values, column.missing))
         good, true = pc.is_in(clean, pa.array(list(BOOLEAN_TEXT))), pc.equal(clean, "true")
     else:
         clean, _ = _numeric(values, column)
@@ -311,12 +335,12 @@ def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
 
 
 def _categorical(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    return _clean(values) if _is_text(values.type) else as_text(values), []
+    return _clean(values, column.missing) if is_text(values.type) else as_text(values), []
 
 
 def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    if _is_text(values.type):
-        text = _clean(values, MISSING_TEXT)
+    if is_text(values.type):
+        text = _clean(values, column.missing)
         stamps = _moments(text)
         return stamps, [(pc.and_(pc.is_valid(text), pc.is_null(stamps)), "is not a date or time")]
     stamps = _in_range(values)
@@ -364,26 +388,38 @@ def _moment(text: str) -> datetime | None:
 
 def _image(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     values = pc.cast(values, pa.binary())
-    size = images_size(values)
-    return values, [(pa.array([s is None for s in size], pa.bool_()), "cannot be decoded as an image")]
+    sizes = images_size(values, column.max_pixels)
+    bombs, broken = (pa.array([size == fault for size in sizes], pa.bool_()) for fault in (TOO_LARGE, None))
+    return values, [(bombs, "has more pixels than data.max_image_pixels"), (broken, "cannot be decoded as an image")]
 
 
-def images_size(values: pa.Array) -> list[tuple[int, int, int] | None]:
-    """Image bytes → (height, width, channels) each, or None where Pillow cannot decode them."""
+def images_size(values: pa.Array, max_pixels: int | None = None) -> list[tuple[int, int, int] | None]:
+    """Image bytes → (height, width, channels) each; None where they cannot be decoded.
+
+    One whose header announces more than `max_pixels` is `TOO_LARGE`, and is not decoded.
+    """
+    return [_image_size(value.as_py() or b"", max_pixels) for value in values]
+
+
+def _image_size(content: bytes, max_pixels: int | None) -> tuple[int, int, int] | None:
     import io
+    import warnings
 
     from PIL import Image
 
-    sizes: list[tuple[int, int, int] | None] = []
-    for value in values:
-        try:
-            with Image.open(io.BytesIO(value.as_py() or b"")) as image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+                if max_pixels and image.height * image.width > max_pixels:
+                    return TOO_LARGE
                 image.load()
                 channels = 1 if image.mode in ("1", "L", "I", "I;16", "F") else 3
-                sizes.append((image.height, image.width, channels))
-        except Exception:  # noqa: BLE001 - Pillow raises many kinds for bytes made by strangers
-            sizes.append(None)
-    return sizes
+                return image.height, image.width, channels
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return TOO_LARGE
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds for bytes made by strangers
+        return None
 
 
 _CONVERTERS = {
@@ -403,21 +439,15 @@ def _first_reasons(reasons: list[tuple[Any, str]], rows: int) -> pa.Array:
     return pa.array(result, pa.string())
 
 
-def _clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str] = ("",)) -> pa.Array:
-    """Text without surrounding blanks; null where that is one of `missing`."""
+def _clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
+    """Text without surrounding blanks; null where nothing is left, or one of `missing`."""
     text = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
-    none = pc.equal(text, "") if len(missing) == 1 else pc.is_in(text, pa.array(missing))
-    return pc.if_else(none, None, text)
+    return pc.if_else(pc.is_in(text, pa.array(["", *missing])), None, text)
 
 
 def _unsigned(text: pa.Array) -> pa.Array:
     """Numbers as text without a leading +, which Arrow does not parse."""
     return pc.replace_substring_regex(text, r"^\+", "")
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
 def _true(mask: pa.Array) -> int:

@@ -21,9 +21,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from baton import names
+from baton import space as spaces
 from baton.errors import BadInput
+from baton.masking import MASK, names_secret
 
 Task = Literal["regression", "binary", "multiclass", "image"]
 Kind = Literal["numeric", "boolean", "categorical", "datetime"]
@@ -80,6 +83,10 @@ class Data(Section):
     time: str | None = Field(None, description="column to split by: oldest rows train, newest test")
     drop: list[str] = Field([], description="columns that are not used as features")
     kinds: dict[str, Kind] = Field({}, description="overrules the inferred kind of a column")
+    missing: list[str] = Field(
+        ["NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
+        description="cells of text that hold no value; empty and blank ones never do",
+    )
     split: Split = Split()
     numeric: Literal["standard", "quantile"] = Field("standard", description="encoding of numbers")
     max_categories: int = Field(10_000, ge=1, description="larger vocabularies keep the most frequent")
@@ -87,6 +94,9 @@ class Data(Section):
     rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
     image_column: str | None = Field(None, description="image bytes; default: the only binary column")
     image_size: ImageSize | None = None
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, le=89_478_485, description="an image of more is quarantined before it is decoded"
+    )
     delimiter: str = Field(",", pattern=r"^[\t -!#-~]$", description="of CSV files: one character of ASCII, no quote")
     spark_above_mb: int = Field(4096, ge=0, description="engine auto takes Spark for larger inputs")
 
@@ -136,6 +146,9 @@ class Fit(Section):
     steps_per_execution: int = Field(32, ge=1)
 
 
+SEARCHED: dict[str, type[Section]] = {"model": Model, "train": Fit}  # what a trial can change
+
+
 class Tune(Section):
     """The search for hyperparameters."""
 
@@ -147,6 +160,20 @@ class Tune(Section):
     epochs: int = Field(0, ge=0, description="of a trial; 0: a third of train's")
     max_rows: int = Field(250_000, ge=1, description="training rows a trial sees")
     space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
+
+    @field_validator("space")
+    @classmethod
+    def _gives_only_what_a_config_takes(cls, tree: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Hyperopt would fail, or every trial, one by one; pydantic adds the faults to the config's own."""
+        found = spaces.faults(tree or {})
+        found = found or [fault for setting in spaces.settings(tree or {}) if (fault := _setting_fault(*setting))]
+        if found:
+            told: list[InitErrorDetails] = [
+                {"type": PydanticCustomError("space", f"{rule}"), "loc": place, "input": received}  # type: ignore[misc]
+                for place, rule, received in found
+            ]
+            raise ValidationError.from_exception_data("space", told)
+        return tree
 
 
 class DistributedTrain(Section):
@@ -201,6 +228,7 @@ class Config(Section):
     seed: int = Field(7, ge=0, lt=2**31)
     engine: Literal["auto", "local", "spark"] = "auto"
     warehouse: str = "warehouse"
+    retention_days: int = Field(30, ge=0, description="what nothing refers to is kept so long from make gc")
     data: Data
     model: Model = Model()
     train: Fit = Fit()
@@ -314,6 +342,24 @@ def _walk(node: yaml.Node, path: tuple, lines: dict[tuple, int]) -> None:
             _walk(value, (*path, str(index)), lines)
 
 
+def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | None:
+    """What is wrong with a hyperparameter of a search space, or with a value that can be drawn for it."""
+    section, _, name = key.partition(".")
+    if section not in SEARCHED or name not in SEARCHED[section].model_fields:
+        known = SEARCHED.get(section)
+        allowed = [f"{section}.{field}" for field in known.model_fields] if known else [f"{s}.…" for s in SEARCHED]
+        return place, f"is no key that can be searched. Allowed: {', '.join(allowed)}", value
+    for sample in spaces.samples(value):
+        try:
+            SEARCHED[section].model_validate({name: sample})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            if isinstance(fault["input"], dict):
+                return place, f"takes values or {', '.join(('choice', *spaces.DISTRIBUTIONS))}", value
+            return place, fault["msg"].removeprefix("Value error, "), value
+    return None
+
+
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
@@ -328,13 +374,14 @@ def _sentence(fault: Any, lines: dict[tuple, int], where: str) -> str:
     path = ".".join(location)
     line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 0)
     place = f"{where}, line {line}" if line else (where if where == "override" else f"{where}, set")
+    received = MASK if names_secret(path) else repr(fault["input"])
     if fault["type"] == "extra_forbidden":
         allowed = ", ".join(_keys_at(location[:-1]))
-        return f"{place}: {path} is not a key here. Allowed: {allowed}. Received: {fault['input']!r}."
+        return f"{place}: {path} is not a key here. Allowed: {allowed}. Received: {received}."
     if fault["type"] == "missing":
         return f"{place}: {path} is missing and has no default."
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {path}: {message[:1].lower()}{message[1:]}. Received: {fault['input']!r}."
+    return f"{place}: {path}: {message[:1].lower()}{message[1:]}. Received: {received}."
 
 
 def _keys_at(location: tuple) -> list[str]:

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("baton")
 
 
-def scaled(config: Config) -> Config:
-    """The config of each worker: its batch, and the learning rate scaled with the batch of all.
+def scaled(config: Config, rows: int) -> Config:
+    """The config of each worker, for a train split of `rows` rows: its batch, and the learning rate scaled with
+    the batch of all.
 
     With a batch k times as large, SGD's rate grows by k (Goyal et al., 2017) and that of optimizers
     that divide by the gradient's size by the root of k (Malladi et al., 2022), after a warm-up.
     """
+    config = config.sized(rows)
     settings = config.distributed_train
     batch = settings.batch_size or config.train.batch_size
     changes: dict[str, Any] = {"train.batch_size": batch}

@@ -71,6 +71,12 @@ def listed(names: list[str], most: int = 20) -> str:
     return ", ".join(name if len(name) <= 100 else f"{name[:99]}…" for name in names[:most]) + more
 
 
+def refuse(faults: list[str]) -> None:
+    """Raise one `BadInput` that names all faults, a sentence each; do nothing if there are none."""
+    if faults:
+        raise BadInput(" ".join(faults))
+
+
 def explained(error: BaseException, place: Path | str = "") -> BatonError | None:
     """Any error → the sentence about the disk that it means, or the error itself if it is Baton's; else None."""
     if isinstance(error, BatonError):

@@ -54,7 +54,7 @@ def rival(config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, t
     """The champion's version on the candidate's raw test rows → `Rival`, with the error if it fails in any way."""
     number = str(champion.version)
     try:
-        output = registry.load(f"models:/{config.name}/{number}").answers(raw, model.fitted)
+        output = registry.load(f"models:/{config.name}/{number}", champion.tags).answers(raw, model.fitted)
         return Rival(number, losses(truth, output))
     except Exception as error:  # whatever it is: the gate refuses, and says it
         log.exception("the champion cannot be scored")

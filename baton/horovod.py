@@ -1,8 +1,8 @@
 """The only module that imports Horovod: the collective of a worker, and the launch of workers.
 
 Launched by `horovodrun` (or `horovod.spark`) as a script, never by `horovod.run(func)`, whose store
-unpickles what anyone on the network sends (CVE-2026-31234); its servers are held to loopback when
-all workers are on this machine.
+unpickles what anyone on the network sends (CVE-2026-31234). The workers' rings are held to loopback
+when all are on this machine; the launcher's own port cannot be (docs/SECURITY.md).
 """
 
 from __future__ import annotations

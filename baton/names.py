@@ -4,6 +4,7 @@ STEPS = ("ingest", "train", "tune", "distributed_train", "register", "batch_infe
 
 # Tags on runs
 TAG_STEP = "baton.step"
+TAG_NAME = "baton.name"  # the pipeline's, whatever experiment its runs are in
 TAG_CACHE = "baton.cache"
 TAG_CACHE_KEY = "baton.cache_key"
 TAG_PIPELINE_RUN = "baton.pipeline_run_id"
@@ -11,6 +12,7 @@ TAG_SOURCE_RUN = "baton.source_run_id"
 TAG_MODEL_URI = "baton.model_uri"
 TAG_DATASET = "baton.dataset"
 TAG_FINGERPRINT = "baton.fingerprint"
+TAG_MODEL_DIGEST = "baton.model_digest"  # the files of a logged model, code and data, as a hash
 TAG_OUTPUT = "baton.output"  # the content of what a run gave, as a hash
 TAG_REGISTRY = "baton.registry_after"
 TAG_RESUMED = "baton.resumed_from"

@@ -16,6 +16,7 @@ from typing import Any
 from baton import cache, names, outputs, processes, registry, runs
 from baton.config import Config
 from baton.errors import BadInput, BatonError, StepFailed
+from baton.masking import masked, masked_values
 from baton.runs import Run
 
 # TensorFlow's C++ says this at every start, whatever its log level is set to.
@@ -46,7 +47,7 @@ class Pipeline:
         from baton import closing
 
         runs.close_below(self.main, {entry["run_id"] for entry in self.steps.values() if entry["run_id"]})
-        summary = self.summary()
+        summary = masked_values(self.summary())
         self.main.json(summary, names.SUMMARY)
         self.main.metrics(
             {f"{split}_{k}": v for split, values in summary["metrics"].items() for k, v in values.items()}
@@ -66,7 +67,7 @@ class Pipeline:
         entry |= {"run_id": run_id, "status": "failed"}
         try:
             source, entry["cache"] = self._look_up(step, inputs, run_id)
-            runs.client().set_tag(run_id, names.TAG_CACHE, entry["cache"])
+            runs.client().set_tag(run_id, names.TAG_CACHE, masked(entry["cache"]))
             log.info("%s: %s", step, entry["cache"])
             if source is None:
                 self._process(step, parameters, run_id)
@@ -85,7 +86,7 @@ class Pipeline:
         """The run that has this step's result already, or None; and `hit` or `miss: why`."""
         key = outputs.key(step, self.config, inputs)
         runs.client().set_tag(run_id, names.TAG_CACHE_KEY, key.digest)
-        runs.client().log_dict(run_id, key.parts, names.CACHE_PARTS)
+        runs.client().log_dict(run_id, key.told(), names.CACHE_PARTS)
         if step in self.force:
             return None, "miss: forced"
         why = ""
@@ -170,7 +171,7 @@ class _LastLine(threading.Thread):
         for text in self.stream:
             if NOISE.search(text):
                 continue
-            sys.stderr.write(text)
+            sys.stderr.write(masked(text))
             sys.stderr.flush()
             if text.strip():
                 self.line = text.strip()

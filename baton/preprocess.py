@@ -52,7 +52,7 @@ class Preprocessor:
 
     def __init__(self, spec: dict[str, Any]):
         self.spec = spec
-        self.columns = [Column(**column) for column in spec["columns"]]
+        self.columns = [Column.of(column) for column in spec["columns"]]
         self.target: str = spec["target"]["name"]
         self.task: str = spec["task"]
         self.classes: list[str] = spec["target"].get("classes", [])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from baton import names, runs
+from baton import bundle, names, runs
 from baton.config import Config
 from baton.errors import BadInput, BatonError
 from baton.runs import client
@@ -58,6 +61,18 @@ def model_tags(name: str) -> dict[str, str]:
 
     try:
         return dict(client().get_registered_model(name).tags)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def aliases(name: str) -> dict[str, str]:
+    """{alias: version number} of the registered model; none if there is no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {alias: str(number) for alias, number in client().get_registered_model(name).aliases.items()}
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return {}
@@ -126,11 +141,20 @@ def set_alias(name: str, alias: str, number: str) -> None:
     client().set_registered_model_alias(name, alias, number)
 
 
-def load(uri: str) -> RawColumnModel:
-    """The raw-column model behind a model URI; raises `BatonError` if it is not one of Baton's."""
+@contextmanager
+def downloaded(uri: str, tags: dict[str, str]) -> Iterator[Path]:
+    """The data folder of the model behind a URI, on this machine, for `RawColumnModel.load`.
+
+    `tags` are those of its version or run. Raises `BadInput` if it is not a model that Baton logged.
+    """
     import mlflow
 
-    model = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-    if not isinstance(getattr(model, "model", None), RawColumnModel):
-        raise BatonError(f"{uri} is not a model that Baton logged.")
-    return model.model
+    with tempfile.TemporaryDirectory(prefix="baton-model-") as home:
+        local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=home)
+        yield bundle.checked(Path(local), tags.get(names.TAG_MODEL_DIGEST, ""), uri)
+
+
+def load(uri: str, tags: dict[str, str]) -> RawColumnModel:
+    """The raw-column model behind a URI, as `downloaded`; no code that was logged with it is run."""
+    with downloaded(uri, tags) as folder:
+        return RawColumnModel.load(folder)

@@ -7,15 +7,17 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baton import names, processes
 from baton.config import Config
 from baton.errors import BadInput, BatonError, explained, printable
+from baton.masking import masked, masked_values
 from baton.tracking import alone, check_servers
 
 if TYPE_CHECKING:
@@ -26,10 +28,12 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 # MLflow's own 7 retries wait for four minutes, each time; 5 wait for one.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
+OPEN = ("RUNNING", "SCHEDULED")
+
 
 @dataclass(frozen=True)
 class Run:
-    """An active MLflow run of a step, and the options its entry point was given."""
+    """An active MLflow run of a step, and the options its entry point was given. What it logs is masked."""
 
     id: str
     experiment_id: str
@@ -37,7 +41,7 @@ class Run:
     options: dict[str, str]
 
     def tag(self, key: str, value: str) -> None:
-        client().set_tag(self.id, key, value[:5000])
+        client().set_tag(self.id, key, masked(value)[:5000])
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         from mlflow.entities import Metric
@@ -47,17 +51,15 @@ class Run:
         client().log_batch(self.id, metrics=rows)
 
     def params(self, values: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        rows = [Param(key, str(value)[:6000]) for key, value in values.items()]
+        rows = _params(values)
         for start in range(0, len(rows), 100):
             client().log_batch(self.id, params=rows[start : start + 100])
 
     def json(self, value: Any, name: str) -> None:
-        self.text(json.dumps(value, indent=1), name)
+        client().log_text(self.id, json.dumps(masked_values(value), indent=1), name)
 
     def text(self, text: str, name: str) -> None:
-        client().log_text(self.id, text, name)
+        client().log_text(self.id, masked(text), name)
 
     def file(self, path: Path, folder: str | None = None) -> None:
         client().log_artifact(self.id, str(path), folder)
@@ -101,17 +103,24 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
 def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     import mlflow
 
+    handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
     with alone(mlflow.get_tracking_uri()):
         client().search_experiments(max_results=1)  # makes the tables of a new store
-        if not os.environ.get("MLFLOW_RUN_ID"):
+        if not handed_over:
             mlflow.set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
-    whose = {names.TAG_STEP: step, names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
-    with mlflow.start_run(tags={"mlflow.runName": step, **whose}, log_system_metrics=False) as active:
+    tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
+    whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
+    with mlflow.start_run(tags=tags | whose, log_system_metrics=False) as active:
         run = Run(active.info.run_id, active.info.experiment_id, step, options)
         try:
             # A Horovod worker or Spark's JVM must not take this run for its own.
             os.environ.pop("MLFLOW_RUN_ID", None)
+            if not handed_over:
+                run.params(options)  # MLflow's launcher logs them by itself
+            for key, value in active.data.tags.items():
+                if masked(value) != value:
+                    run.tag(key, value)  # MLflow's own, such as mlflow.source.name
             # Without it the UI opens the experiment as one of language models.
             client().set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "custom_model_development")
             run.text(_yaml(config), names.CONFIG)
@@ -125,9 +134,9 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
 def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:
     """A new run nested under `parent`, with the tags and parameters MLflow's own launch would set."""
     import mlflow
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import RunTag
 
-    kept = ("mlflow.source.", "mlflow.project.", "mlflow.user", "mlflow.gitRepoURL")
+    kept = ("mlflow.source.", "mlflow.project.", "mlflow.user", "mlflow.gitRepoURL", names.TAG_NAME)
     tags = {k: v for k, v in client().get_run(parent.id).data.tags.items() if k.startswith(kept)}
     tags |= {
         "mlflow.parentRunId": parent.id,
@@ -140,11 +149,12 @@ def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:
     }
     if commit := git_commit():
         tags["mlflow.source.git.commit"] = commit
+    tags = {key: masked(value) for key, value in tags.items()}
     run = client().create_run(parent.experiment_id, tags=tags, run_name=step)
     client().log_batch(
         run.info.run_id,
-        params=[Param(key, value) for key, value in parameters.items()],
-        tags=[RunTag("mlflow.project.trackingUri", mlflow.get_tracking_uri())],
+        params=_params(parameters),
+        tags=[RunTag("mlflow.project.trackingUri", masked(mlflow.get_tracking_uri()))],
     )
     return run.info.run_id
 
@@ -158,16 +168,15 @@ def log_nested(
     error: str = "",
 ) -> None:
     """A finished nested run: parameters, a curve a metric, and FAILED with the error if there is one."""
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, RunTag
 
     tags = {"mlflow.parentRunId": parent.id, "mlflow.user": _user(parent)}
     run_id = client().create_run(parent.experiment_id, tags=tags, run_name=name).info.run_id
     now = _now_ms()
     points = [Metric(key, v, now, step) for key, values in history.items() for step, v in enumerate(values)]
     points += [Metric(key, value, now, 0) for key, value in metrics.items()]
-    rows = [Param(key, str(value)[:6000]) for key, value in params.items()]
-    marks = [RunTag(names.TAG_ERROR, error[:5000])] if error else []
-    client().log_batch(run_id, metrics=points, params=rows, tags=marks)
+    marks = [RunTag(names.TAG_ERROR, masked(error)[:5000])] if error else []
+    client().log_batch(run_id, metrics=points, params=_params(params), tags=marks)
     client().set_terminated(run_id, "FAILED" if error else "FINISHED")
 
 
@@ -178,7 +187,7 @@ def copy_inputs(source_id: str, run: Run) -> None:
 
 def close(run_id: str, status: str) -> None:
     """End a run that its own process could not end."""
-    if client().get_run(run_id).info.status in ("RUNNING", "SCHEDULED"):
+    if client().get_run(run_id).info.status in OPEN:
         client().set_terminated(run_id, status)
 
 
@@ -228,7 +237,12 @@ def _has_lost_its_driver(run: Any) -> bool:
         parent = client().get_run(tags["mlflow.parentRunId"])
     except MlflowException:
         return False  # deleted
-    return names.TAG_STEP in parent.data.tags and parent.info.status not in ("RUNNING", "SCHEDULED")
+    return names.TAG_STEP in parent.data.tags and parent.info.status not in OPEN
+
+
+def is_working(run: Any) -> bool:
+    """Whether a run is open and its process, as far as this host can know, still runs."""
+    return run.info.status in OPEN and not _is_gone(run)
 
 
 def _is_gone(run: Any) -> bool:
@@ -304,15 +318,21 @@ def git_commit() -> str | None:
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one line."""
+    """An error in one line, without the secrets that it may quote."""
     known = explained(error)
-    return str(known) if known else f"{type(error).__name__}: {printable(str(error))}".removesuffix(": ")
+    return masked(str(known) if known else f"{type(error).__name__}: {printable(str(error))}".removesuffix(": "))
 
 
 def _yaml(config: Config) -> str:
     import yaml
 
-    return yaml.safe_dump(config.dump(), sort_keys=False)
+    return yaml.safe_dump(masked_values(config.dump()), sort_keys=False)
+
+
+def _params(values: dict[str, Any]) -> list[Any]:
+    from mlflow.entities import Param
+
+    return [Param(key, str(value)[:6000]) for key, value in masked_values(values).items()]
 
 
 def _user(run: Run) -> str:
@@ -335,6 +355,30 @@ def _finished(experiment_id: str, step: str, more: str) -> list[Any]:
     order = ["attributes.start_time DESC"]
     found = client().search_runs([experiment_id], query, max_results=20, order_by=order)
     return [run for run in found if names.TAG_SOURCE_RUN not in run.data.tags]
+
+
+def of_pipeline(name: str) -> list[Any]:
+    """All runs of a pipeline's steps that are not deleted, in whatever experiment."""
+    experiments = [found.experiment_id for found in pages(client().search_experiments)]
+    query = f"tags.`{names.TAG_NAME}` = '{name}'"
+    return pages(partial(client().search_runs, experiments, query, max_results=1000))
+
+
+def children(run: Any) -> list[str]:
+    """The IDs of all runs nested under one."""
+    query = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    return [found.info.run_id for found in client().search_runs([run.info.experiment_id], query, max_results=50_000)]
+
+
+def pages(search: Callable[..., Any]) -> list[Any]:
+    """Every page of one of MLflow's searches."""
+    found, token = [], None
+    while True:
+        page = search(page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def now() -> str:

@@ -23,10 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from baton import names
-from baton.building import broken_reasons, check_reserved, write_broken
-from baton.columns import Column, check_types, typed, whole_numbers
-from baton.errors import BadInput, BatonError, writing
+from baton import locks, names
+from baton.building import broken_reasons, reserved_faults, write_broken
+from baton.columns import Column, is_text, type_faults, typed, whole_numbers
+from baton.config import BatchInfer, Config
+from baton.errors import BadInput, BatonError, refuse, writing
 from baton.serving import RawColumnModel
 from baton.sources import Source, conformed
 
@@ -73,6 +74,14 @@ class Scored:
             raise BatonError(f"Rows in are not rows scored plus rows quarantined: {self}")
 
 
+def check_output(config: Config, settings: BatchInfer) -> None:
+    """Raise `BadInput` if a source lies in the output, which is replaced whole."""
+    output = Path(settings.output).resolve()
+    for source in (settings.source, config.data.source):
+        if output in (Path(source).resolve(), *Path(source).resolve().parents):
+            raise BadInput(f"batch_infer.output must not hold a source, for it is replaced whole. Received: {output}")
+
+
 def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table]:
     """Raw rows → (their columns, predictions and lineage; the quarantined rows with `reason`)."""
     return _score_rows(model, raw, lineage)[:2]
@@ -98,8 +107,7 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
     quarantine = folder / names.QUARANTINE_OUTPUT
     quarantine.mkdir()
     schema = source.schema()
-    check_reserved(schema.names)
-    check_types(schema, model.fitted.features)
+    check_columns(schema, model.fitted.features)
     tables = itertools.chain(
         (conformed(table, schema) for table in source.batches(batch_rows)),
         [schema.empty_table()],
@@ -108,6 +116,11 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
     done += broken_lines(source.broken, quarantine)
     done.check()
     return done
+
+
+def check_columns(schema: pa.Schema, features: list[Column]) -> None:
+    """Raise one `BadInput` that names all that keeps a source of these columns from being scored."""
+    refuse([*reserved_faults(schema.names), *type_faults(schema, features)])
 
 
 def score_tables(model: RawColumnModel, tables: Iterable[pa.Table], lineage: Lineage, good: Path, bad: Path) -> Scored:
@@ -176,7 +189,8 @@ def _aside(output: Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         aside.chmod(0o755)
-        yield aside
+        with locks.held(aside):
+            yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -194,14 +208,14 @@ def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
     """Text columns that the model reads as numbers, booleans or times, as those (CSV has only text)."""
     for column in model.fitted.features:
         index = raw.column_names.index(column.name)
-        if column.kind in ("numeric", "boolean", "datetime") and pa.types.is_string(raw.column(index).type):
+        if column.kind in ("numeric", "boolean", "datetime") and is_text(raw.column(index).type):
             raw = raw.set_column(index, column.name, _typed_text(raw.column(index), column))
     return raw
 
 
 def _typed_text(text: pa.ChunkedArray, column: Column) -> pa.Array:
     if column.type == "long":
-        return whole_numbers(text)
+        return whole_numbers(text, column.missing)
     values, _ = typed(pa.table({column.name: text}), [column], target=None)
     return values.column(0)
 

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import yaml
 
+from baton import space
 from baton.config import Config
-from baton.errors import BadInput, BatonError
+from baton.errors import BatonError
 
 log = logging.getLogger("baton")
 
 READS = ("conf/spaces/*.yaml",)
 SPACES = Path(__file__).parent.parent / "conf" / "spaces"
-DISTRIBUTIONS = ("uniform", "loguniform", "quniform", "qloguniform", "normal", "lognormal", "randint")
 STARTUP = 5  # random trials before TPE has something to go by
 
 
@@ -53,11 +53,11 @@ Evaluate = Callable[[list[Trial], float], Iterator[Trial]]
 
 
 def space_of(config: Config) -> dict[str, Any]:
-    """The config's search space, or the default one for its kind of data."""
-    if config.tune.space is not None:
-        return config.tune.space
-    kind = "image" if config.data.task == "image" else "table"
-    return yaml.safe_load((SPACES / f"{kind}.yaml").read_text())
+    """The config's search space, or the default one for its kind of data, checked alike."""
+    if config.tune.space is None:
+        kind = "image" if config.data.task == "image" else "table"
+        config = config.overridden({"tune.space": yaml.safe_load((SPACES / f"{kind}.yaml").read_text())})
+    return config.tune.space or {}
 
 
 def search(
@@ -186,16 +186,14 @@ class Proposer:
 
 
 def to_hyperopt(tree: Any, path: str = "space") -> Any:
-    """A space as data → Hyperopt's expression; raises `BadInput` that names the faulty place."""
+    """A space without faults, as data → Hyperopt's expression."""
     from hyperopt import hp
 
-    if isinstance(tree, dict) and len(tree) == 1:
-        (kind, arguments), *_ = tree.items()
-        if kind == "choice":
-            _check(isinstance(arguments, list) and arguments, path, "choice takes a list of options", arguments)
-            return hp.choice(path, [to_hyperopt(o, f"{path}.{i}") for i, o in enumerate(arguments)])
-        if kind in DISTRIBUTIONS:
-            return _distribution(hp, kind, arguments, path)
+    if space.is_choice(tree):
+        return hp.choice(path, [to_hyperopt(o, f"{path}.{i}") for i, o in enumerate(tree["choice"])])
+    if space.is_distribution(tree):
+        ((kind, arguments),) = tree.items()
+        return _distribution(hp, kind, arguments if isinstance(arguments, list) else [arguments], path)
     if isinstance(tree, dict):
         return {key: to_hyperopt(value, f"{path}.{key}") for key, value in tree.items()}
     if isinstance(tree, list):
@@ -209,10 +207,8 @@ def flatten(chosen: Any) -> dict[str, Any]:
     for key, value in chosen.items():
         if "." in key:
             overrides[key] = _plain(value)
-        elif isinstance(value, dict):
-            overrides |= flatten(value)
         else:
-            raise BadInput(f"tune.space: {key} has no dot, so its options must be mappings. Received: {value!r}")
+            overrides |= flatten(value)
     return overrides
 
 
@@ -223,7 +219,7 @@ def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str,
 
     from baton import spark
 
-    settings, space = config.tune, to_hyperopt(space_of(config))
+    settings, expression = config.tune, to_hyperopt(space_of(config))
 
     def task(point: Any) -> dict[str, Any]:
         trial = objective(flatten(point))
@@ -237,7 +233,7 @@ def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str,
     with contextlib.suppress(AllTrialsFailed):  # `best` says why
         fmin(
             task,
-            space,
+            expression,
             algo=suggest if settings.algorithm == "tpe" else rand.suggest,
             max_evals=settings.max_trials,
             max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
@@ -247,11 +243,11 @@ def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str,
             return_argmin=False,
         )
     docs = trials._dynamic_trials  # `trials.trials` leaves out those whose task died
-    ended = [trial for doc in docs if (trial := _of_spark(doc, space))]
+    ended = [trial for doc in docs if (trial := _of_spark(doc, expression))]
     return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(ended)]
 
 
-def _of_spark(doc: dict[str, Any], space: Any) -> dict[str, Any] | None:
+def _of_spark(doc: dict[str, Any], expression: Any) -> dict[str, Any] | None:
     """SparkTrials' document → the trial's fields; None for one that ran out of time.
 
     SparkTrials keeps quiet about a trial whose task died: it is a failed one.
@@ -265,48 +261,22 @@ def _of_spark(doc: dict[str, Any], space: Any) -> dict[str, Any] | None:
     point = {label: values[0] for label, values in doc["misc"]["vals"].items() if values}
     kind, trace = doc["misc"]["error"]
     error = (trace or kind).strip().splitlines()[-1][:500]
-    return {"parameters": flatten(space_eval(space, point)), "status": "failed", "error": error}
+    return {"parameters": flatten(space_eval(expression, point)), "status": "failed", "error": error}
 
 
-def _distribution(hp: Any, kind: str, arguments: Any, path: str) -> Any:
-    arguments = arguments if isinstance(arguments, list) else [arguments]
-    numbers = all(isinstance(a, int | float) and not isinstance(a, bool) and math.isfinite(a) for a in arguments)
-    _check(numbers, path, f"{kind} takes numbers", arguments)
-    wanted = {"quniform": (3,), "qloguniform": (3,), "randint": (1, 2)}.get(kind, (2,))
-    count = " or ".join(map(str, wanted))
-    _check(len(arguments) in wanted, path, f"{kind} takes {count} number{'s' * (wanted != (1,))}", arguments)
-    if kind == "randint":
-        low, high = [0, *arguments][-2:]
-        whole = all(isinstance(a, int) for a in arguments)
-        _check(whole and low < high, path, "randint takes whole numbers low < high", arguments)
-    elif kind in ("normal", "lognormal"):
-        _check(arguments[1] > 0, path, f"{kind} takes a mean and a deviation > 0", arguments)
-    else:
-        arguments = _range(kind, arguments, path)
-    return getattr(hp, kind)(path, *arguments)
-
-
-def _range(kind: str, arguments: list[float], path: str) -> list[float]:
-    """low, high and q (of quniform) as written → as Hyperopt wants them.
-
-    Hyperopt rounds to multiples of q last, which can leave the range: the range that it draws from
+def _distribution(hp: Any, kind: str, arguments: list[Any], path: str) -> Any:
+    """Hyperopt rounds to multiples of q last, which can leave the range: the range that it draws from
     begins half a q below the lowest multiple allowed and ends half a q above the highest.
     """
-    low, high, *q = arguments
-    _check(low < high, path, f"{kind} takes low < high", arguments)
+    if kind in ("randint", "normal", "lognormal"):
+        return getattr(hp, kind)(path, *arguments)
+    low, high = space.bounds(kind, *arguments)
+    steps = arguments[2:]
+    if steps:
+        low, high = low - steps[0] / 2, high + steps[0] / 2
     if "log" in kind:  # written in the parameter's own unit, not as logarithms
-        _check(low > 0, path, f"{kind} takes 0 < low < high", arguments)
-    if q:
-        _check(q[0] > 0, path, f"{kind} takes a step > 0", arguments)
-        first, last = math.ceil(low / q[0] - 1e-9), math.floor(high / q[0] + 1e-9)
-        _check(first <= last, path, f"{kind} takes a range that holds a multiple of its step", arguments)
-        low, high = (first - 0.5) * q[0], (last + 0.5) * q[0]
-    return [math.log(low), math.log(high), *q] if "log" in kind else [low, high, *q]
-
-
-def _check(good: Any, path: str, rule: str, received: Any) -> None:
-    if not good:
-        raise BadInput(f"tune.{path}: {rule}. Received: {received!r}")
+        low, high = math.log(low), math.log(high)
+    return getattr(hp, kind)(path, low, high, *steps)
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pyarrow.compute as pc
 
 from baton import names
 from baton.columns import typed
-from baton.errors import BatonError
+from baton.errors import BadInput, BatonError
 from baton.preprocess import Preprocessor
 
 READS = ("baton/raw_model.py",)  # run by MLflow, not imported
+ENTRY = "raw_model.py"
 KERAS_FILE = "network.keras"
+DATA = "model"  # the name under which the data is logged, and of the folder it lies in
 # What a server of the model needs.
 PACKAGES = ["mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "pillow"]
 
@@ -30,13 +33,19 @@ class RawColumnModel:
 
     @staticmethod
     def load(folder: Path | str) -> RawColumnModel:
-        """Read a model folder; the network is loaded in Keras' safe mode, nothing is unpickled."""
+        """Read a model folder; the network is loaded in Keras' safe mode, nothing is unpickled.
+
+        Raises `BadInput` for a file that is damaged, or that safe mode refuses.
+        """
         import keras
 
         from baton import layers  # noqa: F401 - registers Baton's layers with Keras
 
-        network = keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)
-        return RawColumnModel(Preprocessor.load(Path(folder) / names.PREPROCESSOR), network)
+        def network() -> Any:
+            return keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)
+
+        fitted = _read(names.PREPROCESSOR, lambda: Preprocessor.load(Path(folder) / names.PREPROCESSOR))
+        return RawColumnModel(fitted, _read(KERAS_FILE, network))
 
     def save(self, folder: Path) -> None:
         """Write the network (weights without optimizer state) and the preprocessing into `folder`."""
@@ -108,21 +117,32 @@ def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: d
 
     import mlflow
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    from baton import bundle
+
+    with tempfile.TemporaryDirectory() as home, warnings.catch_warnings():
+        folder = Path(home) / DATA
         # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
         warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
-        RawColumnModel(fitted, network).save(Path(folder))
+        RawColumnModel(fitted, network).save(folder)
         logged = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(Path(__file__).with_name("raw_model.py")),
-            artifacts={"model": folder},
+            python_model=str(Path(__file__).with_name(ENTRY)),
+            artifacts={DATA: str(folder)},
             code_paths=[str(Path(__file__).parent)],
             signature=signature(fitted),
             input_example=as_declared(example, fitted).slice(0, 5).to_pandas(),
             pip_requirements=requirements(),
             metadata=metadata,
         )
+        mlflow.set_tag(names.TAG_MODEL_DIGEST, bundle.digest(folder))
     return logged.model_uri
+
+
+def _read(file: str, reader: Callable[[], Any]) -> Any:
+    try:
+        return reader()
+    except Exception as error:
+        raise BadInput(f"{file} of the model is damaged, or refused by Keras' safe mode: {error!s:.300}") from error
 
 
 def signature(fitted: Preprocessor) -> Any:

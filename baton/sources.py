@@ -20,13 +20,13 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from baton import csv_text, parquet_pages
-from baton.columns import MISSING_TEXT
 from baton.config import Config
 from baton.errors import BadInput, listed
 
 TABLE_PREFIX = "table:"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 IMAGE_FOLDER_COLUMNS = ("path", "image")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 CSV_BLOCK_BYTES = 8 << 20
 GROUP_BYTES = 1 << 30
 IMAGES_AT_ONCE = 1024
@@ -69,7 +69,7 @@ class Source:
         schema = self.schema()
         tables = [conformed(table, schema) for table in self.batches()]
         if not tables:
-            raise BadInput(f"{self.location} holds no rows.")
+            raise BadInput(f"{self.location} holds no rows that can be read.")
         return pa.concat_tables(tables)
 
     def schema(self) -> pa.Schema:
@@ -207,12 +207,16 @@ def resolve(location: str, delimiter: str = ",", label: str = "label") -> Source
     found = _found(location)
     if not found:
         raise BadInput(f"There is no file at the source. Received: {location}")
+    if packed := next((file for file in found if file.suffix.lower() in ARCHIVE_SUFFIXES), None):
+        raise BadInput(f"Archives are not read: unpack it, and name the folder. Received: {packed}")
     formats = {_format(file) for file in found}
     if len(formats) != 1 or None in formats:
         kinds = ", ".join(sorted({file.suffix or file.name for file in found}))
         raise BadInput(f"{location} must hold only CSV, only Parquet or only image files. Received: {kinds}")
     if formats == {"images"} and not Path(location).is_dir():
         raise BadInput(f"Images are read from a folder with a folder for each class. Received: {location}")
+    if formats == {"images"} and (link := next((file for file in found if file.is_symlink()), None)):
+        raise BadInput(f"A folder of images must hold no links: put the file in its place. Received: {link}")
     stamps = {file: stamp for file in found if (stamp := _stamp(file))}
     return Source(location, str(formats.pop()), found, delimiter, label, stamps=stamps)
 
@@ -240,7 +244,10 @@ def _found(location: str) -> list[Path]:
     try:
         path = Path(location)
         if path.is_dir():
-            return sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
+            inside = sorted(p for p in path.rglob("*") if not _hidden(p, path))
+            if dead := next((p for p in inside if p.is_symlink() and not p.is_file()), None):
+                raise BadInput(f"A link to a folder or to nothing is not followed: remove it. Received: {dead}")
+            return [p for p in inside if p.is_file()]
         if path.is_file():
             return [path]
         matches = sorted(Path(p) for p in glob.glob(location, recursive=True))  # noqa: PTH207 - absolute patterns too
@@ -284,7 +291,7 @@ def _csv_batches(file: Path, delimiter: str, names: list[str], broken: list[csv.
             csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_broken),
             csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
-                null_values=MISSING_TEXT,
+                null_values=[""],  # what else means missing is for `baton.columns` to say
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             ),

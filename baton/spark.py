@@ -30,13 +30,16 @@ from baton import columns as cols
 from baton.config import Config
 from baton.errors import BadInput, BatonError
 from baton.preprocess import Preprocessor
-from baton.serving import KERAS_FILE, RawColumnModel
+from baton.serving import RawColumnModel
 
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
 MERGED = 16  # the driver gets the partial results of at most so many tasks
 LOCAL = re.compile(r"local(\[.*\])?")
 MOST_FILES = 1024  # of a split; beyond, a file holds several row groups
+# A footer lists a column's encodings in an order that varies from JVM to JVM: with these there is only one of them, so
+# that the same rows make the same files, and the same fingerprint.
+SAME_FILES = {"parquet.writer.version": "v2", "parquet.enable.dictionary": "false"}
 # What goes wrong in a task comes back as an exception; the log need not tell it too.
 QUIET = """
 rootLogger.level = error
@@ -78,7 +81,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     """
     with _sentences(), _opened(config, source) as rows:
         building.check_reserved(rows.schema.names)
-        total, text_counts, broken = _counted(rows)
+        total, text_counts, broken = _counted(rows, config)
         if total == 0:
             raise BadInput(f"{source.location} holds no rows that can be read.")
         columns = cols.infer(rows.schema, text_counts, config.data)
@@ -99,14 +102,14 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
 
 
 def score(
-    config: Config, model_uri: str, source: sources.Source, lineage: scoring.Lineage, folder: Path
+    config: Config, model: Path, source: sources.Source, lineage: scoring.Lineage, folder: Path
 ) -> scoring.Scored:
-    """Score a source into `folder` in one pass: each task writes files of its own, the driver keeps the
-    files of the tasks that ended well."""
+    """Score a source by the model in a folder into `folder`, in one pass: each task writes files of its own,
+    the driver keeps the files of the tasks that ended well."""
     (folder / names.QUARANTINE_OUTPUT).mkdir()
     batch = config.batch_infer.batch_rows if config.batch_infer else TABLE_ROWS
-    with _sentences(), _model_folder(model_uri) as model, _opened(config, source, plain=False) as rows:
-        building.check_reserved(rows.schema.names)
+    with _sentences(), _opened(config, source, plain=False) as rows:
+        scoring.check_columns(rows.schema, Preprocessor.load(model / names.PREPROCESSOR).features)
         place = _shipped(rows.spark, model)
         parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, tasks=0).get("scored", [])
         answers = [json.loads(part) for part in parts]
@@ -350,12 +353,12 @@ def _of_spark(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[
 # Stages, run on executors
 
 
-def _count(tables: _Tables) -> Iterator[pa.Table]:
+def _count(tables: _Tables, missing: list[str]) -> Iterator[pa.Table]:
     """How many rows there are, what their text parses as, and the lines that are no rows."""
     rows, counts = 0, []
     for table in tables:
         rows += table.num_rows
-        counts.append(cols.counts(table))
+        counts.append(cols.counts(table, missing))
     yield _partial({"count": _json({"rows": rows, "counts": cols.merge_counts(counts), "broken": tables.broken})})
 
 
@@ -480,9 +483,9 @@ def _mapped(frame: Any, function: Callable[[Iterator[pa.RecordBatch]], Iterator[
 # What the driver does
 
 
-def _counted(rows: Rows) -> tuple[int, dict[str, dict[str, int]], list[dict[str, str]]]:
+def _counted(rows: Rows, config: Config) -> tuple[int, dict[str, dict[str, int]], list[dict[str, str]]]:
     """(rows, counts of text, broken lines) of the whole source."""
-    answers = [json.loads(data) for data in rows.collect(_count).get("count", [])]
+    answers = [json.loads(data) for data in rows.collect(_count, config.data.missing).get("count", [])]
     counts = cols.merge_counts([answer["counts"] for answer in answers])
     return sum(answer["rows"] for answer in answers), counts, [line for a in answers for line in a["broken"]]
 
@@ -563,7 +566,7 @@ def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[st
     even = part.repartition(files)
     ordered = even.sortWithinPartitions(xxhash64(*even.columns))  # else the order is that of arrival
     with petastorm_io.materialize(part.sparkSession, folder, kinds):
-        _write_parquet(ordered, folder, {"parquet.block.row.count.limit": str(limit)})
+        _write_parquet(ordered, folder, {"parquet.block.row.count.limit": str(limit), **SAME_FILES})
 
 
 def _write_parquet(frame: Any, folder: Path, options: dict[str, str] | None = None) -> None:
@@ -595,20 +598,6 @@ def _persisted(frame: Any) -> Iterator[Any]:
         yield held
     finally:
         held.unpersist()
-
-
-@contextmanager
-def _model_folder(uri: str) -> Iterator[Path]:
-    """The folder of the raw-column model behind a model URI, on this machine."""
-    import mlflow
-
-    with tempfile.TemporaryDirectory(prefix="baton-model-") as home:
-        local = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=home))
-        flavor = mlflow.models.Model.load(local).flavors.get("python_function", {})
-        folder = local / flavor.get("artifacts", {}).get("model", {}).get("path", "")
-        if not (folder / KERAS_FILE).is_file():
-            raise BatonError(f"{uri} is not a model that Baton logged.")
-        yield folder
 
 
 def _shipped(spark: Any, folder: Path) -> str:

@@ -17,6 +17,7 @@ import yaml
 from baton import config as configs
 from baton import processes
 from baton.errors import explained
+from baton.masking import masked
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -24,8 +25,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 log = logging.getLogger("baton")
 
 
-# {flag of the command line: (help, what prints)}
-Views = dict[str, tuple[str, Callable[[configs.Config], None]]]
+Load = Callable[[], configs.Config]  # raises `BadInput`
+# {flag of the command line: (help, what prints, given what loads the config)}
+Views = dict[str, tuple[str, Callable[[Load], None]]]
 
 
 def step(
@@ -44,7 +46,7 @@ def step(
         def command(config: str, overrides: str, **inputs: Any) -> None:
             asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
             if asked:
-                sys.exit(guarded(name, lambda: asked[0](configs.load(config, overrides))))
+                sys.exit(guarded(name, lambda: asked[0](lambda: configs.load(config, overrides))))
             sys.exit(execute(name, function, config, overrides, inputs))
 
         for flag, (text, _) in views.items():
@@ -92,7 +94,9 @@ def execute(name: str, function: Callable[..., None], config_path: str, override
 
 def guarded(name: str, work: Callable[[], None]) -> int:
     """Do the work; whatever goes wrong is told in one sentence. Returns the exit status."""
-    logging.basicConfig(format=f"%(asctime)s {name}: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    printed = logging.StreamHandler()
+    printed.setFormatter(_Masked(f"%(asctime)s {name}: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[printed])
     log.setLevel(logging.INFO)
     for number in _stopping():
         signal.signal(number, _raise_interrupt)
@@ -108,8 +112,15 @@ def guarded(name: str, work: Callable[[], None]) -> int:
         return _fail("Stopped by a signal.", 1)
     except Exception as error:  # noqa: BLE001 - whatever it is, the last line says it in a sentence
         if (known := explained(error)) is None:
-            traceback.print_exc()
+            sys.stderr.write(masked(traceback.format_exc()))
         return _fail(runs.sentence(error), known.exit_status if known else 1)
+
+
+class _Masked(logging.Formatter):
+    """Log lines, and the traces below them, without the secrets that they may quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 def _fail(sentence: str, status: int) -> int:

@@ -12,9 +12,16 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from baton.errors import BadInput
+from baton.masking import masked
 
 WAIT_S = 4.0
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def uris() -> tuple[str, str]:
+    """The URIs of tracking store and registry as MLflow will find them in the environment, without importing it."""
+    store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    return store, os.environ.get("MLFLOW_REGISTRY_URI") or store
 
 
 def check_servers(*uris: str) -> None:
@@ -49,14 +56,6 @@ def alone(uri: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def masked(uri: str) -> str:
-    """A URI without its user and password."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _http_fault(uri: str) -> str | None:

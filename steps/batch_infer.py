@@ -8,8 +8,10 @@ from typing import Any
 from baton import names, outputs, registry, scoring, sources
 from baton.config import BatchInfer, Config
 from baton.errors import BadInput
+from baton.masking import masked
 from baton.runs import Run
 from baton.scoring import Lineage, Scored
+from baton.serving import RawColumnModel
 from baton.step import step
 
 log = logging.getLogger("baton")
@@ -22,7 +24,7 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     if settings is None:
         raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
     version = registry.to_score_with(config, register_run_id)
-    check_output(config, settings)
+    scoring.check_output(config, settings)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
@@ -34,30 +36,23 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     report(run, summary)
 
 
-def check_output(config: Config, settings: BatchInfer) -> None:
-    """Raise `BadInput` if a source lies in the output, which is replaced whole."""
-    output = Path(settings.output).resolve()
-    for source in (settings.source, config.data.source):
-        if output in (Path(source).resolve(), *Path(source).resolve().parents):
-            raise BadInput(f"batch_infer.output must not hold a source, for it is replaced whole. Received: {output}")
-
-
 def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path) -> Scored:
     """Score on the engine that the config, or the size of the source, asks for."""
     uri = f"models:/{version.name}/{version.version}"
     source = sources.resolve(settings.source, config.data.delimiter, config.data.target)
-    if sources.engine(config, source) == "spark":
-        from baton import spark
+    with registry.downloaded(uri, version.tags) as model:
+        if sources.engine(config, source) == "spark":
+            from baton import spark
 
-        return spark.score(config, uri, source, lineage, folder)
-    return scoring.score(registry.load(uri), source, lineage, folder, settings.batch_rows)
+            return spark.score(config, model, source, lineage, folder)
+        return scoring.score(RawColumnModel.load(model), source, lineage, folder, settings.batch_rows)
 
 
 def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str, Any]:
     """What was scored, by which model, with what result."""
     return {
         "path": settings.output,
-        "source": settings.source,
+        "source": masked(settings.source),
         "rows_in": done.rows_in,
         "rows_scored": done.rows_scored,
         "rows_quarantined": done.rows_quarantined,

@@ -25,7 +25,7 @@ def distributed_train(config: Config, run: Run, ingest_run_id: str, tune_run_id:
     if tune_run_id:
         tune = runs.of_step(tune_run_id, "tune", "tune_run_id")
         tuned = config.overridden(runs.artifact(tune.info.run_id, names.BEST_PARAMETERS))
-    scaled = distributed.scaled(tuned)
+    scaled = distributed.scaled(tuned, dataset.rows["train"])
     run.params({f"distributed_train.{k}": v for k, v in config.dump()["distributed_train"].items()})
     with checkpoints.claimed(scaled, "distributed_train", dataset, run) as folder:
         _, earlier = checkpoints.earlier(folder, run)

@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from baton import building, names, reports, sources
+from baton import building, locks, names, reports, sources
 from baton.config import Config
 from baton.dataset import Dataset, publish
 from baton.errors import writing
@@ -24,8 +24,9 @@ def ingest(config: Config, run: Run) -> None:
         home.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=home))
         try:
-            reasons = build(config, aside)
-            dataset = publish(aside, home / run.id)
+            with locks.held(aside):
+                reasons = build(config, aside)
+                dataset = publish(aside, home / run.id)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     report(config, run, dataset, reasons)

@@ -1,12 +1,17 @@
 """main: the pipeline as a list of steps; run IDs go from one to the next."""
 
+from baton import preflight
 from baton.config import Config
 from baton.pipeline import Pipeline
 from baton.runs import Run
 from baton.step import step
 
 
-@step("main", ("force", "steps to run again though nothing changed, comma-separated, or all"))
+@step(
+    "main",
+    ("force", "steps to run again though nothing changed, comma-separated, or all"),
+    views={"validate": ("check config, data, disk and environment in seconds, and run nothing", preflight.validate)},
+)
 def main(config: Config, run: Run, force: str) -> None:
     """Ingest, train, tune, train distributed, register the best candidate, score new data."""
     with Pipeline(config, run, force) as pipeline:

@@ -22,7 +22,7 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
     chosen, validation = choose(config, candidate_run_ids)
     dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
-    model = registry.load(chosen.data.tags[names.TAG_MODEL_URI])
+    model = registry.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
     rival = registry.champion(config.name)
     found, truth, output = evidence.gather(config, chosen, dataset, model, rival)
     judgement = gate.judge(config, found)
@@ -126,6 +126,8 @@ def version_tags(
         names.TAG_COMMIT: runs.git_commit() or "unknown",
         **{f"{split}_{k}": f"{v:.6g}" for split, values in measured.items() for k, v in values.items()},
     }
+    if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):
+        tags[names.TAG_MODEL_DIGEST] = digest
     if judgement.comparison:
         tags[names.TAG_INTERVAL] = json.dumps(asdict(judgement.comparison))
     return tags

@@ -10,13 +10,14 @@ from rich.table import Table
 from baton import champions, names
 from baton.config import Config
 from baton.runs import Run
-from baton.step import step
+from baton.step import Load, step
 
 log = logging.getLogger("baton")
 
 
-def history(config: Config) -> None:
+def history(load: Load) -> None:
     """Print who was champion, since when, by which run and why; the latest last."""
+    config = load()
     table = Table(title=f"Champions of {config.name}", title_justify="left", show_edge=False, pad_edge=False)
     for heading in ("since (UTC)", "version", "how", "by run", "why"):
         table.add_column(heading, no_wrap=heading != "why", overflow="fold")

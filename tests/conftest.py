@@ -1,6 +1,7 @@
 """Shared fixtures: tiny datasets, built once a session. They are read, never written to."""
 
 import os
+import sys
 
 import pytest
 import tiny
@@ -30,3 +31,13 @@ def binary(tmp_path_factory) -> tuple[Config, Dataset]:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory) -> tuple[Config, Dataset]:
     return tiny.build(tiny.image_table(), tmp_path_factory.mktemp("images"), "image", data={"rows_per_group": 20})
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What became of the made-up inputs of tests/test_bad_input.py."""
+    tried = getattr(sys.modules.get("test_bad_input"), "TRIED", {})
+    if tried:
+        terminalreporter.section("bad input")
+    for step, counts in tried.items():
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        terminalreporter.write_line(f"{step}: {told}")

@@ -193,9 +193,9 @@ def test_an_override_with_a_value_that_is_no_yaml():
 
 
 def test_overrides_win_over_the_file(load):
-    loaded = load(TEXT + "train: {epochs: 5, batch_size: 64}\n", "train.epochs=3,tune.space={a: 1, b: 2}")
+    loaded = load(TEXT + "train: {epochs: 5, batch_size: 64}\n", "train.epochs=3,register.floors={mae: 1, r2: 2}")
     assert (loaded.train.epochs, loaded.train.batch_size) == (3, 64)
-    assert loaded.tune.space == {"a": 1, "b": 2}
+    assert loaded.register_.floors == {"mae": 1, "r2": 2}
     assert load(TEXT, "train.learning_rate=1e-3").train.learning_rate == 0.001
 
 
@@ -203,6 +203,54 @@ def test_overrides_win_over_the_file(load):
 def test_a_wrong_override_is_not_blamed_on_a_line(load, overrides):
     with pytest.raises(BadInput, match=r"demo\.yaml, set: train\.epochs: .*Received: -1"):
         load(TEXT + "train: {epochs: 5}\n", overrides)
+
+
+@pytest.mark.parametrize(
+    ("space", "answer"),
+    [
+        (
+            "train.learning_rte: 1",
+            r"train\.learning_rte: is no key that can be searched\. Allowed: train\.epochs, .*: 1",
+        ),
+        (
+            "data.target: {choice: [a]}",
+            r"data\.target: is no key .*Allowed: model\.…, train\.…\. Received: {'choice': ",
+        ),
+        ("model.dropout: {unifrom: [0, 0.1]}", r"model\.dropout: takes values or choice, uniform, .*: {'unifrom'"),
+        ("model.hidden: [{chioce: [8]}]", r"model\.hidden: takes values or choice, uniform, .*: \[{'chioce'"),
+        (
+            "model.dropout: {uniform: [-0.1, 0.1]}",
+            r"model\.dropout: .*greater than or equal to 0\. Received: {'uniform'",
+        ),
+        (
+            "model.dropout: {uniform: [0.5, 1.1]}",
+            r"model\.dropout: .*less than 1\. Received: {'uniform': \[0\.5, 1\.1\]}",
+        ),
+        ("train.batch_size: {uniform: [16, 64]}", r"train\.batch_size: .*valid integer, .*{'uniform': \[16, 64\]}"),
+        ("train.epochs: {quniform: [1, 9, 0.5]}", r"train\.epochs: .*valid integer"),
+        ("train.learning_rate: {normal: [-1, 0.1]}", r"train\.learning_rate: .*greater than 0"),
+        ("model.hidden: [8, {randint: 4}]", r"model\.hidden: .*greater than or equal to 1"),
+        ("o: {choice: [{train.optimizer: {choice: [sgd, adm]}}]}", r"o\.choice\.0\.train\.optimizer: .*'adamw'\. Rec"),
+        (
+            "train.momentum: {uniform: [0.9, 0.1]}",
+            r"train\.momentum: uniform takes low < high\. Received: \[0\.9, 0\.1\]",
+        ),
+    ],
+)
+def test_a_search_space_gives_only_what_the_config_takes(load, space, answer):
+    with pytest.raises(BadInput, match=rf"demo\.yaml, line 8: tune\.space\.{answer}"):
+        load(TEXT + f"tune:\n  space:\n    {space}\n")
+
+
+def test_search_spaces_up_to_the_ends_of_what_the_config_takes(load):
+    space = """
+    model.dropout: {uniform: [0, 1]}
+    train.batch_size: {quniform: [16, 64, 16]}
+    train.weight_decay: {choice: [0, {loguniform: [0.001, 0.3]}]}
+    model.layers: [{type: dense, units: {randint: [1, 9]}}]
+    train.gradient_clip: {choice: [null, {lognormal: [0, 1]}]}
+"""
+    assert len(load(TEXT + f"tune:\n  space:{space}").tune.space) == 5
 
 
 def test_overridden_leaves_the_rest_and_the_original_alone():

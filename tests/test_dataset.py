@@ -26,7 +26,7 @@ def build(folder, change: float = 0.0, rows: int = ROWS) -> Dataset:
     n = np.arange(rows, dtype=float)
     n[7] += change
     table = pa.table({"n": n, "a b": rng.choice(["p", "q"], rows), "y": rng.choice(["no", "yes"], rows)})
-    found = columns.infer(table.schema, columns.counts(table), DATA)
+    found = columns.infer(table.schema, columns.counts(table, DATA.missing), DATA)
     typed, _ = columns.typed(table, found, "y")
     splits = np.arange(rows) % 10 // 8 + (np.arange(rows) % 10 == 9)  # 8 : 1 : 1, whatever the values
     preprocessor = preprocess.fit(summarise(typed.filter(pa.array(splits == 0))), found, DATA)

@@ -117,8 +117,16 @@ def test_a_dataset_of_too_few_row_groups_is_refused(uneven, tmp_path):
 )
 def test_the_learning_rate_is_scaled_with_the_batch_of_all(optimizer, settings, batch, rate, warmup):
     train = {"learning_rate": 0.01, "batch_size": 32, "warmup_epochs": 0.25, "optimizer": optimizer}
-    scaled = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2, **settings})).train
+    scaled = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2, **settings}), 6400).train
     assert (scaled.batch_size, scaled.learning_rate, scaled.warmup_epochs) == (batch, pytest.approx(rate), warmup)
+
+
+def test_a_config_without_sizes_is_scaled_from_those_its_rows_give():
+    train = {"learning_rate": 0.01, "optimizer": "sgd", "batch_size": 0, "epochs": 0}
+    own = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2}), 6400).train
+    assert (own.batch_size, own.epochs, own.learning_rate) == (64, 20, pytest.approx(0.02))
+    given = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2, "batch_size": 16}), 6400).train
+    assert (given.batch_size, given.learning_rate) == (16, pytest.approx(0.005))
 
 
 def test_workers_share_the_cores_and_find_the_project(monkeypatch):

@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from baton import names
+from baton import config as configs
+from baton import gc, names
 
 ROOT = Path(__file__).parent.parent
 ROWS, BROKEN, STRAY, NO_TARGET = 3_000, 2, 5, 40
@@ -264,6 +265,30 @@ def test_predictions_are_the_rows_with_lineage(project):
     np.testing.assert_allclose(loaded.predict(source)["prediction"], scored["prediction"], rtol=1e-5)
 
 
+def test_after_gc_main_has_six_hits(project):
+    """As if 40 days had gone by since main, with what a killed ingest of then has left."""
+    config = configs.load(str(project.home / "small.yaml"), "train.patience=2,seed=3")
+    left = Path(config.warehouse) / "small" / "datasets" / ".aside-leftover"
+    left.mkdir()
+    killed = project.client.create_run(
+        project.main.info.experiment_id, tags={names.TAG_STEP: "ingest", names.TAG_NAME: "small"}
+    ).info.run_id
+    project.client.set_terminated(killed, "KILLED")
+    items = gc.collect(config, time.time() + 40 * gc.DAY_S)
+    assert {item.name for item in items} == {left.name, killed}
+    assert all(gc.remove(item) for item in items)
+    done = step(project.home, "main", set="train.patience=2,seed=3", force="")
+    assert done.returncode == 0, done.stderr
+    newest = next(r for r in project.client.search_runs([project.main.info.experiment_id]) if is_main(r))
+    summary = json.loads(Path(project.client.download_artifacts(newest.info.run_id, names.SUMMARY)).read_text())
+    assert [entry["cache"] for entry in summary["steps"].values()] == ["hit"] * 6
+    assert summary["predictions"] == project.summary["predictions"]
+
+
+def is_main(run) -> bool:
+    return run.data.tags.get(names.TAG_STEP) == "main"
+
+
 def test_steps_run_alone(project):
     home, ids = project.home, {name: entry["run_id"] for name, entry in project.summary["steps"].items()}
     quick = "train.epochs=1,tune.max_trials=1,tune.space={train.learning_rate: 0.001}"
@@ -278,6 +303,7 @@ def test_steps_run_alone(project):
     latest = project.client.search_runs([project.main.info.experiment_id], max_results=6)
     assert {r.data.tags.get(names.TAG_STEP) for r in latest} >= {"ingest", "train", "distributed_train"}
     alone = next(r for r in latest if r.data.tags.get(names.TAG_STEP) == "ingest")
+    assert alone.data.params["set"] == quick
     assert alone.data.tags[names.TAG_FINGERPRINT] == of(project, "ingest").data.tags[names.TAG_FINGERPRINT]
 
 

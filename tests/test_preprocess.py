@@ -23,7 +23,7 @@ def fit(table: pa.Table, **changes) -> tuple[Preprocessor, pa.Table]:
     data = Data(**{**DATA.model_dump(exclude_unset=True), **changes})
     if data.target not in table.column_names:
         table = table.append_column(data.target, pa.array(np.arange(table.num_rows) % 2))
-    found = columns.infer(table.schema, columns.counts(table), data)
+    found = columns.infer(table.schema, columns.counts(table, data.missing), data)
     typed = columns.typed(table, found, data.target)[0]
     return preprocess.fit(summarise(typed), found, data), typed
 

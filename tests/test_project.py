@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
 LOCK = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
-COMMAND_LINE_ONLY = {"rollback": {"--history"}}  # they print, and are no parameters
+COMMAND_LINE_ONLY = {"main": {"--validate"}, "rollback": {"--history"}}  # they print, and are no parameters
 HOROVOD = ROOT / "horovod-0.28.1-tf2.21"
 
 
@@ -133,6 +133,7 @@ def test_nothing_is_unpickled():
 
 NASTY = [
     *("$(touch owned)", "`touch owned`", "a; touch owned", "a\ntouch owned", "&& touch owned", "| touch owned"),
+    *("a\r\nb", "\t", "\n", "a #b", "!!", "a=b=c", "<(touch owned)", "> owned", "~", "--set=x", "'; touch owned; '"),
     *('it\'s "quoted"', "-rf", "--help", "{config}", "a{b}c", "$HOME", "*", "a\\b", "é ü"),
 ]
 

@@ -107,17 +107,17 @@ def test_continuous_ranges_are_honoured_and_logarithms_are_even():
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
 def test_tpe_keeps_within_ranges_too(algorithm):
-    space = {"train.x": {"quniform": [2, 11, 3]}, "train.y": {"loguniform": [0.1, 1]}}
+    space = {"train.batch_size": {"quniform": [2, 11, 3]}, "train.learning_rate": {"loguniform": [0.1, 1]}}
     made = tiny.config(tune={"space": space, "algorithm": algorithm, "max_trials": 30})
 
     def at_the_edge(batch, deadline):
         for trial in batch:
-            trial.loss = -trial.parameters["train.x"] - trial.parameters["train.y"]
+            trial.loss = -trial.parameters["train.batch_size"] - trial.parameters["train.learning_rate"]
             yield trial
 
     found = [trial.parameters for trial in search.search(made, at_the_edge, lambda _: None)]
-    assert {p["train.x"] for p in found} <= {3, 6, 9}
-    assert all(0.1 <= p["train.y"] <= 1 for p in found)
+    assert {p["train.batch_size"] for p in found} <= {3, 6, 9}
+    assert all(0.1 <= p["train.learning_rate"] <= 1 for p in found)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,10 @@ def test_tpe_keeps_within_ranges_too(algorithm):
     [
         ({"train.x": {"choice": []}}, r"tune\.space\.train\.x: choice takes a list of options\. Received: \[\]"),
         ({"train.x": {"choice": "ab"}}, r"tune\.space\.train\.x: choice takes a list .*'ab'"),
-        ({"o": {"choice": [{"a.b": {"uniform": [1]}}]}}, r"tune\.space\.o\.0\.a\.b: uniform takes 2 numbers.*\[1\]"),
+        (
+            {"o": {"choice": [{"a.b": {"uniform": [1]}}]}},
+            r"tune\.space\.o\.choice\.0\.a\.b: uniform takes 2 numbers.*\[1\]",
+        ),
         ({"model.hidden": [8, {"quniform": [1, 2]}]}, r"tune\.space\.model\.hidden\.1: quniform takes 3 numbers"),
         ({"train.x": {"uniform": [2, 1]}}, r"train\.x: uniform takes low < high\. Received: \[2, 1\]"),
         ({"train.x": {"uniform": ["1e-3", 1]}}, r"train\.x: uniform takes numbers\. Received: \['1e-3', 1\]"),
@@ -143,12 +146,28 @@ def test_tpe_keeps_within_ranges_too(algorithm):
 )
 def test_a_malformed_space_is_bad_input_that_names_the_place(space, answer):
     with pytest.raises(BadInput, match=answer):
-        to_hyperopt(space)
+        config(space=space)
 
 
-def test_a_group_must_be_made_of_mappings():
-    with pytest.raises(BadInput, match=r"tune\.space: optimizer has no dot.*Received: 'adam'"):
-        flatten({"optimizer": "adam"})
+@pytest.mark.parametrize(
+    ("space", "answer"),
+    [
+        ({"optimizer": "adam"}, r"tune\.space\.optimizer: has no dot, .*mappings of dotted keys\. Received: 'adam'"),
+        (
+            {"lr": {"uniform": [0, 1]}},
+            r"tune\.space\.lr: has no dot, so it is a group.*Received: {'uniform': \[0, 1\]}",
+        ),
+        ({"o": {"choice": "ab"}}, r"tune\.space\.o: choice takes a list of options\. Received: 'ab'"),
+        ({"o": {"choice": [{}, 3]}}, r"tune\.space\.o\.choice\.1: a group takes mappings .*Received: 3"),
+        ({"o": {"choice": [{1.5: 3}]}}, r"tune\.space\.o\.choice\.0\.1\.5: is no key that can be searched"),
+    ],
+)
+def test_a_group_must_be_made_of_mappings(space, answer):
+    with pytest.raises(BadInput, match=answer):
+        config(space=space)
+
+
+def test_groups_are_merged_into_dotted_keys():
     assert flatten({"a": {"b.c": 1, "d": {"e.f": (1, np.int64(2))}}}) == {"b.c": 1, "e.f": [1, 2]}
 
 

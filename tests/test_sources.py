@@ -84,9 +84,9 @@ def test_cells_stay_text(tmp_path):
     table = sources.resolve(write(tmp_path, "r.csv", text)).table()
     assert table.schema.types == [pa.string()] * 3
     assert table.to_pydict() == {
-        "a": ["007", None, None],
-        "b": ["1e3", None, None],
-        "c": ['x,\n"y"', " z ", None],
+        "a": ["007", "NA", "None"],
+        "b": ["1e3", None, "null"],
+        "c": ['x,\n"y"', " z ", "nan"],
     }
 
 

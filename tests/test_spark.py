@@ -154,6 +154,13 @@ def test_parquet_gives_the_same_dataset(built):
     assert len(sizes) == 10 and max(sizes) - min(sizes) <= 3
 
 
+def test_a_column_has_one_encoding_for_a_list_of_several_differs_between_jvms(built):
+    for file in (file for split in names.SPLITS for file in built.files(split)):
+        metadata = pq.read_metadata(file)
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        assert {len(group.column(i).encodings) for group in groups for i in range(metadata.num_columns)} == {1}
+
+
 def test_csv_split_by_time_gives_the_same_dataset_and_quarantine(session, text, tmp_path, monkeypatch):
     monkeypatch.setattr(spark, "MERGED", 1)  # partial results are merged on executors
     _, remote = build_both(configured(text, data__time="when", data__numeric="quantile"), tmp_path)
@@ -210,15 +217,12 @@ def test_petastorm_opens_what_spark_wrote(built, reader):
 def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     network = models.build(built.preprocessor, configured("-").model)
     RawColumnModel(built.preprocessor, network).save(tmp_path / "raw")
-    uri = str(tmp_path / "model")
-    mlflow.pyfunc.save_model(uri, python_model=raw_model.__file__, artifacts={"model": str(tmp_path / "raw")},
-                             pip_requirements=[])  # fmt: skip
     model, lineage = RawColumnModel.load(tmp_path / "raw"), scoring.Lineage("m", "1", "r", "f", "s")
     source = sources.resolve(parquet)
     for name in ("local", "spark"):
         (tmp_path / name).mkdir()
     one = scoring.score(model, source, lineage, tmp_path / "local", 500)
-    other = spark.score(configured(parquet), uri, source, lineage, tmp_path / "spark")
+    other = spark.score(configured(parquet), tmp_path / "raw", source, lineage, tmp_path / "spark")
     assert one == other and one.rows_quarantined == 3
     for folder in (".", names.QUARANTINE_OUTPUT):
         tables = [read(tmp_path / name / folder) for name in ("local", "spark")]
@@ -228,7 +232,28 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
         assert bag(near[0]) == bag(near[1])
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
     with pytest.raises(BadInput, match="The data lacks"):
-        spark.score(configured(text), uri, sources.resolve(text), lineage, (tmp_path / "raw"))
+        spark.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
+
+
+def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):
+    (tmp_path / "latin.csv").write_bytes(b"x,y\n1,2\n3,\xe9\n")
+    (tmp_path / "empty.csv").write_bytes(b"x,y\n")
+    (tmp_path / "one.csv").write_bytes(b"x,y\n1,2\n")
+    pq.write_table(pa.table({"x": [[1], [2]], "z": [1, 2]}), tmp_path / "other.parquet")
+    sentences = {
+        "latin.csv": "line 3: byte 0xE9",
+        "empty.csv": "holds no rows",
+        "one.csv": "would be empty",
+        "other.parquet": "The source has no column y.*Column x has a type",
+    }
+    for name, start in sentences.items():
+        settings, said = configured(str(tmp_path / name)), set()
+        for number, build in enumerate((building.build, spark.build)):
+            (tmp_path / f"{name} {number}").mkdir()
+            with pytest.raises(BadInput, match=start) as error:
+                build(settings, sources.resolve(settings.data.source), tmp_path / f"{name} {number}")
+            said.add(str(error.value))
+        assert len(said) == 1
 
 
 def test_spark_udf_takes_raw_columns(session, built, tmp_path):
@@ -253,19 +278,19 @@ def test_spark_udf_takes_raw_columns(session, built, tmp_path):
 
 
 def test_spark_trials_give_finished_and_failed_trials(session):
-    settings = configured("-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.l": {"randint": 9}})
+    settings = configured("-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.epochs": {"randint": 9}})
 
     def objective(parameters):
-        if parameters["train.l"] % 2:
+        if parameters["train.epochs"] % 2:
             raise RuntimeError("a worker broke")
-        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.l"]), "history": {}}
+        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.epochs"]), "history": {}}
 
     found = search.spark_search(settings, objective)
     assert [trial.number for trial in found] == [0, 1, 2]
     for trial in found:
-        odd = trial.parameters["train.l"] % 2
+        odd = trial.parameters["train.epochs"] % 2
         assert trial.status == ("failed" if odd else "ok")
-        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.l"]
+        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.epochs"]
 
 
 def test_horovod_trains_on_spark(session, built, tmp_path):

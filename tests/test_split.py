@@ -39,7 +39,7 @@ def rows(count: int) -> pa.Table:
 
 
 def typed(table: pa.Table) -> pa.Table:
-    found = columns.infer(table.schema, columns.counts(table), DATA)
+    found = columns.infer(table.schema, columns.counts(table, DATA.missing), DATA)
     return columns.typed(table, found, "y")[0]
 
 

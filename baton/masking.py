@@ -1,0 +1,75 @@
+"""Text that may hold passwords, tokens and keys in, the same text without them out.
+
+What leaves Baton goes through here: what it prints, tags, parameters, artifacts, closing sentences.
+Inside, nothing is masked, so that addresses work and cache keys mean what they say.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+MASK = "***"
+
+# How the name of a secret ends, whatever stands before it: fs.s3a.secret.key, SharedAccessKey, DB_PASSWORD.
+_LONG = (
+    r"password|passwd|passphrase|secret|token|credentials?|signature|authorization"
+    r"|(?:api|access|account|secret|private|encryption)[_.\-]?key(?:\.[\w.\-]+)?"
+)
+# The same for words that other words end with.
+_SHORT = r"(?<![A-Za-z0-9])(?:sig|sas|pwd|pass)"
+_NAME = rf"(?:{_LONG}|{_SHORT})\d*"
+# A quoted value, or one that ends where an address, a list or a mapping goes on.
+_VALUE = r"""(?:"[^"]*"|'[^']*'|(?:(?!,(?:\s|$|[A-Za-z_][\w\-.]*=))[^\s&;"<>}\]])+)"""
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """The name of a secret and the mask, in the quotes that the value had."""
+    last = found[0][-1]
+    quote = last if last in "\"'" and found[0][len(found[1])] == last else ""
+    return f"{found[1]}{quote}{MASK}{quote}"
+
+
+_RULES: list[tuple[str, Any]] = [
+    # scheme://user:password@host; raw slashes and the like in a password are wrong, and happen
+    (r"(://)(?![^\s/?#:@\"<>]+:\d+/)[^\s/?#:@\"<>]*:(?:(?!://)[^\s\"<>])*@", rf"\1{MASK}@"),
+    (r"(://)[^\s/?#\"<>]*@", rf"\1{MASK}@"),
+    (r"(?i)(jdbc:oracle:\w+:)[^\s/@]+/[^\s@]+@", rf"\1{MASK}@"),
+    (r"(?i)\b(bearer\s+)[\w.~+/=\-]{8,}", rf"\1{MASK}"),
+    (rf"(?i)([?&]key=|{_NAME}[\"']?\s*=\s*)(?:(?:bearer|basic)\s+)?{_VALUE}", _hidden),
+    # in mappings; elsewhere a colon is only a colon
+    (rf"(?i)([\"'][\w.\-]{{0,99}}?{_NAME}[\"']\s*:\s*){_VALUE}", _hidden),
+    (rf"(?i)([{{,]\s*[\w.\-]{{0,99}}?{_NAME}\s*:\s*){_VALUE}", _hidden),
+]
+_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
+_SECRET_KEY = re.compile(rf"(?i){_NAME}$")
+
+
+def masked(text: str) -> str:
+    """Text → the same with `***` for the user part of every URI and the value of every key that names a secret."""
+    for pattern, replacement in _COMPILED:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def masked_values(tree: Any) -> Any:
+    """What JSON or YAML holds → the same with every text masked, whole where its key names a secret."""
+    if isinstance(tree, dict):
+        return {_text(key): _entry(key, value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [masked_values(value) for value in tree]
+    return _text(tree)
+
+
+def names_secret(name: str) -> bool:
+    """Whether a key, plain or dotted, is called as passwords, tokens and keys are."""
+    return _SECRET_KEY.search(name) is not None
+
+
+def _entry(key: Any, value: Any) -> Any:
+    secret = isinstance(value, str) and value and isinstance(key, str) and names_secret(key)
+    return MASK if secret else masked_values(value)
+
+
+def _text(value: Any) -> Any:
+    return masked(value) if isinstance(value, str) else value
