@@ -40,6 +40,7 @@ class Result:
     best_value: float = math.inf
     seconds: float = 0.0
     restarts: int = 0  # after the loss of a worker
+    waited: float = 0.0  # seconds until the workers were up
 
 
 def train(
