@@ -26,7 +26,7 @@ from baton.collective import Alone
 from baton.config import Config, validate
 from baton.errors import BatonError, WorkerLost
 
-READS = ("baton/horovodrun.py", "baton/horovod_worker.py")  # started as processes, not imported
+READS = ("baton/horovod_worker.py",)  # started as a process, not imported
 JOB = "job.json"
 HISTORY = "history.jsonl"
 RESULT = "result.json"
@@ -140,6 +140,18 @@ def _tell_error(folder: Path, error: Exception) -> None:
     aside.rename(folder / ERROR)
 
 
+def horovodrun() -> None:
+    """horovodrun, but for one check: `python -m baton.horovod ARGUMENTS`.
+
+    Before it starts anything, horovodrun imports TensorFlow in a process of its own, only to ask whether
+    Horovod was built with Gloo. The wheel of this project always is.
+    """
+    from horovod.runner import launch
+
+    launch.gloo_built = lambda verbose=False: True
+    launch.run_commandline()
+
+
 class Crew:
     """The workers on this machine, started by horovodrun: they import, and then wait for their job.
 
@@ -151,7 +163,7 @@ class Crew:
         self.place = Path(tempfile.mkdtemp(prefix="baton-crew-")) / JOB
         timeout = str(config.distributed_train.start_timeout_s)
         command = [
-            sys.executable, "-m", "baton.horovodrun", "--gloo", "--network-interfaces", "lo",
+            sys.executable, "-m", "baton.horovod", "--gloo", "--network-interfaces", "lo",
             "-np", str(self.workers), "-H", f"localhost:{self.workers}",
             "--start-timeout", timeout, "--gloo-timeout-seconds", timeout,
             sys.executable, "-m", "baton.horovod_worker", str(self.place),
@@ -220,3 +232,7 @@ def environment(workers: int) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "HOROVOD_CYCLE_TIME": "0.5",
     }
+
+
+if __name__ == "__main__":
+    horovodrun()

@@ -76,16 +76,19 @@ def client() -> Any:
     return MlflowClient()
 
 
+def reach() -> None:
+    """Open the tracking store, which takes a while at first; raises `BadInput` within seconds if none answers."""
+    import mlflow
+
+    check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    client().search_experiments(max_results=1)
+
+
 @contextmanager
 def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
 
-    The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it.
-    Raises `BadInput` within seconds if no tracking server answers.
-    """
-    import mlflow
-
-    check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it."""
     failure: Exception | None = None
     try:
         with _started(step, config, options) as run:

@@ -105,6 +105,7 @@ def execute(
         from baton import runs
 
         config = configs.load(config_path, overrides)
+        runs.reach()
         with prepare(config) as prepared:
             for module in imports:
                 importlib.import_module(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import signal
@@ -128,7 +129,8 @@ def _start_worker(threads: int, driver: str) -> None:
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     logging.disable(logging.WARNING)  # TensorFlow warns that every trial's new network is traced anew
-    from baton import fit  # noqa: F401 - the import is what warms a worker
+    for module in ("baton.fit", "petastorm"):  # the imports are what warms a worker
+        importlib.import_module(module)
 
 
 def _with(trial: Trial, outcome: dict[str, Any]) -> Trial:

@@ -29,7 +29,7 @@ def crew_up(config: Config) -> Iterator[dict[str, Any]]:
     "distributed_train",
     ("ingest_run_id", "the ingest run whose dataset is trained on"),
     ("tune_run_id", "the tune run whose best hyperparameters are taken; may be empty"),
-    imports=("mlflow", "baton.candidates"),  # after the workers' start, for it takes as long
+    imports=("baton.candidates", "mlflow.pyfunc"),  # after the workers' start, for it takes as long
     prepare=crew_up,
 )
 def distributed_train(

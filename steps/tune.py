@@ -34,7 +34,7 @@ def workers_up(config: Config) -> Iterator[dict[str, Any]]:
 @step(
     "tune",
     ("ingest_run_id", "the ingest run whose dataset is searched on"),
-    imports=("mlflow", "hyperopt"),
+    imports=("hyperopt",),
     prepare=workers_up,
 )
 def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id: str) -> None:
