@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ def log_nested(
     """A finished nested run: parameters, a curve a metric, and FAILED with the error if there is one."""
     from mlflow.entities import Metric, RunTag
 
-    tags = {"mlflow.parentRunId": parent.id, "mlflow.user": _user(parent)}
+    tags = {"mlflow.parentRunId": parent.id, "mlflow.user": _user(parent.id)}
     run_id = client().create_run(parent.experiment_id, tags=tags, run_name=name).info.run_id
     now = _now_ms()
     points = [Metric(key, v, now, step) for key, values in history.items() for step, v in enumerate(values)]
@@ -290,8 +290,9 @@ def _params(values: dict[str, Any]) -> list[Any]:
     return [Param(key, str(value)[:6000]) for key, value in masked_values(values).items()]
 
 
-def _user(run: Run) -> str:
-    return client().get_run(run.id).data.tags.get("mlflow.user", "")
+@cache
+def _user(run_id: str) -> str:
+    return client().get_run(run_id).data.tags.get("mlflow.user", "")
 
 
 def cached(experiment_id: str, step: str, digest: str) -> list[Any]:

@@ -47,14 +47,15 @@ class Workers:
     def evaluate(self, objective: Objective, trials: list[Trial], deadline: float) -> Iterator[Trial]:
         """Finished trials, as they finish; none is begun after `deadline` (of time.monotonic)."""
         self.needed = self.needed or time.time()
-        waiting = list(trials)
+        waiting, finished = list(trials), list[Trial]()
         while waiting or self.running:
             while waiting and self.idle and time.monotonic() < deadline:
                 self._submit(objective, waiting.pop(0), self.idle.pop())
+            yield from finished  # not sooner: whoever takes them keeps no worker waiting
             if not self.running:
                 return
-            for future in wait(self.running, return_when=FIRST_COMPLETED).done:
-                yield self._finish(future)
+            finished = [self._finish(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done]
+        yield from finished
 
     def waited(self) -> float:
         """For how long the search had to wait for its workers to be up: seconds, the mean of all workers."""

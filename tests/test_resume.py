@@ -391,10 +391,11 @@ def found(step: str) -> list:
 def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(project):
     first = Main(project)
     first.wait(lambda: list(project.glob("warehouse/*/checkpoints/*/epoch.npz")))
-    train = first.child()
+    started = processes.Tree(first.process.pid).known.values()
+    assert any("steps.tune" in p.cmdline() for p in started)  # it waits for its turn
     first.process.kill()
     first.process.wait()
-    train.wait(30)  # it has noticed
+    assert not psutil.wait_procs(started, 60)[1]  # they have noticed
     (main,) = found("main")
     assert (main.info.status, found("train")[0].info.status) == ("RUNNING", "KILLED")
     # One step that has not, and a process of no concern to Baton that a tag names.
