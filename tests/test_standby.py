@@ -2,9 +2,9 @@
 
 import os
 import re
+import time
 
 import mlflow
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import tiny
@@ -61,10 +61,11 @@ def test_one_that_failed_while_it_waited_says_why_when_asked(home):
 def test_none_of_its_children_is_left_when_it_is_dismissed(home):
     """tune's trial workers are up before its turn."""
     process = standby(home, "tune")
-    mine = psutil.Process(process.process.pid)
-    while not any("spawn_main" in word for child in mine.children(recursive=True) for word in child.cmdline()):
+    tree = processes.Tree(process.process.pid)
+    while sum(p.name().startswith("python") for p in tree.known.values() if p.is_running()) < 3:  # it and two workers
         assert process.process.poll() is None
-    tree = processes.Tree(mine.pid)
+        time.sleep(0.1)
+        tree.look()
     process.end()
-    assert len(tree.known) > 1 and not any(p.is_running() for p in tree.known.values())
+    assert not any(p.is_running() for p in tree.known.values())
     assert "BATON_STANDBY" not in os.environ
