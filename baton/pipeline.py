@@ -128,6 +128,7 @@ class Pipeline:
             self._prepare_next(step)
             status = process.process.wait()
         except BaseException:
+            self._dismiss()
             process.end()
             raise
         last.join()

@@ -23,6 +23,7 @@ WAITS = "BATON_STANDBY"  # in the environment of a process that is to wait
 NOISE = re.compile(r"All log messages before absl::InitializeLog|^(\[\d+\]<stderr>:)?I0000 ")
 ROOT = Path(__file__).parent.parent
 STEP_GRACE_S = 9.0  # a step ends its own children and closes its run meanwhile
+WAITING_GRACE_S = 1.0
 
 
 class Standby:
@@ -50,8 +51,9 @@ class Standby:
         return _LastLine(self.process.stderr)
 
     def end(self) -> None:
-        """End the process and its children, whether it waits or works."""
-        processes.Tree(self.process.pid).end(STEP_GRACE_S)
+        """End the process and its children: one that works has time to close its run, one that waits has none."""
+        assert self.process.stdin is not None
+        processes.Tree(self.process.pid).end(STEP_GRACE_S if self.process.stdin.closed else WAITING_GRACE_S)
         self.process.wait()
 
 
