@@ -23,6 +23,10 @@ ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-
 # A module that reads files of the project, or starts another as a process, names them in this constant.
 DECLARATION = "READS"
 
+# Parts that are no hashes, of which a miss tells both values.
+VERSION = "model version"
+READABLE = ("python", VERSION)
+
 # The parts of the config that each step reads, as dotted paths.
 CONFIG_READ: dict[str, tuple[str, ...]] = {
     "ingest": ("engine", "spark", "data", "distributed_train.workers"),
@@ -173,7 +177,7 @@ def _file(path: Path) -> str:
 
 
 def _told(part: str, before: str | None, now: str | None) -> str:
-    if part.startswith("conf "):
+    if part.startswith("conf ") or part in READABLE:
         return f"{part} {_short(before)} → {_short(now)}"
     if part.startswith("code "):
         change = "is new" if before is None else "is gone" if now is None else "changed"

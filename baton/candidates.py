@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from baton import figures, fit, metrics, models, names, reports, serving
+from baton import figures, fit, metrics, models, names, reports, runs, serving
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.feed import Feed
@@ -61,6 +61,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
         "seconds": result.seconds,
         "restarts": result.restarts,
         "parameters": result.model.count_params(),
+        "files": runs.model_files(uri),
     }
     run.json(evaluation, names.EVALUATION)
 

@@ -40,6 +40,11 @@ class Dataset:
         return self.manifest["fingerprint"]
 
     @property
+    def content(self) -> str:
+        """A hash of all that later steps read of it: the encoded rows, and how they were encoded."""
+        return hashlib.sha256(f"{self.fingerprint}{sha256(self.folder / names.PREPROCESSOR)}".encode()).hexdigest()
+
+    @property
     def rows(self) -> dict[str, int]:
         return self.manifest["rows"]
 
@@ -84,13 +89,22 @@ class Dataset:
 
     def verify(self) -> None:
         """Raise `BadInput` that names the first file that is missing or whose content changed."""
+        name, damage = self.damage() or ("", "")
+        if damage == "missing":
+            raise BadInput(f"{name} of the dataset {self.folder} is missing.")
+        if damage:
+            raise BadInput(f"{name} of the dataset {self.folder} is damaged: other SHA-256.")
+
+    def damage(self) -> tuple[str, str] | None:
+        """The first file that is not as the manifest lists it, and whether it is `missing` or `changed`; or None."""
         lists = ("files", "raw_test", "quarantine", "others")
         for entry in (entry for name in lists for entry in self.manifest.get(name, [])):
             path = self.folder / entry["path"]
             if not path.is_file():
-                raise BadInput(f"{entry['path']} of the dataset {self.folder} is missing.")
+                return entry["path"], "missing"
             if sha256(path) != entry["sha256"]:
-                raise BadInput(f"{entry['path']} of the dataset {self.folder} is damaged: other SHA-256.")
+                return entry["path"], "changed"
+        return None
 
 
 def column_kinds(preprocessor: Preprocessor) -> dict[str, str]:

@@ -13,7 +13,10 @@ def take(folder: Path) -> int | None:
     """Make a folder if there is none and lock it until the descriptor is closed; None if another process has it."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # its last user has just removed it
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), folder.stat()):
@@ -22,7 +25,7 @@ def take(folder: Path) -> int | None:
             os.close(descriptor)
             return None
         except FileNotFoundError:
-            pass  # its last user has just removed it
+            pass  # so here
         os.close(descriptor)
 
 

@@ -17,20 +17,26 @@ def key(step: str, config: Config, inputs: dict[str, str]) -> cache.Key:
     return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs))
 
 
-def broken(step: str, run: Any, config: Config) -> str | None:
-    """Why the outputs of a finished run can't be used again, or None if they are whole."""
+def broken(step: str, run: Any, config: Config, version: str = "") -> str | None:
+    """Why the outputs of a finished run can't be used again, or None if they are whole.
+
+    `version` is the one that batch_infer would score with now (`name number`).
+    """
     try:
         if step == "ingest":
-            Dataset.load(run.data.tags[names.TAG_DATASET]).verify()
-        elif step in ("train", "distributed_train"):
-            registry.demand_model(run.data.tags[names.TAG_MODEL_URI])
-        elif step == "tune":
+            damage = Dataset.load(run.data.tags[names.TAG_DATASET]).damage()
+            return damage and f"output {' '.join(damage)}"
+        if step in ("train", "distributed_train"):
+            expected = runs.artifact(run.info.run_id, names.EVALUATION)["files"]
+            return _first_difference(expected, runs.model_files(run.data.tags[names.TAG_MODEL_URI]))
+        if step == "tune":
             runs.artifact(run.info.run_id, names.BEST_PARAMETERS)
         elif step == "register":
+            runs.artifact(run.info.run_id, names.VERDICT)
             return _registry_moved(run, config)
         elif step == "batch_infer":
-            return _predictions_changed(runs.artifact(run.info.run_id, names.SCORING), run.info.run_id)
-    except (BatonError, KeyError) as error:
+            return _predictions_changed(runs.artifact(run.info.run_id, names.SCORING), version)
+    except (BatonError, KeyError, ValueError, OSError) as error:
         return f"output: {runs.sentence(error)}"
     return None
 
@@ -66,7 +72,7 @@ def _source(location: str, config: Config) -> str:
 def _upstream(step: str, config: Config, inputs: dict[str, str]) -> dict[str, str]:
     """What earlier steps gave, as content: run IDs differ from run to run, so they don't count."""
     if step == "batch_infer":
-        return {"model version": _scoring_version(config, inputs.get("register_run_id", ""))}
+        return {cache.VERSION: _scoring_version(config, inputs.get("register_run_id", ""))}
     given = {}
     for option, value in inputs.items():
         for run_id in filter(None, value.split(",")):
@@ -86,11 +92,18 @@ def _registry_moved(run: Any, config: Config) -> str | None:
     return None if before == now else f"registry changed: {before} → {now}"
 
 
-def _predictions_changed(scoring: dict[str, Any], run_id: str) -> str | None:
+def _predictions_changed(scoring: dict[str, Any], version: str) -> str | None:
+    scored_with = f"{scoring['model_name']} {scoring['model_version']}"
+    if scored_with != version:  # the alias moved after main had looked, and the step looked again
+        return f"{cache.VERSION} {scored_with} → {version}"
     folder = Path(scoring["path"])
     if not folder.is_dir():
         return f"output {folder} missing"
-    expected, found = scoring["files"], files_digest(folder)
+    return _first_difference(scoring["files"], files_digest(folder))
+
+
+def _first_difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """What a run gave, as {path: hash or size}, against what is there → the first file that is not as it was."""
     for name in sorted(expected):
         if name not in found:
             return f"output {name} missing"

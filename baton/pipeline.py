@@ -9,7 +9,7 @@ from typing import Any
 
 from baton import cache, names, outputs, registry, runs
 from baton.config import Config
-from baton.errors import BadInput, StepFailed
+from baton.errors import BadInput, BatonError, StepFailed
 from baton.masking import masked, masked_values
 from baton.runs import Run
 from baton.standby import Standby
@@ -39,6 +39,7 @@ class Pipeline:
         from baton import closing
 
         self._dismiss()
+        runs.close_below(self.main, {entry["run_id"] for entry in self.steps.values() if entry["run_id"]})
         summary = masked_values(self.summary())
         self.main.json(summary, names.SUMMARY)
         self.main.metrics(
@@ -84,18 +85,21 @@ class Pipeline:
             return None, "miss: forced"
         why = ""
         for run in runs.cached(self.main.experiment_id, step, key.digest):
-            damage = outputs.broken(step, run, self.config)
+            damage = outputs.broken(step, run, self.config, key.parts.get(cache.VERSION, ""))
             if damage is None:
                 return run.info.run_id, "hit"
             why = why or damage
-        if not why:
-            last = runs.latest(self.main.experiment_id, step)
-            why = (
-                "first run"
-                if last is None
-                else key.difference(cache.Key(runs.artifact(last.info.run_id, names.CACHE_PARTS)))
-            )
-        return None, f"miss: {why}"
+        return None, f"miss: {why or self._changed(step, key)}"
+
+    def _changed(self, step: str, key: cache.Key) -> str:
+        """What sets a step's key apart from that of its newest run."""
+        last = runs.latest(self.main.experiment_id, step)
+        if last is None:
+            return "first run"
+        try:
+            return key.difference(cache.Key(runs.artifact(last.info.run_id, names.CACHE_PARTS)))
+        except (BatonError, ValueError):
+            return f"{names.CACHE_PARTS} of the last run is gone"
 
     def can_score(self) -> bool:
         """Whether there is something to score and a champion to score it with."""

@@ -44,6 +44,17 @@ def runs_step(who: str) -> bool:
         return False
 
 
+def launcher() -> str | None:
+    """The identity of the `mlflow run` that this process was started by, or None."""
+    for parent in psutil.Process().parents():
+        try:
+            if any(Path(part).name == "mlflow" for part in parent.cmdline()[:3]):
+                return identity(parent.pid)
+        except psutil.Error:
+            pass
+    return None
+
+
 class Tree:
     """A process and the descendants seen so far, to be ended together.
 

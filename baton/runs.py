@@ -18,7 +18,7 @@ from baton import names, processes
 from baton.config import Config
 from baton.errors import BadInput, BatonError, explained, printable
 from baton.masking import masked, masked_values
-from baton.tracking import check_servers
+from baton.tracking import alone, check_servers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,14 +81,16 @@ def reach() -> None:
     import mlflow
 
     check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
-    client().search_experiments(max_results=1)
+    with alone(mlflow.get_tracking_uri()):
+        client().search_experiments(max_results=1)  # makes the tables of a new store
 
 
 @contextmanager
 def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
 
-    The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it."""
+    The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it.
+    """
     failure: Exception | None = None
     try:
         with _started(step, config, options) as run:
@@ -108,26 +110,24 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
 
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
     if not handed_over:
-        mlflow.set_experiment(config.name)
-    with mlflow.start_run(run_name=None if handed_over else step, log_system_metrics=False) as active:
-        # A Horovod worker or Spark's JVM must not take this run for its own.
-        os.environ.pop("MLFLOW_RUN_ID", None)
+        with alone(mlflow.get_tracking_uri()):
+            mlflow.set_experiment(config.name)
+    # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
+    tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
+    whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
+    with mlflow.start_run(tags=tags | whose, log_system_metrics=False) as active:
         run = Run(active.info.run_id, active.info.experiment_id, step, options)
-        if handed_over:
-            run.tag("mlflow.runName", step)
-        else:
-            run.params(options)  # MLflow's launcher logs them by itself
-        for key, value in active.data.tags.items():
-            if masked(value) != value:
-                run.tag(key, value)  # MLflow's own, such as mlflow.source.name
-        run.tag(names.TAG_STEP, step)
-        run.tag(names.TAG_NAME, config.name)
-        run.tag(names.TAG_HOST, socket.gethostname())
-        run.tag(names.TAG_PROCESS, processes.me())
-        # Without it the UI opens the experiment as one of language models.
-        client().set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "custom_model_development")
-        run.text(_yaml(config), names.CONFIG)
         try:
+            # A Horovod worker or Spark's JVM must not take this run for its own.
+            os.environ.pop("MLFLOW_RUN_ID", None)
+            if not handed_over:
+                run.params(options)  # MLflow's launcher logs them by itself
+            for key, value in active.data.tags.items():
+                if masked(value) != value:
+                    run.tag(key, value)  # MLflow's own, such as mlflow.source.name
+            # Without it the UI opens the experiment as one of language models.
+            client().set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "custom_model_development")
+            run.text(_yaml(config), names.CONFIG)
             yield run
         except KeyboardInterrupt:
             run.tag(names.TAG_ERROR, "Stopped by a signal.")
@@ -198,20 +198,50 @@ def close(run_id: str, status: str) -> None:
 def close_abandoned(experiment_id: str) -> list[str]:
     """End what a killed driver of this host left: its steps' processes, and every run still open as KILLED.
 
-    A run is abandoned if its own process, or its driver's, is gone. Returns the runs closed.
+    A run is abandoned if its own process, or its driver's, is gone; or if it has no process yet, and its driver's
+    run has ended. What a living main does is left alone. Returns the runs closed.
     """
-    query = "attributes.status = 'RUNNING'"
-    opened = list(client().search_runs([experiment_id], query, max_results=1000))
-    abandoned = {run.info.run_id for run in opened if _is_gone(run)}
-    for _ in range(2):  # main → step → trial
-        abandoned |= {r.info.run_id for r in opened if r.data.tags.get("mlflow.parentRunId") in abandoned}
-    ours = [run for run in opened if run.info.run_id in abandoned]
+    opened = _opened(experiment_id)
+    gone = {run.info.run_id for run in opened if _is_gone(run) or _has_lost_its_driver(run)}
+    ours = _below(gone, opened) + [run for run in opened if run.info.run_id in gone]
     for run in ours:
         who = run.data.tags.get(names.TAG_PROCESS, "")
         if processes.alive(who) and processes.runs_step(who):
             processes.Tree(int(who.partition(":")[0])).end()
         close(run.info.run_id, "KILLED")
     return [run.info.run_id for run in ours]
+
+
+def close_below(run: Run, steps: set[str]) -> None:
+    """Close as KILLED what is still open below a run and its steps' runs: what they had no time to close."""
+    for left in _below({run.id, *steps}, _opened(run.experiment_id)):
+        close(left.info.run_id, "KILLED")
+
+
+def _opened(experiment_id: str) -> list[Any]:
+    return list(client().search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000))
+
+
+def _below(parents: set[str], opened: list[Any]) -> list[Any]:
+    """The open runs below the `parents`, without these."""
+    found = set(parents)
+    for _ in range(2):  # main → step → trial
+        found |= {run.info.run_id for run in opened if run.data.tags.get("mlflow.parentRunId") in found}
+    return [run for run in opened if run.info.run_id in found - parents]
+
+
+def _has_lost_its_driver(run: Any) -> bool:
+    """Whether a run was made for a process that did not come to take it, by one of Baton's runs that has ended."""
+    from mlflow.exceptions import MlflowException
+
+    tags = run.data.tags
+    if names.TAG_PROCESS in tags or "mlflow.parentRunId" not in tags:
+        return False
+    try:
+        parent = client().get_run(tags["mlflow.parentRunId"])
+    except MlflowException:
+        return False  # deleted
+    return names.TAG_STEP in parent.data.tags and parent.info.status not in OPEN
 
 
 def is_working(run: Any) -> bool:
@@ -260,6 +290,25 @@ def artifact(run_id: str, name: str) -> Any:
             return json.loads(Path(path).read_text())
         except (MlflowException, OSError) as error:
             raise BatonError(f"Run {run_id} has no artifact {name}: {error}") from None
+
+
+def model_files(uri: str) -> dict[str, int]:
+    """A logged model's URI (`models:/<model ID>`) → {path: bytes} of its files; none if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    model_id = uri.rpartition("/")[2]
+    files: dict[str, int] = {}
+    waiting: list[str | None] = [None]
+    try:
+        while waiting:
+            for found in client().list_logged_model_artifacts(model_id, waiting.pop()):
+                if found.is_dir:
+                    waiting.append(found.path)
+                else:
+                    files[found.path] = found.file_size
+    except (MlflowException, OSError):
+        return {}
+    return files
 
 
 def git_commit() -> str | None:

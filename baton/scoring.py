@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import shutil
@@ -173,10 +174,12 @@ def replaced(output: Path) -> Iterator[Path]:
         raise BadInput(f"The output must be a folder, and there is a file of that name. Received: {output}")
     with writing(output), _aside(output) as aside:
         yield aside
-        if output.exists():
+        try:
+            aside.rename(output)  # takes the place of nothing, or of an empty folder
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
             _exchange(aside, output)
-        else:
-            aside.rename(output)
 
 
 @contextmanager

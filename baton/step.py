@@ -124,9 +124,11 @@ def guarded(name: str, work: Callable[[], None]) -> int:
     printed.setFormatter(_Masked(f"%(asctime)s {name}: %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[printed])
     log.setLevel(logging.INFO)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _stopping():
         signal.signal(number, _raise_interrupt)
-    processes.end_with(os.environ.pop(processes.DRIVER, None), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    # MLflow does not pass a SIGTERM on: what it started would go on alone, and its run would stay open.
+    driver = os.environ.pop(processes.DRIVER, None) or processes.launcher()
+    processes.end_with(driver, lambda: os.kill(os.getpid(), signal.SIGTERM))
     from baton import runs
 
     try:
@@ -153,8 +155,14 @@ def _fail(sentence: str, status: int) -> int:
     return status
 
 
+def _stopping() -> list[signal.Signals]:
+    """The signals that stop a step: Ctrl-C, `kill`, and the end of its terminal, but for what nohup has started."""
+    hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hang_up]
+
+
 def _raise_interrupt(signum: int, frame: Any) -> None:
     """The first signal stops the step; more of them must not stop the stopping."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _stopping():
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -38,6 +40,22 @@ def check_servers(*uris: str) -> None:
             raise BadInput(
                 f"The tracking server {masked(uri)} does not answer: {fault}. Start it, or set MLFLOW_TRACKING_URI."
             )
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """Meanwhile no other process may do so with this SQLite store: two that make its tables at once both fail."""
+    parts = urlsplit(uri)
+    home = Path(parts.path.removeprefix("/")).parent
+    if parts.scheme.split("+")[0] != "sqlite" or not home.is_dir():
+        yield
+        return
+    descriptor = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # let go when it is closed, also by the end of a killed process
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _http_fault(uri: str) -> str | None:

@@ -47,7 +47,7 @@ def report(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) ->
     """Log the manifest, profile, quarantine and the dataset itself as the run's input."""
     run.tag(names.TAG_DATASET, str(dataset.folder))
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
-    run.tag(names.TAG_OUTPUT, dataset.fingerprint)
+    run.tag(names.TAG_OUTPUT, dataset.content)
     run.metrics({f"rows_{key}": value for key, value in dataset.rows.items()})
     for name in (names.MANIFEST, names.PREPROCESSOR, names.PROFILE):
         run.file(dataset.folder / name)

@@ -1,12 +1,15 @@
 """The cache key: what must change it does, what must not does not, and a miss names its reason."""
 
 import ast
+import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from baton import cache, config, names
+from baton import cache, config, names, outputs, pipeline, registry, runs
+from baton.errors import BatonError
 
 ROOT = cache.ROOT
 FLIGHTS = config.load(str(ROOT / "conf" / "flights.yaml"))
@@ -152,3 +155,93 @@ def test_content_is_that_of_the_files_alone(tmp_path):
     assert cache.content([moved, other]) == before
     other.write_text("a\n3\n")
     assert cache.content([moved, other]) != before
+
+
+def test_the_reach_has_no_holes():
+    """What the cache cannot follow is not used: relative imports, imports by name, and declarations of nothing."""
+    for path in [*(ROOT / "baton").glob("*.py"), *(ROOT / "steps").glob("*.py")]:
+        tree = ast.parse(path.read_text())
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path
+        declared = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == cache.DECLARATION]
+        assert not declared or cache._declared(tree) or path.name == "cache.py", path
+    by_name = [p.name for p in (ROOT / "baton").glob("*.py") if "import_module" in p.read_text()]
+    assert by_name == ["distributed.py"]  # of what the step imports itself, only earlier
+
+
+def test_what_upstream_gave_counts_and_not_which_run_gave_it(monkeypatch):
+    gave = {"one": "a", "again": "a", "other": "b"}
+    tagged = {k: {names.TAG_STEP: "ingest", names.TAG_OUTPUT: v} for k, v in gave.items()}
+    client = SimpleNamespace(get_run=lambda run_id: SimpleNamespace(data=SimpleNamespace(tags=tagged[run_id])))
+    monkeypatch.setattr(runs, "client", lambda: client)
+    one, again, other = (outputs.key("train", FLIGHTS, {"ingest_run_id": run_id}) for run_id in gave)
+    assert one.digest == again.digest
+    assert other.difference(one) == "the output of ingest changed"
+
+
+def test_the_version_that_scores_counts_and_is_named(monkeypatch, tmp_path):
+    source = tmp_path / "new.csv"
+    source.write_text("a\n1\n")
+    settings = FLIGHTS.overridden({"batch_infer.source": str(source)})
+    keys = []
+    for number in (3, 3, 4):
+        monkeypatch.setattr(registry, "to_score_with", lambda *a, n=number: SimpleNamespace(name="flights", version=n))
+        keys.append(outputs.key("batch_infer", settings, {"register_run_id": "r"}))
+    assert keys[0].digest == keys[1].digest
+    assert keys[2].difference(keys[0]) == "model version flights 3 → flights 4"
+    source.write_text("a\n2\n")
+    changed = outputs.key("batch_infer", settings, {"register_run_id": "r"})
+    assert changed.difference(keys[2]) == f"{source} content changed"
+
+
+def finished(**tags: str) -> SimpleNamespace:
+    return SimpleNamespace(info=SimpleNamespace(run_id="r"), data=SimpleNamespace(tags=tags))
+
+
+def test_a_dataset_that_is_no_longer_whole_is_no_hit(regression, tmp_path):
+    _, dataset = regression
+    folder = shutil.copytree(dataset.folder, tmp_path / "dataset")
+    run = finished(**{names.TAG_DATASET: str(folder)})
+    assert outputs.broken("ingest", run, FLIGHTS) is None
+    part = folder / "train" / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:-1])
+    assert outputs.broken("ingest", run, FLIGHTS) == "output train/part-00000.parquet changed"
+    part.unlink()
+    assert outputs.broken("ingest", run, FLIGHTS) == "output train/part-00000.parquet missing"
+    (folder / names.MANIFEST).write_text("{")
+    assert "manifest.json of the dataset" in outputs.broken("ingest", run, FLIGHTS)
+
+
+def test_predictions_that_are_no_longer_whole_or_another_versions_are_no_hit(monkeypatch, tmp_path):
+    for number in range(4):
+        (tmp_path / f"part-000{number}.parquet").write_text(str(number))
+    scoring = {"path": str(tmp_path), "model_name": "flights", "model_version": "3"}
+    monkeypatch.setattr(runs, "artifact", lambda *a: {**scoring, "files": files})
+    files = outputs.files_digest(tmp_path)
+
+    def broken(version: str = "flights 3") -> str | None:
+        return outputs.broken("batch_infer", finished(), FLIGHTS, version)
+
+    assert broken() is None
+    assert broken("flights 2") == "model version flights 3 → flights 2"  # the alias moved before the step looked
+    (tmp_path / "part-0003.parquet").unlink()
+    assert broken() == "output part-0003.parquet missing"
+    (tmp_path / "part-0001.parquet").write_text("other")
+    assert broken() == "output part-0001.parquet changed"
+    monkeypatch.setattr(runs, "artifact", lambda *a: json.loads("{"))
+    assert broken().startswith("output: ")
+
+
+def test_a_last_run_without_its_parts_is_a_reason_and_no_failure(monkeypatch):
+    one = object.__new__(pipeline.Pipeline)
+    one.main = SimpleNamespace(experiment_id="1")
+    monkeypatch.setattr(runs, "latest", lambda *a: None)
+    assert one._changed("train", key("train")) == "first run"
+    monkeypatch.setattr(runs, "latest", lambda *a: finished())
+    monkeypatch.setattr(runs, "artifact", lambda *a: {**key("train").parts, "python": "3.10.1"})
+    assert one._changed("train", key("train")).startswith("python 3.10.1 → 3.11.")
+
+    def gone(*a):
+        raise BatonError("Run r has no artifact cache.json")
+
+    monkeypatch.setattr(runs, "artifact", gone)
+    assert one._changed("train", key("train")) == "cache.json of the last run is gone"

@@ -88,6 +88,14 @@ def step(home: Path, name: str, **options: str) -> subprocess.CompletedProcess:
     return run([sys.executable, "-m", f"steps.{name}", *given], home)
 
 
+def mlflow_run_main(home: Path) -> subprocess.CompletedProcess:
+    """`mlflow run . -e main` on the small config."""
+    command = ["mlflow", "run", ".", "-e", "main", "--env-manager", "local", "--experiment-name", "small"]
+    done = run([*command, "-P", f"config={home / 'small.yaml'}", "-P", "set=train.patience=2,seed=3"], home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """`mlflow run . -e main` on the small table, and what it left."""
@@ -105,9 +113,7 @@ def project(tmp_path_factory):
     (home / "small.yaml").write_text(yaml.safe_dump(small))
     mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
     mlflow.create_experiment("small", artifact_location=(home / "artifacts").as_uri())
-    command = ["mlflow", "run", ".", "-e", "main", "--env-manager", "local", "--experiment-name", "small"]
-    done = run([*command, "-P", f"config={home / 'small.yaml'}", "-P", "set=train.patience=2,seed=3"], home)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = mlflow_run_main(home)
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("small")
     runs = client.search_runs([experiment.experiment_id])
@@ -129,6 +135,26 @@ def test_every_step_finished_and_says_so(project):
     assert sum(e["seconds"] for e in project.summary["steps"].values()) <= project.summary["wall_seconds"]
     for word in (*names.STEPS, "promoted as champion", "Predictions:"):
         assert word in project.done.stdout
+
+
+def test_with_nothing_changed_a_second_main_does_nothing_and_says_hit_six_times(project):
+    written = {path: path.stat().st_mtime_ns for path in (project.home / "predictions").rglob("*")}
+    done = mlflow_run_main(project.home)
+    assert [done.stderr.count(f"main: {name}: hit") for name in names.STEPS] == [1] * 6
+    experiment = project.main.info.experiment_id
+    newest = project.client.search_runs([experiment], max_results=7, order_by=["attributes.start_time DESC"])
+    main = next(r for r in newest if r.data.tags[names.TAG_STEP] == "main")
+    summary = json.loads(Path(project.client.download_artifacts(main.info.run_id, names.SUMMARY)).read_text())
+    for name, entry in summary["steps"].items():
+        first = project.summary["steps"][name]["run_id"]
+        assert (entry["status"], entry["cache"], entry["run_id"]) == ("cached", "hit", first)
+        (hit,) = (r for r in newest if r.data.tags[names.TAG_STEP] == name)
+        assert (hit.info.status, hit.data.tags[names.TAG_CACHE]) == ("FINISHED", "hit")
+        assert hit.data.tags[names.TAG_SOURCE_RUN] == first
+        assert names.TAG_PROCESS not in hit.data.tags  # no process of its own was started
+    for part in ("model", "metrics", "predictions"):
+        assert summary[part] == project.summary[part]
+    assert {path: path.stat().st_mtime_ns for path in (project.home / "predictions").rglob("*")} == written
 
 
 def test_steps_are_nested_project_runs(project):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -331,7 +332,7 @@ def lab(store, regression):
             run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
             run.tag(names.TAG_DATASET, str(dataset.folder))
             run.tag(names.TAG_OUTPUT, f"{epochs} epochs, {spoil}")
-            run.json({"validation": {"rmse": validation}}, names.EVALUATION)
+            run.json({"validation": {"rmse": validation}, "files": runs.model_files(uri)}, names.EVALUATION)
         return run.id
 
     def do(step, *options: str, **config_set: object):
@@ -414,6 +415,19 @@ def test_a_broken_champion_is_a_refusal_and_no_crash(lab, store):
     assert (verdict["verdict"], alias(lab)) == (names.REFUSED, str(broken.version))
     assert f"the champion, version {broken.version}, cannot be compared with: " in verdict["reasons"][-1]
     store.client.set_registered_model_alias("lab", names.CHAMPION, before)
+
+
+def test_a_candidate_with_a_missing_or_cut_file_is_no_hit(lab, store):
+    run = store.client.get_run(lab.candidate(spoil=0.2))
+    assert outputs.broken("train", run, lab.config) is None
+    uri = run.data.tags[names.TAG_MODEL_URI]
+    (network,) = (store.home / "artifacts").rglob(f"{uri.split('/')[-1]}/**/{serving.KERAS_FILE}")
+    network.write_bytes(network.read_bytes()[:-1])
+    assert re.fullmatch(r"output \S+\.keras changed", outputs.broken("train", run, lab.config))
+    network.unlink()
+    assert re.fullmatch(r"output \S+\.keras missing", outputs.broken("train", run, lab.config))
+    shutil.rmtree(next((store.home / "artifacts").rglob(uri.split("/")[-1])))
+    assert outputs.broken("train", run, lab.config) == "output MLmodel missing"
 
 
 def test_predictions_that_are_not_finite_are_a_refusal_and_no_crash(lab, store):

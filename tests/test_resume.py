@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ import tiny
 import yaml
 from killed_training import Kill
 
-from baton import checkpoints, distributed, fit, horovod, names, processes, search
+from baton import cache, checkpoints, distributed, fit, horovod, names, processes, search
 from baton.checkpoints import Checkpoint
 from baton.collective import Alone
 from baton.errors import BadInput, BatonError, WorkerLost
@@ -158,6 +159,21 @@ def test_a_folder_belongs_to_the_same_work_and_to_one_process(work, tmp_path, ca
             assert other != folder and "Another process does the same work" in caplog.text
         assert folder.exists() and not other.exists()
     assert not folder.exists()  # removed once the work is through
+
+
+def test_a_folder_can_be_claimed_while_its_last_user_removes_it(work, tmp_path):
+    config, dataset, _ = work
+    config, run = config.overridden({"warehouse": str(tmp_path)}), SimpleNamespace(id="r")
+
+    def claim(_):
+        for _ in range(40):
+            with checkpoints.claimed(config, "train", dataset, run) as folder:
+                (folder / "mine").touch(exist_ok=False)  # nobody else is in it
+
+    cache.code("steps/train.py")  # remembered: CPython 3.11 cannot parse in several threads
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(claim, range(4)))
+    assert not list((tmp_path / config.name / "checkpoints").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -342,18 +358,27 @@ def test_a_trial_that_failed_is_run_again(tmp_path):
 
 
 class Main:
-    """`python -m steps.main`, whose train step would go on for hours."""
+    """`python -m steps.main` or `mlflow run`, whose train step would go on for hours."""
 
-    def __init__(self, home: Path):
+    def __init__(self, home: Path, by_mlflow: bool = False):
         self.home, self.log = home, home / "log.txt"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db"}
+        bin_folder = str(Path(sys.executable).parent)
+        environment = {
+            **os.environ,
+            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        }
         command = [sys.executable, "-m", "steps.main", f"--config={home / 'tiny.yaml'}", "--set=", "--force="]
+        if by_mlflow:
+            project = ["mlflow", "run", ".", "-e", "main", "--env-manager", "local", "--experiment-name", "tiny"]
+            command = [*project, "-P", f"config={home / 'tiny.yaml'}"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, start_new_session=True)
 
-    def child(self) -> psutil.Process | None:
-        found = psutil.Process(self.process.pid).children()
-        return next((p for p in found if "steps.train" in p.cmdline()), None)
+    def child(self, step: str = "train") -> psutil.Process | None:
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return next((p for p in found if f"steps.{step}" in p.cmdline()), None)
 
     def wait(self, happened):
         """Until `happened()` is something; main must live."""
@@ -418,7 +443,7 @@ def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(proj
 
     tree = processes.Tree(second.process.pid)
     assert second.child().pid in tree.known
-    second.process.terminate()
+    os.killpg(second.process.pid, signal.SIGINT)  # as Ctrl-C does
     assert second.process.wait(12) == 1
     assert not any(process.is_running() for process in tree.known.values())
     assert second.log.read_text().splitlines()[-1] == "Stopped by a signal."
@@ -428,6 +453,20 @@ def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(proj
     summary = mlflow.artifacts.load_dict(f"{main.info.artifact_uri}/{names.SUMMARY}")
     steps = {name: entry["status"] for name, entry in summary["steps"].items()}
     assert (steps["ingest"], steps["train"], steps["tune"]) == ("cached", "failed", "skipped")
+
+
+@pytest.mark.parametrize(("by_mlflow", "number"), [(False, signal.SIGHUP), (True, signal.SIGTERM)])
+def test_main_ends_with_its_terminal_and_with_its_launcher(project, by_mlflow, number):
+    """SIGTERM ends `mlflow run` at once, which leaves its child alone: that one notices."""
+    main = Main(project, by_mlflow)
+    main.wait(lambda: main.child("ingest"))
+    tree = processes.Tree(main.process.pid)
+    assert len(tree.known) >= 2 + by_mlflow
+    main.process.send_signal(number)
+    assert not psutil.wait_procs([p for p in tree.known.values() if p.pid != main.process.pid], 15)[1]
+    assert main.process.wait(15) == (-number if by_mlflow else 1)
+    assert {run.info.status for step in ("main", "ingest") for run in found(step)} == {"KILLED"}
+    assert not mlflow.MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
 
 
 def test_an_identity_is_of_one_process_only():

@@ -1,6 +1,8 @@
 """Scoring: every row comes out once, with its lineage or with a reason; the output is replaced whole."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from threading import Barrier
 
 import numpy as np
 import pyarrow as pa
@@ -187,3 +189,19 @@ def test_a_failure_leaves_the_old_output_whole(tmp_path):
     with pytest.raises(RuntimeError), replaced(tmp_path / "new"):
         raise RuntimeError
     assert listing(tmp_path) == ["predictions"]
+
+
+def test_of_outputs_that_are_replaced_at_once_one_is_there_whole(tmp_path):
+    for number in range(40):
+        output, ready = tmp_path / str(number), Barrier(4)
+
+        def replace(who: int, output=output, ready=ready):
+            with replaced(output) as aside:
+                for name in ("a", "b"):
+                    (aside / name).write_text(str(who))
+                ready.wait()
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(replace, range(4)))
+        assert len({(output / name).read_text() for name in ("a", "b")}) == 1
+    assert len(list(tmp_path.iterdir())) == 40  # nothing is left aside
