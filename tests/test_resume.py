@@ -189,7 +189,7 @@ def together(tmp_path_factory):
 def workers_of(pid: int) -> list[psutil.Process]:
     """The Horovod workers among a process's descendants."""
     found = psutil.Process(pid).children(recursive=True)
-    return [p for p in found if p.name().startswith("python") and "baton.horovod_worker" in p.cmdline()]
+    return [p for p in found if p.name().startswith("python") and p.cmdline()[1:3] == ["-m", "baton.horovod_worker"]]
 
 
 def test_a_lost_worker_costs_no_more_than_its_epoch(together, tmp_path, caplog):

@@ -38,7 +38,6 @@ from baton import (
     horovod,
     models,
     names,
-    processes,
     registry,
     runs,
     serving,

@@ -5,6 +5,7 @@ import re
 import time
 
 import mlflow
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import tiny
@@ -67,5 +68,5 @@ def test_none_of_its_children_is_left_when_it_is_dismissed(home):
         time.sleep(0.1)
         tree.look()
     process.end()
-    assert not any(p.is_running() for p in tree.known.values())
+    assert not psutil.wait_procs(list(tree.known.values()), 20)[1]
     assert "BATON_STANDBY" not in os.environ
