@@ -216,8 +216,11 @@ class Attempts:
 
     def __init__(self, monkeypatch, folder: Path, *ends):
         self.folder, self.ends = folder, list(ends)
-        monkeypatch.setattr(horovod, "launch", lambda job, config: self)
+        monkeypatch.setattr(horovod, "Crew", lambda config: self)
         monkeypatch.setattr(distributed, "_watch", lambda process, epochs: self.ends.pop(0)())
+
+    def work(self, job) -> None:
+        """Nobody is told what to do."""
 
     def lost(self) -> None:
         raise WorkerLost("A Horovod worker was lost.")
