@@ -271,7 +271,9 @@ def _declared_type(field: pa.Field) -> str:
         return "datetime"
     if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
         return "binary"
-    raise BadInput(f"Column {field.name} has a type that is not supported; name it in data.drop. Received: {type_}")
+    # What a list calls its values differs between Arrow and Spark.
+    shown = f"list<{type_.value_type}>" if pa.types.is_list(type_) else type_
+    raise BadInput(f"Column {field.name} has a type that is not supported; name it in data.drop. Received: {shown}")
 
 
 def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:

@@ -499,13 +499,14 @@ def test_nasty_parameters_arrive_through_mlflow_run(tmp_path, entry_point, param
 # Servers
 
 
-def listening(process: psutil.Process) -> set[tuple[str, str]]:
-    """(name, address) of every TCP socket that a process or a descendant listens on, beyond loopback or not."""
+def listening(process: psutil.Process) -> set[tuple[str, str, int]]:
+    """(command, address, port) of every TCP socket that a process or a descendant listens on."""
     found = set()
     for member in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.Error):
             what = " ".join(member.cmdline())
-            found |= {(what, s.laddr.ip) for s in member.net_connections("inet") if s.status == psutil.CONN_LISTEN}
+            sockets = [s for s in member.net_connections("inet") if s.status == psutil.CONN_LISTEN]
+            found |= {(what, s.laddr.ip, s.laddr.port) for s in sockets}
     return found
 
 
@@ -514,15 +515,16 @@ def loopback(address: str) -> bool:
 
 
 def test_a_spark_session_listens_on_loopback_only():
+    already = listening(psutil.Process())  # of earlier tests in this process, such as Horovod's services on Spark
     session = spark.session(tiny.config())
     try:
         before = session.range(4, numPartitions=2)
         assert before.repartition(2).mapInArrow(lambda batches: batches, before.schema).count() == 4
-        found = listening(psutil.Process())
+        found = listening(psutil.Process()) - already
     finally:
         session.stop()
-    assert any("java" in what for what, _ in found)
-    assert {address for _, address in found if not loopback(address)} == set()
+    assert any("java" in what for what, _, _ in found)
+    assert {address for _, address, _ in found if not loopback(address)} == set()
 
 
 def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(tmp_path):
@@ -532,7 +534,7 @@ def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(
     crew = horovod.Crew(config)
     crew.work(job)
     process = crew.process
-    found: set[tuple[str, str]] = set()
+    found: set[tuple[str, str, int]] = set()
     try:
         with contextlib.suppress(psutil.NoSuchProcess):
             while process.poll() is None:
@@ -541,5 +543,5 @@ def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(
     finally:
         crew.end()
     assert "There is no dataset" in (tmp_path / horovod.ERROR).read_text()
-    beyond = {what for what, address in found if not loopback(address)}
+    beyond = {what for what, address, _ in found if not loopback(address)}
     assert len(beyond) == 1 and "baton.horovod --gloo --network-interfaces lo" in beyond.pop()
