@@ -88,7 +88,6 @@ def environment() -> dict[str, str]:
     return parts | {f"environment {name}": _file(ROOT / name) for name in ENVIRONMENT}
 
 
-@cache
 def code(entry: str) -> dict[str, str]:
     """A module's path → {path: hash} of every project module and declared file it can reach."""
     found: dict[str, str] = {}
@@ -97,13 +96,18 @@ def code(entry: str) -> dict[str, str]:
         path = waiting.pop()
         if path in found:
             continue
-        if not path.endswith(".py"):
-            found[path] = _file(ROOT / path)
-            continue
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        found[path] = syntax_hash(tree)
-        waiting += [*_imports(tree), *_declared(tree)]
+        found[path], reached = _read(ROOT / path)
+        waiting += reached
     return dict(sorted(found.items()))
+
+
+@cache
+def _read(file: Path) -> tuple[str, list[str]]:
+    """A file → its hash and the project files it reaches itself; each is parsed once for all steps."""
+    if file.suffix != ".py":
+        return _file(file), []
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return syntax_hash(tree), [*_imports(tree), *_declared(tree)]
 
 
 def syntax_hash(tree: ast.AST) -> str:

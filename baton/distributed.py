@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import logging
-import subprocess
-import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baton import horovod, processes
+from baton import horovod
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.errors import BadInput, BatonError, WorkerLost
@@ -44,9 +41,16 @@ def scaled(config: Config, rows: int) -> Config:
 
 
 def train(
-    config: Config, dataset: Dataset, folder: Path, on_epoch: OnEpoch, *, run_id: str = "", epochs_told: int = 0
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    on_epoch: OnEpoch,
+    *,
+    run_id: str = "",
+    epochs_told: int = 0,
+    crew: horovod.Crew | None = None,
 ) -> Result:
-    """Start the workers, pass on rank 0's epochs as they come, and read the result.
+    """Let a `crew` that is up already, or a new one, work; pass on rank 0's epochs, and read the result.
 
     If workers are lost, all start again from the last checkpoint in `folder`, `max_restarts` times
     at most; a worker's own error is final. Raises `BatonError`. `folder` must be seen by all workers.
@@ -62,16 +66,20 @@ def train(
         Epochs(folder / horovod.HISTORY, config, on_epoch, epochs_told),
         config.distributed_train.max_restarts,
     )
+    if crew and crew.workers != config.distributed_train.workers:
+        crew = None
     for restarts in itertools.count():
+        started = time.time()
         try:
-            _attempt(job, config, epochs)
+            _attempt(job, config, epochs, crew)
         except WorkerLost as lost:
             if restarts >= most:
                 raise BatonError(f"{lost} Restarts: {restarts}, as many as distributed_train.max_restarts.") from lost
             log.warning("%s Restart %d of %d, from the last epoch.", lost, restarts + 1, most)
+            crew = None
         else:
             break
-    return replace(_result(folder), restarts=restarts)
+    return replace(_result(folder, started), restarts=restarts)
 
 
 @dataclass
@@ -95,7 +103,7 @@ class Epochs:
             self.told += 1
 
 
-def _attempt(job: horovod.Job, config: Config, epochs: Epochs) -> None:
+def _attempt(job: horovod.Job, config: Config, epochs: Epochs, crew: horovod.Crew | None) -> None:
     """Run the workers once; raises `WorkerLost`, or a `BatonError` with a worker's own sentence."""
     folder = Path(job.folder)
     for name in (horovod.HISTORY, horovod.RESULT, horovod.ERROR):
@@ -104,7 +112,9 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs) -> None:
         if config.distributed_train.launcher == "spark":
             horovod.launch_on_spark(job, config)
         else:
-            _watch(horovod.launch(job, config), epochs)
+            crew = crew or horovod.Crew(config)
+            crew.work(job)
+            _watch(crew, epochs)
     except WorkerLost:
         if (folder / horovod.ERROR).is_file():
             told = json.loads((folder / horovod.ERROR).read_text())
@@ -114,28 +124,23 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs) -> None:
         epochs.pass_on()
 
 
-def _watch(process: subprocess.Popen, epochs: Epochs) -> None:
+def _watch(crew: horovod.Crew, epochs: Epochs) -> None:
     """Wait for the workers; log epochs meanwhile; however it ends, no process of theirs is left."""
-    tree = processes.Tree(process.pid)
-    warm = threading.Thread(target=importlib.import_module, args=("baton.candidates",), daemon=True)
     try:
         for tick in itertools.count():
-            if process.poll() is not None:
+            if crew.process.poll() is not None:
                 break
             time.sleep(0.2)
             if tick % 10 == 0:
-                tree.look()
+                crew.tree.look()
             epochs.pass_on()
-            if epochs.told and warm.ident is None:
-                warm.start()  # TensorFlow, which this process needs only once the workers are done
     finally:
-        tree.end()
-        process.wait()
-    if process.returncode != 0:
-        raise WorkerLost(f"A Horovod worker was lost (horovodrun ended with {process.returncode}).")
+        crew.end()
+    if crew.process.returncode != 0:
+        raise WorkerLost(f"A Horovod worker was lost (horovodrun ended with {crew.process.returncode}).")
 
 
-def _result(folder: Path) -> Result:
+def _result(folder: Path, started: float) -> Result:
     import keras
 
     from baton import layers  # noqa: F401 - registers Baton's layers with Keras
@@ -143,4 +148,6 @@ def _result(folder: Path) -> Result:
 
     answer = json.loads((folder / horovod.RESULT).read_text())
     network = keras.models.load_model(folder / horovod.NETWORK, compile=False)
-    return Result(network, answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"])
+    waited = max(0.0, answer["began"] - started)
+    trained = answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"]
+    return Result(network, *trained, waited=waited)

@@ -19,6 +19,7 @@ from baton.dataset import Dataset
 from baton.errors import BatonError
 
 BATCHES_PER_BLOCK = 32
+KEPT_PIXELS = 1 << 30  # bytes of decoded images that a process holds
 Block = dict[str, Any]
 
 
@@ -57,7 +58,7 @@ class Feed:
 
         dataset = tf.data.Dataset.from_generator(lambda: self.blocks(self.epoch), output_signature=self._signature())
         dataset = dataset.prefetch(2).unbatch()
-        if "image" in self._signature()[0]:
+        if self.preprocessor.names("image") and not self._decoded():
             decode = image_decoder(self.preprocessor.image_size)
             dataset = dataset.map(lambda x, y, w: ({**x, "image": decode(x["image"])}, y, w), tf.data.AUTOTUNE)
         return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(tf.data.AUTOTUNE)
@@ -82,12 +83,17 @@ class Feed:
         return _concat(list(self._groups(None)))
 
     def in_order(self) -> Iterator[Block]:
-        """The same as `arrays`, in one piece and kept if the buffer holds it, else a row group at a time."""
+        """The same as `arrays`, in one piece and kept if the buffer holds it, else a row group at a time.
+
+        What is kept holds images as pixels, if they take little room.
+        """
         if self.rows > self.shuffle_rows:
             yield from self._groups(None)
             return
         if self._kept is None:
             self._kept = self.arrays()
+            if self._decoded():
+                self._kept["image"] = _pixels(self._kept["image"], self.preprocessor.image_size)
         yield self._kept
 
     def _buffers(self, epoch: int) -> Iterator[Block]:
@@ -109,6 +115,12 @@ class Feed:
         rows = _permuted(_concat(held), rng)
         if _length(rows):
             yield rows
+
+    def _decoded(self) -> bool:
+        """Whether images are decoded once and kept as pixels, not anew in every epoch: where they take little room."""
+        if not self.preprocessor.names("image") or self.rows > self.shuffle_rows:
+            return False
+        return 4 * self.rows * math.prod(_shape(self.preprocessor.image_size)) <= KEPT_PIXELS
 
     def _groups(self, seed: int | None) -> Iterator[Block]:
         fitted = self.preprocessor
@@ -138,7 +150,8 @@ class Feed:
         if names := fitted.names("category"):
             inputs["categories"] = tf.TensorSpec([None, size, len(names)], tf.int32)
         if fitted.names("image"):
-            inputs["image"] = tf.TensorSpec([None, size], tf.string)
+            pixels = tf.TensorSpec([None, size, *_shape(fitted.image_size)], tf.float32)
+            inputs["image"] = pixels if self._decoded() else tf.TensorSpec([None, size], tf.string)
         target = tf.TensorSpec([None, size], tf.int32 if fitted.classes else tf.float32)
         return inputs, target, tf.TensorSpec([None, size], tf.float32)
 
@@ -150,8 +163,24 @@ def image_decoder(size: dict[str, int] | None) -> Any:
     """
     import tensorflow as tf
 
-    assert size is not None
-    shape = (size["height"], size["width"], size["channels"])
+    one = _one_image(size)
+    return lambda batch: tf.map_fn(one, batch, fn_output_signature=tf.TensorSpec(_shape(size), tf.float32))
+
+
+def _pixels(encoded: np.ndarray, size: dict[str, int] | None) -> np.ndarray:
+    """Encoded images [rows] → the pixels that `image_decoder` gives, [rows, h, w, c]."""
+    import tensorflow as tf
+
+    images = tf.data.Dataset.from_tensor_slices(encoded.tolist())
+    parts = images.map(_one_image(size), tf.data.AUTOTUNE).batch(1024)
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def _one_image(size: dict[str, int] | None) -> Any:
+    """Image size → a function from the bytes of one image to its pixels."""
+    import tensorflow as tf
+
+    shape = _shape(size)
 
     def pixels(encoded: Any) -> Any:
         image = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
@@ -161,7 +190,12 @@ def image_decoder(size: dict[str, int] | None) -> Any:
         empty = tf.equal(tf.strings.length(encoded), 0)
         return tf.ensure_shape(tf.cond(empty, lambda: tf.zeros(shape), lambda: pixels(encoded)), shape)
 
-    return lambda batch: tf.map_fn(one, batch, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+    return one
+
+
+def _shape(size: dict[str, int] | None) -> tuple[int, int, int]:
+    assert size is not None
+    return size["height"], size["width"], size["channels"]
 
 
 def _permuted_slices(rows: Block, rng: np.random.Generator | None, size: int) -> Iterator[Block]:

@@ -40,6 +40,7 @@ class Result:
     best_value: float = math.inf
     seconds: float = 0.0
     restarts: int = 0  # after the loss of a worker
+    waited: float = 0.0  # seconds until the workers were up
 
 
 def train(
@@ -273,9 +274,10 @@ def answers(model: keras.Model, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predict(model: keras.Model, rows: dict[str, Any], fitted: Preprocessor) -> np.ndarray:
-    """Network inputs (image bytes not yet decoded) → network output [rows, k], in large batches."""
+    """Network inputs, images as bytes or as pixels → network output [rows, k], in large batches."""
     count = len(next(iter(rows.values())))
-    call = _traced(model, fitted)
+    encoded = "image" in rows and rows["image"].ndim == 1
+    call = _traced(model, fitted, encoded)
     step = PREDICT_ROWS if "image" not in rows else 256
     parts = [call({name: values[i : i + step] for name, values in rows.items()}) for i in range(0, count, step)]
     if not parts:
@@ -283,17 +285,16 @@ def predict(model: keras.Model, rows: dict[str, Any], fitted: Preprocessor) -> n
     return np.concatenate([part.numpy() for part in parts])
 
 
-def _traced(model: keras.Model, fitted: Preprocessor) -> Any:
-    """One tf.function a model, traced once for any number of rows."""
+def _traced(model: keras.Model, fitted: Preprocessor, encoded: bool) -> Any:
+    """One tf.function a model (and one more for `encoded` images), traced once for any number of rows."""
     import tensorflow as tf
 
-    if getattr(model, "_baton_call", None) is None:
-        signature = {}
-        for tensor in model.inputs:
-            image = tensor.name == "image"
-            shape, dtype = ([None], tf.string) if image else ([None, *tensor.shape[1:]], tensor.dtype)
-            signature[tensor.name] = tf.TensorSpec(shape, dtype)
-        decode = image_decoder(fitted.image_size) if "image" in signature else None
+    traced = model.__dict__.setdefault("_baton_calls", {})
+    if encoded not in traced:
+        signature = {t.name: tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in model.inputs}
+        if encoded:
+            signature["image"] = tf.TensorSpec([None], tf.string)
+        decode = image_decoder(fitted.image_size) if encoded else None
 
         @tf.function(input_signature=[signature])
         def call(rows: Any) -> Any:
@@ -301,5 +302,5 @@ def _traced(model: keras.Model, fitted: Preprocessor) -> Any:
                 rows = {**rows, "image": decode(rows["image"])}
             return model(rows, training=False)
 
-        model._baton_call = call
-    return model._baton_call
+        traced[encoded] = call
+    return traced[encoded]

@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +98,7 @@ def _work(job: Job) -> None:
     from baton.dataset import Dataset
 
     collective = Horovod()
+    began = time.time()
     config, folder = validate(job.config, {}, "job"), Path(job.folder)
 
     def tell(epoch: int, logs: dict[str, float]) -> None:
@@ -113,7 +117,8 @@ def _work(job: Job) -> None:
     if collective.rank == 0:
         result.model.save(folder / NETWORK)
         answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
-        (folder / RESULT).write_text(json.dumps({**answer, "seconds": result.seconds, "workers": collective.size}))
+        answer |= {"seconds": result.seconds, "workers": collective.size, "began": began}
+        (folder / RESULT).write_text(json.dumps(answer))
 
 
 def _lost_another(error: Exception) -> bool:
@@ -135,19 +140,56 @@ def _tell_error(folder: Path, error: Exception) -> None:
     aside.rename(folder / ERROR)
 
 
-def launch(job: Job, config: Config) -> subprocess.Popen:
-    """Start the workers by `horovodrun`, all on this machine; the caller waits for the process."""
-    workers = config.distributed_train.workers
-    path = Path(job.folder) / JOB
-    path.write_text(json.dumps(asdict(job)))
-    command = [
-        str(Path(sys.executable).with_name("horovodrun")), "--gloo", "--network-interfaces", "lo",
-        "-np", str(workers), "-H", f"localhost:{workers}",
-        "--start-timeout", str(config.distributed_train.start_timeout_s),
-        sys.executable, "-m", "baton.horovod_worker", str(path),
-    ]  # fmt: skip
-    environ = {**os.environ, **environment(workers), processes.DRIVER: processes.me()}
-    return subprocess.Popen(command, env=environ, start_new_session=True)
+def horovodrun() -> None:
+    """horovodrun, but for one check: `python -m baton.horovod ARGUMENTS`.
+
+    Before it starts anything, horovodrun imports TensorFlow in a process of its own, only to ask whether
+    Horovod was built with Gloo. The wheel of this project always is.
+    """
+    from horovod.runner import launch
+
+    launch.gloo_built = lambda verbose=False: True
+    launch.run_commandline()
+
+
+class Crew:
+    """The workers on this machine, started by horovodrun: they import, and then wait for their job.
+
+    The caller waits for `process`, and ends it.
+    """
+
+    def __init__(self, config: Config):
+        self.workers = config.distributed_train.workers
+        self.place = Path(tempfile.mkdtemp(prefix="baton-crew-")) / JOB
+        timeout = str(config.distributed_train.start_timeout_s)
+        command = [
+            sys.executable, "-m", "baton.horovod", "--gloo", "--network-interfaces", "lo",
+            "-np", str(self.workers), "-H", f"localhost:{self.workers}",
+            "--start-timeout", timeout, "--gloo-timeout-seconds", timeout,
+            sys.executable, "-m", "baton.horovod_worker", str(self.place),
+        ]  # fmt: skip
+        environ = {**os.environ, **environment(self.workers), processes.DRIVER: processes.me()}
+        self.process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.tree = processes.Tree(self.process.pid)
+
+    def work(self, job: Job) -> None:
+        """Tell the workers what to do."""
+        aside = self.place.with_suffix(".aside")
+        aside.write_text(json.dumps(asdict(job)))
+        aside.rename(self.place)
+
+    def end(self) -> None:
+        """End the workers, whether they wait or work; none is left."""
+        self.tree.end()
+        self.process.wait()
+        shutil.rmtree(self.place.parent, ignore_errors=True)
+
+
+def awaited(place: Path) -> Job:
+    """A worker's job, once it is there. The process ends with the one that started it, not here."""
+    while not place.exists():
+        time.sleep(0.05)
+    return Job(**json.loads(place.read_text()))
 
 
 def launch_on_spark(job: Job, config: Config) -> None:
@@ -190,3 +232,7 @@ def environment(workers: int) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "HOROVOD_CYCLE_TIME": "0.5",
     }
+
+
+if __name__ == "__main__":
+    horovodrun()

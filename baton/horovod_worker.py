@@ -1,6 +1,6 @@
-"""What horovodrun starts: `python -m baton.horovod_worker JOB.json`."""
+"""What horovodrun starts: `python -m baton.horovod_worker JOB.json`; the file may come later."""
 
-import json
+import importlib
 import logging
 import os
 import sys
@@ -8,12 +8,14 @@ from pathlib import Path
 
 from baton import processes
 from baton.errors import BatonError
-from baton.horovod import Job, work
+from baton.horovod import awaited, work
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     processes.end_with(os.environ.get(processes.DRIVER), processes.die)
+    for module in ("baton.fit", "horovod.tensorflow", "petastorm"):  # before the job comes
+        importlib.import_module(module)
     try:
-        work(Job(**json.loads(Path(sys.argv[1]).read_text())))
+        work(awaited(Path(sys.argv[1])))
     except BatonError as error:
         sys.exit(f"baton: {error}")

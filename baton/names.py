@@ -21,6 +21,10 @@ TAG_PROCESS = "baton.process"  # pid:start:boot, which no other process of that 
 TAG_RESTARTS = "baton.restarts"
 TAG_ERROR = "baton.error"
 
+# Metrics on runs of steps, in seconds
+SECONDS = "seconds_function"  # from the first line of a step's function to its last
+SECONDS_WAITED = "seconds_waited"  # of these: until processes that the function needs were up
+
 # Tags on model versions
 TAG_VERDICT = "baton.verdict"
 TAG_REASONS = "baton.reasons"

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
-import subprocess
-import sys
-import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from baton import cache, names, outputs, processes, registry, runs
+from baton import cache, names, outputs, registry, runs
 from baton.config import Config
 from baton.errors import BadInput, BatonError, StepFailed
 from baton.masking import masked, masked_values
 from baton.runs import Run
+from baton.standby import Standby
 
-# TensorFlow's C++ says this at every start, whatever its log level is set to.
-NOISE = re.compile(r"All log messages before absl::InitializeLog|^(\[\d+\]<stderr>:)?I0000 ")
 log = logging.getLogger("baton")
-ROOT = Path(__file__).parent.parent
-STEP_GRACE_S = 9.0  # a step ends its own children and closes its run meanwhile
 
 
 class Pipeline:
@@ -35,6 +26,7 @@ class Pipeline:
         self.steps: dict[str, dict[str, Any]] = {
             name: {"run_id": None, "status": "skipped", "cache": None, "seconds": 0.0} for name in names.STEPS
         }
+        self.next: Standby | None = None
         self.started = time.monotonic()
 
     def __enter__(self) -> Pipeline:
@@ -46,6 +38,7 @@ class Pipeline:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         from baton import closing
 
+        self._dismiss()
         runs.close_below(self.main, {entry["run_id"] for entry in self.steps.values() if entry["run_id"]})
         summary = masked_values(self.summary())
         self.main.json(summary, names.SUMMARY)
@@ -70,8 +63,9 @@ class Pipeline:
             runs.client().set_tag(run_id, names.TAG_CACHE, masked(entry["cache"]))
             log.info("%s: %s", step, entry["cache"])
             if source is None:
-                self._process(step, parameters, run_id)
+                self._process(step, inputs, run_id)
             else:
+                self._dismiss()
                 runs.client().set_tag(run_id, names.TAG_SOURCE_RUN, source)
             entry |= {"status": "cached", "run_id": source} if source else {"status": "finished"}
         except KeyboardInterrupt:
@@ -130,51 +124,49 @@ class Pipeline:
             "wall_seconds": round(time.monotonic() - self.started, 2),
         }
 
-    def _process(self, step: str, parameters: dict[str, str], run_id: str) -> None:
-        """`python -m steps.<step>` in its run; its standard error is passed on and its last line kept."""
-        import mlflow
-
-        environment = {
-            **os.environ,
-            "MLFLOW_RUN_ID": run_id,
-            "MLFLOW_EXPERIMENT_ID": self.main.experiment_id,
-            "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
-            processes.DRIVER: processes.me(),
-        }
-        options = [f"--{name}={value}" for name, value in parameters.items()]
-        command = [sys.executable, "-m", f"steps.{step}", *options]
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
-            last = _LastLine(process.stderr)
-            try:
-                status = process.wait()
-            except BaseException:
-                processes.Tree(process.pid).end(STEP_GRACE_S)
-                raise
-            last.join()
+    def _process(self, step: str, inputs: dict[str, str], run_id: str) -> None:
+        """Let the step's process work in its run, and start the next one's meanwhile."""
+        process, self.next = self._standby(step), None
+        try:
+            last = process.work(run_id, inputs)
+            self._prepare_next(step)
+            status = process.process.wait()
+        except BaseException:
+            self._dismiss()
+            process.end()
+            raise
+        last.join()
         if status != 0:
             raise StepFailed(step, last.line, status)
+
+    def _standby(self, step: str) -> Standby:
+        """The process of that step which waits already, or a new one."""
+        import mlflow
+
+        if self.next is not None and self.next.step == step:
+            return self.next
+        options = {name: self.main.options[name] for name in ("config", "set")}
+        environment = {
+            "MLFLOW_EXPERIMENT_ID": self.main.experiment_id,
+            "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        }
+        return Standby(step, options, environment)
+
+    def _prepare_next(self, step: str) -> None:
+        """Start the process of the step after this one, if there will be one."""
+        later = names.STEPS[names.STEPS.index(step) + 1 :]
+        if later and (later[0] != "batch_infer" or self.config.batch_infer is not None):
+            self.next = self._standby(later[0])
+
+    def _dismiss(self) -> None:
+        """End the process that waits, if there is one: nobody needs it."""
+        if self.next is not None:
+            self.next.end()
+            self.next = None
 
     def _artifact(self, step: str, name: str) -> Any:
         entry = self.steps[step]
         return runs.artifact(entry["run_id"], name) if entry["status"] in ("finished", "cached") else None
-
-
-class _LastLine(threading.Thread):
-    """Copies a stream to standard error and remembers its last line that is not blank."""
-
-    def __init__(self, stream: Any):
-        super().__init__(daemon=True)
-        self.stream, self.line = stream, "it ended without a word"
-        self.start()
-
-    def run(self) -> None:
-        for text in self.stream:
-            if NOISE.search(text):
-                continue
-            sys.stderr.write(masked(text))
-            sys.stderr.flush()
-            if text.strip():
-                self.line = text.strip()
 
 
 def _forced(force: str) -> set[str]:

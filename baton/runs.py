@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,16 +76,21 @@ def client() -> Any:
     return MlflowClient()
 
 
+def reach() -> None:
+    """Open the tracking store, which takes a while at first; raises `BadInput` within seconds if none answers."""
+    import mlflow
+
+    check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    with alone(mlflow.get_tracking_uri()):
+        client().search_experiments(max_results=1)  # makes the tables of a new store
+
+
 @contextmanager
 def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
 
     The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it.
-    Raises `BadInput` within seconds if no tracking server answers.
     """
-    import mlflow
-
-    check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
     failure: Exception | None = None
     try:
         with _started(step, config, options) as run:
@@ -104,9 +109,8 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
     import mlflow
 
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
-    with alone(mlflow.get_tracking_uri()):
-        client().search_experiments(max_results=1)  # makes the tables of a new store
-        if not handed_over:
+    if not handed_over:
+        with alone(mlflow.get_tracking_uri()):
             mlflow.set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
     tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
@@ -170,7 +174,7 @@ def log_nested(
     """A finished nested run: parameters, a curve a metric, and FAILED with the error if there is one."""
     from mlflow.entities import Metric, RunTag
 
-    tags = {"mlflow.parentRunId": parent.id, "mlflow.user": _user(parent)}
+    tags = {"mlflow.parentRunId": parent.id, "mlflow.user": _user(parent.id)}
     run_id = client().create_run(parent.experiment_id, tags=tags, run_name=name).info.run_id
     now = _now_ms()
     points = [Metric(key, v, now, step) for key, values in history.items() for step, v in enumerate(values)]
@@ -335,8 +339,9 @@ def _params(values: dict[str, Any]) -> list[Any]:
     return [Param(key, str(value)[:6000]) for key, value in masked_values(values).items()]
 
 
-def _user(run: Run) -> str:
-    return client().get_run(run.id).data.tags.get("mlflow.user", "")
+@cache
+def _user(run_id: str) -> str:
+    return client().get_run(run_id).data.tags.get("mlflow.user", "")
 
 
 def cached(experiment_id: str, step: str, digest: str) -> list[Any]:

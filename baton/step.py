@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import click
 import yaml
 
 from baton import config as configs
-from baton import processes
+from baton import names, processes, standby
 from baton.errors import explained
 from baton.masking import masked
 
@@ -28,31 +31,39 @@ log = logging.getLogger("baton")
 Load = Callable[[], configs.Config]  # raises `BadInput`
 # {flag of the command line: (help, what prints, given what loads the config)}
 Views = dict[str, tuple[str, Callable[[Load], None]]]
+# Before a step's turn: what it will need is started or imported; yields further arguments of its function.
+Prepare = Callable[[configs.Config], AbstractContextManager[dict[str, Any]]]
 
 
 def step(
-    name: str, *options: tuple[str, str], views: Views | None = None
+    name: str,
+    *options: tuple[str, str],
+    imports: Sequence[str] = (),
+    prepare: Prepare | None = None,
+    views: Views | None = None,
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Turn `function(config, run, **options)` into the command of an entry point.
 
     Each option is (name, help). Which are optional, and what they default to, stands in MLproject
-    only; here all are required. A view is a flag of the command line alone: it prints something
-    instead, without a run, and what is not given then has MLproject's default. The exit status is 0,
-    2 for bad input or config, 1 for the rest.
+    only; here all are required. `imports` are modules that the function imports late, and `prepare`
+    starts what it needs: both are done before the step's turn. A view is a flag of the command line
+    alone: it prints something instead, without a run, and what is not given then has MLproject's
+    default. The exit status is 0, 2 for bad input or config, 1 for the rest.
     """
     views = views or {}
+    prepare = prepare or (lambda config: nullcontext({}))
 
     def decorate(function: Callable[..., None]) -> click.Command:
         def command(config: str, overrides: str, **inputs: Any) -> None:
             asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
             if asked:
                 sys.exit(guarded(name, lambda: asked[0](lambda: configs.load(config, overrides))))
-            sys.exit(execute(name, function, config, overrides, inputs))
+            sys.exit(execute(name, function, config, overrides, inputs, imports, prepare))
 
         for flag, (text, _) in views.items():
             command = click.option(f"--{flag}", is_flag=True, help=text)(command)
         for option, text in reversed(options):
-            command = click.option(f"--{option}", required=True, help=text)(command)
+            command = click.option(f"--{option}", required=not standby.waits(), help=text)(command)
         command = click.option(
             "--set", "overrides", required=True, help="dotted overrides: train.epochs=3,tune.max_trials=4"
         )(command)
@@ -79,15 +90,30 @@ def _defaults(name: str) -> list[str]:
     return [f"--{option}={entry.get('default', '')}" for option, entry in parameters.items()]
 
 
-def execute(name: str, function: Callable[..., None], config_path: str, overrides: str, inputs: dict[str, str]) -> int:
+def execute(
+    name: str,
+    function: Callable[..., None],
+    config_path: str,
+    overrides: str,
+    inputs: dict[str, str],
+    imports: Sequence[str],
+    prepare: Prepare,
+) -> int:
     """Run a step's function inside its MLflow run; return the exit status."""
 
     def run_it() -> None:
         from baton import runs
 
         config = configs.load(config_path, overrides)
-        with runs.start(name, config, {"config": config_path, "set": overrides, **inputs}) as run:
-            function(config=config, run=run, **inputs)
+        runs.reach()
+        with prepare(config) as prepared:
+            for module in imports:
+                importlib.import_module(module)
+            given = standby.handed_over(inputs)
+            with runs.start(name, config, {"config": config_path, "set": overrides, **given}) as run:
+                started = time.monotonic()
+                function(config=config, run=run, **prepared, **given)
+                run.metrics({names.SECONDS: time.monotonic() - started})
 
     return guarded(name, run_it)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -14,24 +15,27 @@ from types import TracebackType
 from typing import Any
 
 from baton import processes
-from baton.config import Config, validate
+from baton.config import Config
 from baton.dataset import Dataset
 from baton.errors import BatonError, Diverged
 from baton.search import Trial
 
-_worker: dict[str, Any] = {}
+Objective = Callable[[dict[str, Any]], dict[str, Any]]  # a trial's parameters → its fields once it has ended
 
 
 class Workers:
-    """Processes that keep TensorFlow and the dataset loaded between trials; one that dies fails its trial.
+    """Processes that keep TensorFlow loaded between trials; one that dies fails its trial.
 
-    Each is a pool of its own, for a pool that loses one process ends them all.
+    Each is a pool of its own, for a pool that loses one process ends them all. They start at once.
     """
 
-    def __init__(self, config: Config, folder: str):
-        self.config, self.folder = config, folder
-        self.idle = [self._start() for _ in range(config.tune.parallelism)]
+    def __init__(self, parallelism: int):
+        self.threads = max(1, (os.cpu_count() or 1) // parallelism)
+        self.idle = [self._start() for _ in range(parallelism)]
+        # Without a task a process would not start yet; this one tells when it was up.
+        self.ups = [worker.submit(time.time) for worker in self.idle]
         self.running: dict[Future, tuple[Trial, ProcessPoolExecutor]] = {}
+        self.needed: float | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -40,23 +44,30 @@ class Workers:
         for worker in (*self.idle, *(worker for _, worker in self.running.values())):
             _stop(worker)
 
-    def evaluate(self, trials: list[Trial], deadline: float) -> Iterator[Trial]:
+    def evaluate(self, objective: Objective, trials: list[Trial], deadline: float) -> Iterator[Trial]:
         """Finished trials, as they finish; none is begun after `deadline` (of time.monotonic)."""
-        waiting = list(trials)
+        self.needed = self.needed or time.time()
+        waiting, finished = list(trials), list[Trial]()
         while waiting or self.running:
             while waiting and self.idle and time.monotonic() < deadline:
-                self._submit(waiting.pop(0), self.idle.pop())
+                self._submit(objective, waiting.pop(0), self.idle.pop())
+            yield from finished  # not sooner: whoever takes them keeps no worker waiting
             if not self.running:
                 return
-            for future in wait(self.running, return_when=FIRST_COMPLETED).done:
-                yield self._finish(future)
+            finished = [self._finish(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done]
+        yield from finished
 
-    def _submit(self, trial: Trial, worker: ProcessPoolExecutor) -> None:
+    def waited(self) -> float:
+        """For how long the search had to wait for its workers to be up: seconds, the mean of all workers."""
+        ups = [up.result() for up in self.ups if up.done() and not up.exception()]
+        return sum(max(0.0, up - (self.needed or up)) for up in ups) / len(self.ups)
+
+    def _submit(self, objective: Objective, trial: Trial, worker: ProcessPoolExecutor) -> None:
         try:
-            future = worker.submit(_in_worker, trial.parameters)
+            future = worker.submit(objective, trial.parameters)
         except BrokenProcessPool:  # it died between two trials
             worker = self._restarted(worker)
-            future = worker.submit(_in_worker, trial.parameters)
+            future = worker.submit(objective, trial.parameters)
         self.running[future] = trial, worker
 
     def _finish(self, future: Future) -> Trial:
@@ -70,9 +81,7 @@ class Workers:
         return _with(trial, outcome)
 
     def _start(self) -> ProcessPoolExecutor:
-        threads = max(1, (os.cpu_count() or 1) // self.config.tune.parallelism)
-        arguments = (self.config.dump(), self.folder, threads, processes.me())
-        return ProcessPoolExecutor(1, get_context("spawn"), _start_worker, arguments)
+        return ProcessPoolExecutor(1, get_context("spawn"), _start_worker, (self.threads, processes.me()))
 
     def _restarted(self, worker: ProcessPoolExecutor) -> ProcessPoolExecutor:
         _stop(worker)
@@ -112,7 +121,7 @@ def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[s
     return {**outcome, "history": history, "seconds": time.monotonic() - started}
 
 
-def _start_worker(config: dict[str, Any], folder: str, threads: int, driver: str) -> None:
+def _start_worker(threads: int, driver: str) -> None:
     import logging
 
     processes.end_with(driver, processes.die)
@@ -121,13 +130,8 @@ def _start_worker(config: dict[str, Any], folder: str, threads: int, driver: str
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     logging.disable(logging.WARNING)  # TensorFlow warns that every trial's new network is traced anew
-    from baton import fit  # noqa: F401 - the import is what warms a worker
-
-    _worker.update(config=validate(config, {}, "worker"), folder=folder)
-
-
-def _in_worker(parameters: dict[str, Any]) -> dict[str, Any]:
-    return run_trial(_worker["config"], _worker["folder"], parameters)
+    for module in ("baton.fit", "petastorm"):  # the imports are what warms a worker
+        importlib.import_module(module)
 
 
 def _with(trial: Trial, outcome: dict[str, Any]) -> Trial:

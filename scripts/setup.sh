@@ -23,6 +23,7 @@ fi
 awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' requirements.txt > .venv/uv.txt
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 export VIRTUAL_ENV="$PWD/.venv"
-.venv/bin/uv pip install --require-hashes -r requirements.txt
+# Compiled here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would do it again.
+.venv/bin/uv pip install --compile-bytecode --require-hashes -r requirements.txt
 echo "Installing Horovod; the first time on a machine it is compiled, which takes about two minutes."
 .venv/bin/uv pip install --reinstall-package horovod "./$1"

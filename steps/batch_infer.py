@@ -17,7 +17,11 @@ from baton.step import step
 log = logging.getLogger("baton")
 
 
-@step("batch_infer", ("register_run_id", "the register run whose promoted version scores; empty: the alias decides"))
+@step(
+    "batch_infer",
+    ("register_run_id", "the register run whose promoted version scores; empty: the alias decides"),
+    imports=("baton.fit", "mlflow.pyfunc"),
+)
 def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     """Score the new data with one model version and replace the output whole."""
     settings = config.batch_infer

@@ -1,9 +1,11 @@
 """distributed_train: a dataset and tune's best hyperparameters in, a model trained by Horovod workers out."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from baton import checkpoints, distributed, names, runs
+from baton import checkpoints, distributed, horovod, names, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.runs import Run
@@ -12,12 +14,27 @@ from baton.step import step
 log = logging.getLogger("baton")
 
 
+@contextmanager
+def crew_up(config: Config) -> Iterator[dict[str, Any]]:
+    """The workers on this machine, which import TensorFlow before there is work; none where Spark starts them."""
+    crew = None if config.distributed_train.launcher == "spark" else horovod.Crew(config)
+    try:
+        yield {"crew": crew}
+    finally:
+        if crew:
+            crew.end()
+
+
 @step(
     "distributed_train",
     ("ingest_run_id", "the ingest run whose dataset is trained on"),
     ("tune_run_id", "the tune run whose best hyperparameters are taken; may be empty"),
+    imports=("baton.candidates", "mlflow.pyfunc"),  # after the workers' start, for it takes as long
+    prepare=crew_up,
 )
-def distributed_train(config: Config, run: Run, ingest_run_id: str, tune_run_id: str) -> None:
+def distributed_train(
+    config: Config, run: Run, crew: horovod.Crew | None, ingest_run_id: str, tune_run_id: str
+) -> None:
     """Train with Horovod, each worker on its own shards, and log the model as a candidate."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
@@ -30,9 +47,10 @@ def distributed_train(config: Config, run: Run, ingest_run_id: str, tune_run_id:
     with checkpoints.claimed(scaled, "distributed_train", dataset, run) as folder:
         _, earlier = checkpoints.earlier(folder, run)
         told = 0 if earlier is None else earlier.epoch + 1
-        result = distributed.train(scaled, dataset, folder, on_epoch(run), run_id=run.id, epochs_told=told)
+        result = distributed.train(scaled, dataset, folder, on_epoch(run), run_id=run.id, epochs_told=told, crew=crew)
         run.tag(names.TAG_RESTARTS, str(result.restarts))
-        from baton import candidates  # not sooner: the workers start before this process loads TensorFlow
+        run.metrics({names.SECONDS_WAITED: result.waited})
+        from baton import candidates  # not sooner: it loads TensorFlow, and the workers start first
 
         candidates.log_candidate(scaled, run, dataset, result)
 

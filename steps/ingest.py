@@ -16,7 +16,7 @@ from baton.step import step
 log = logging.getLogger("baton")
 
 
-@step("ingest")
+@step("ingest", imports=("petastorm.etl.dataset_metadata", "baton.pages"))
 def ingest(config: Config, run: Run) -> None:
     """Read the source, quarantine what can't be used, split, fit preprocessing, write the dataset."""
     home = Path(config.warehouse) / config.name / "datasets"

@@ -17,7 +17,11 @@ from baton.step import step
 log = logging.getLogger("baton")
 
 
-@step("register", ("candidate_run_ids", "runs of train and distributed_train, comma-separated"))
+@step(
+    "register",
+    ("candidate_run_ids", "runs of train and distributed_train, comma-separated"),
+    imports=("mlflow.pyfunc", "petastorm"),
+)
 def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
     chosen, validation = choose(config, candidate_run_ids)

@@ -11,7 +11,11 @@ from baton.step import step
 log = logging.getLogger("baton")
 
 
-@step("train", ("ingest_run_id", "the ingest run whose dataset is trained on"))
+@step(
+    "train",
+    ("ingest_run_id", "the ingest run whose dataset is trained on"),
+    imports=("mlflow.tensorflow", "mlflow.pyfunc", "petastorm"),
+)
 def train(config: Config, run: Run, ingest_run_id: str) -> None:
     """Train one model on one machine, evaluate it on validation data and log it."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")

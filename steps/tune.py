@@ -1,9 +1,13 @@
 """tune: a dataset in, the best hyperparameters out, every trial a nested run."""
 
+import functools
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from baton import checkpoints, figures, names, reports, runs, search, trials
 from baton.config import Config
@@ -17,15 +21,30 @@ log = logging.getLogger("baton")
 JOURNAL, STARTED = "trials.jsonl", "started"
 
 
-@step("tune", ("ingest_run_id", "the ingest run whose dataset is searched on"))
-def tune(config: Config, run: Run, ingest_run_id: str) -> None:
+@contextmanager
+def workers_up(config: Config) -> Iterator[dict[str, Any]]:
+    """The local workers, which import TensorFlow before the search begins; none where Spark runs the trials."""
+    if engine_for(config) == "spark":
+        yield {"workers": None}
+    else:
+        with trials.Workers(config.tune.parallelism) as workers:
+            yield {"workers": workers}
+
+
+@step(
+    "tune",
+    ("ingest_run_id", "the ingest run whose dataset is searched on"),
+    imports=("hyperopt",),
+    prepare=workers_up,
+)
+def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id: str) -> None:
     """Search the hyperparameters, in warm local workers or with SparkTrials."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     config = config.sized(dataset.rows["train"])
     reports.log_inputs(run, dataset, ("train", "validation"))
     with checkpoints.claimed(config, "tune", dataset, run) as state:
-        finished = search_on(config, run, dataset, state)
+        finished = search_on(config, run, dataset, state, workers)
         report(config, run, finished)
 
 
@@ -41,14 +60,14 @@ def report(config: Config, run: Run, finished: list[Trial]) -> None:
     log.info("best of %d trials: %s %.4f with %s", len(finished), config.primary_metric, winner.loss, winner.parameters)
 
 
-def search_on(config: Config, run: Run, dataset: Dataset, state: Path) -> list[Trial]:
+def search_on(config: Config, run: Run, dataset: Dataset, state: Path, workers: trials.Workers | None) -> list[Trial]:
     """Run the search on the engine of the config; log each trial as it ends, and keep it in `state`."""
-    folder = str(dataset.folder.absolute())
-    if engine_for(config) == "spark":
+    objective = functools.partial(trials.run_trial, config, str(dataset.folder.absolute()))
+    if workers is None:
         if (state / STARTED).exists():
             log.warning("SparkTrials cannot go on with the interrupted search: it starts anew.")
         (state / STARTED).touch()
-        finished = search.spark_search(config, lambda parameters: trials.run_trial(config, folder, parameters))
+        finished = search.spark_search(config, objective)
         for trial in finished:
             log_trial(config, run, trial)
         return finished
@@ -56,8 +75,10 @@ def search_on(config: Config, run: Run, dataset: Dataset, state: Path) -> list[T
     if journal.trials:
         run.tag(names.TAG_RESUMED, f"trial {len(journal.trials)} of an interrupted search")
         log.info("going on after %d trials of an interrupted search", len(journal.trials))
-    with trials.Workers(config, folder) as workers:
-        return search.search(config, workers.evaluate, lambda trial: log_trial(config, run, trial), journal)
+    evaluate = functools.partial(workers.evaluate, objective)
+    finished = search.search(config, evaluate, lambda trial: log_trial(config, run, trial), journal)
+    run.metrics({names.SECONDS_WAITED: workers.waited()})
+    return finished
 
 
 def log_trial(config: Config, run: Run, trial: Trial) -> None:

@@ -27,16 +27,16 @@ def copy(tmp_path, monkeypatch):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.txt", tmp_path)
     monkeypatch.setattr(cache, "ROOT", tmp_path)
-    cache.code.cache_clear()
+    cache._read.cache_clear()
     yield tmp_path
-    cache.code.cache_clear()
+    cache._read.cache_clear()
 
 
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    cache.code.cache_clear()
+    cache._read.cache_clear()
 
 
 @pytest.mark.parametrize("step", names.STEPS)
@@ -130,7 +130,7 @@ def test_comments_layout_and_docstrings_do_not_count(copy):
         if ast.get_docstring(tree):
             text = text.replace(text.split('"""')[1], "Another docstring.", 1)
         path.write_text(f"# a comment\n{text}\n\n# another\n")
-    cache.code.cache_clear()
+    cache._read.cache_clear()
     assert {step: key(step).digest for step in names.STEPS} == before
 
 

@@ -160,7 +160,7 @@ def below(main: subprocess.Popen, module: str) -> psutil.Process | None:
     """The process among main's descendants that runs a module."""
     for process in psutil.Process(main.pid).children(recursive=True):
         try:
-            if process.name().startswith("python") and module in process.cmdline():
+            if process.name().startswith("python") and process.cmdline()[1:3] == ["-m", module]:
                 return process
         except psutil.NoSuchProcess:
             pass

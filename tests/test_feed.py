@@ -8,6 +8,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baton import feed as feed_module
 from baton.errors import BatonError
 from baton.feed import Feed, image_decoder
 
@@ -145,6 +146,14 @@ def test_images_are_decoded_and_padding_is_black(images):
         assert set(classes[top > bottom + 75]) <= {"top"} and set(classes[bottom > top + 75]) <= {"bottom"}
         seen += kept.sum()
     assert seen == dataset.rows["train"] and seen % 50  # there was padding
+
+
+def test_pixels_that_are_kept_are_those_decoded_in_every_epoch(images, monkeypatch):
+    _, dataset = images
+    kept = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).batches()]
+    monkeypatch.setattr(feed_module, "KEPT_PIXELS", 0)
+    anew = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).batches()]
+    np.testing.assert_array_equal(np.concatenate(kept), np.concatenate(anew))
 
 
 def test_the_decoder_keeps_pixels_and_resizes_others():

@@ -34,7 +34,7 @@ optimizer:
   choice:
     - {train.optimizer: adam}
     - {train.optimizer: momentum, train.momentum: {uniform: [0.5, 0.9]}}
-works: {choice: [{model.activation: relu}, {model.activation: no such thing}]}
+works: {choice: [{model.layers: null}, {model.layers: [{type: no such thing}]}]}
 """)
 
 
@@ -227,7 +227,7 @@ def test_trials_are_nested_and_failures_recorded(project):
     nested = [r for r in project.runs if r.data.tags.get("mlflow.parentRunId") == tune]
     assert len(trials) == len(nested) == 3
     for trial in trials:
-        broken = trial["parameters"]["model.activation"] == "no such thing"
+        broken = trial["parameters"]["model.layers"] is not None
         assert (trial["status"] == "failed") == broken
         assert ("train.momentum" in trial["parameters"]) == (trial["parameters"]["train.optimizer"] == "momentum")
     statuses = sorted(r.info.status for r in nested)

@@ -189,7 +189,7 @@ def together(tmp_path_factory):
 def workers_of(pid: int) -> list[psutil.Process]:
     """The Horovod workers among a process's descendants."""
     found = psutil.Process(pid).children(recursive=True)
-    return [p for p in found if p.name().startswith("python") and "baton.horovod_worker" in p.cmdline()]
+    return [p for p in found if p.name().startswith("python") and p.cmdline()[1:3] == ["-m", "baton.horovod_worker"]]
 
 
 def test_a_lost_worker_costs_no_more_than_its_epoch(together, tmp_path, caplog):
@@ -216,8 +216,11 @@ class Attempts:
 
     def __init__(self, monkeypatch, folder: Path, *ends):
         self.folder, self.ends = folder, list(ends)
-        monkeypatch.setattr(horovod, "launch", lambda job, config: self)
+        monkeypatch.setattr(horovod, "Crew", lambda config: self)
         monkeypatch.setattr(distributed, "_watch", lambda process, epochs: self.ends.pop(0)())
+
+    def work(self, job) -> None:
+        """Nobody is told what to do."""
 
     def lost(self) -> None:
         raise WorkerLost("A Horovod worker was lost.")
@@ -416,10 +419,11 @@ def found(step: str) -> list:
 def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(project):
     first = Main(project)
     first.wait(lambda: list(project.glob("warehouse/*/checkpoints/*/epoch.npz")))
-    train = first.child()
+    started = processes.Tree(first.process.pid).known.values()
+    assert any("steps.tune" in p.cmdline() for p in started)  # it waits for its turn
     first.process.kill()
     first.process.wait()
-    train.wait(30)  # it has noticed
+    assert not psutil.wait_procs(started, 60)[1]  # they have noticed
     (main,) = found("main")
     assert (main.info.status, found("train")[0].info.status) == ("RUNNING", "KILLED")
     # One step that has not, and a process of no concern to Baton that a tag names.

@@ -1,5 +1,6 @@
 """The search: spaces are data, proposals can be replayed, and no trial can stop the others."""
 
+import functools
 import json
 import math
 import os
@@ -284,7 +285,8 @@ def workers(regression):
     made, dataset = regression
     tune = {"parallelism": 2, "epochs": 2}
     made = validate({**made.model_dump(by_alias=True, exclude_unset=True), "tune": tune}, {}, "test")
-    with trials.Workers(made, str(dataset.folder)) as pool:
+    with trials.Workers(made.tune.parallelism) as pool:
+        pool.evaluate = functools.partial(pool.evaluate, functools.partial(trials.run_trial, made, str(dataset.folder)))
         yield pool
 
 

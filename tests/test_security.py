@@ -38,7 +38,6 @@ from baton import (
     horovod,
     models,
     names,
-    processes,
     registry,
     runs,
     serving,
@@ -532,7 +531,9 @@ def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(
     """Which docs/SECURITY.md says what to do about; the workers end at a dataset that is not there."""
     config = tiny.config(distributed_train={"workers": 2})
     job = horovod.Job(config.dump(), str(tmp_path / "nothing"), str(tmp_path))
-    process = horovod.launch(job, config)
+    crew = horovod.Crew(config)
+    crew.work(job)
+    process = crew.process
     found: set[tuple[str, str, int]] = set()
     try:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -540,8 +541,7 @@ def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(
                 found |= listening(psutil.Process(process.pid))
                 time.sleep(0.05)
     finally:
-        processes.Tree(process.pid).end()
-        process.wait()
+        crew.end()
     assert "There is no dataset" in (tmp_path / horovod.ERROR).read_text()
     beyond = {what for what, address, _ in found if not loopback(address)}
-    assert len(beyond) == 1 and "horovodrun --gloo --network-interfaces lo" in beyond.pop()
+    assert len(beyond) == 1 and "baton.horovod --gloo --network-interfaces lo" in beyond.pop()
