@@ -111,7 +111,7 @@ def returns(changes: list[Change]) -> list[str]:
 def _move(name: str, number: str, how: str, by: str, why: str) -> Change:
     """Record what nobody recorded, give a version the alias, record that; go on where that was interrupted."""
     recorded = _recorded(name)
-    if how == PROMOTED and recorded and recorded[-1].version == number:
+    if how == PROMOTED and recorded and current(name) == number == recorded[-1].version:
         _mark(name, recorded[-1])
         return recorded[-1]
     for found in _unrecorded(name, recorded):
