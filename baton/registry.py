@@ -50,8 +50,9 @@ def begun(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
     for found in versions(name) if key else ():
         if found.tags.get(names.TAG_CANDIDATE_RUN) == candidate_run_id:
             earlier = runs.find(found.tags.get(names.TAG_REGISTER_RUN, ""))
-            stopped = earlier is not None and earlier.info.status in ("FAILED", "KILLED")
-            if stopped and earlier.data.tags.get(names.TAG_CACHE_KEY) == key:
+            if earlier is None or earlier.info.status not in ("FAILED", "KILLED"):
+                continue
+            if earlier.data.tags.get(names.TAG_CACHE_KEY) == key:
                 return found
     return None
 

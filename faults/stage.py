@@ -45,7 +45,7 @@ PRELOADED = (
     "faults.state", "faults.frozen",
 )  # fmt: skip
 GONE_S = 25  # how long after a kill all other processes may take to end
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "name": NAME,
     "data": {"target": "y", "task": "regression", "rows_per_group": 60},
     "model": {"hidden": [8], "dropout": 0.2, "embedding": 2, "number_width": 4},
@@ -194,7 +194,7 @@ def become(
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     sys.argv = [module, *arguments]
     met = points.watch(ROLES.get(module, module.removeprefix("steps.")), environment[TOKEN])
-    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]  # one for all, not one each
+    vars(forkserver._forkserver)["ensure_running"] = lambda: None  # type: ignore[attr-defined]  # one for all
     _fork_instead(real_workers=REAL_WORKERS in environment)
     if until:
         _stop_after(until)

@@ -168,7 +168,7 @@ def _artifact(client: Any, run_id: str, name: str) -> Any:
 
 
 def _artifacts(client: Any, run_id: str, folder: str | None = None) -> list[str]:
-    found = []
+    found: list[str] = []
     for entry in client.list_artifacts(run_id, folder):
         found += _artifacts(client, run_id, entry.path) if entry.is_dir else [entry.path]
     return found
