@@ -22,6 +22,7 @@ from faults.compare import NAME
 
 # What differs between two undisturbed runs too: times, IDs, hosts.
 OWN_TAGS = (names.TAG_PROCESS, names.TAG_HOST, names.TAG_RESUMED, names.TAG_PIPELINE_RUN, names.TAG_CACHE)
+OWN_PARAMETERS = ("initial_epoch",)  # where a resumed training began
 VOLATILE = {"scoring_run_id", "scored_at", "seconds", "files", "restarts"}
 ID = re.compile(r"(m-)?[0-9a-f]{32}")
 
@@ -56,7 +57,7 @@ def record(client: Any, run: Any) -> dict[str, Any]:
     children = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run_id}'")
     return {
         "run status": run.info.status,
-        "parameters": dict(run.data.params),
+        "parameters": {k: v for k, v in run.data.params.items() if k not in OWN_PARAMETERS},
         "metrics": {k: v for k, v in run.data.metrics.items() if "time" not in k and "seconds" not in k},
         "histories": {k: sorted({m.step for m in client.get_metric_history(run_id, k)}) for k in run.data.metrics},
         "tags": {k: ID.sub("*", v) for k, v in tags.items()},
