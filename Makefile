@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 CONFIG ?= conf/flights.yaml
 NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test bench lint ui gc lock schema clean
+.PHONY: run test bench faults lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	mlflow run . -e main --env-manager local --experiment-name $(NAME) -P config=$(CONFIG)
@@ -19,6 +19,9 @@ test: $(READY)  ## install, then run all tests
 
 bench: $(READY)  ## Baton and its alternatives side by side, into docs/BENCHMARKS.md
 	python -m bench
+
+faults: $(READY)  ## kill every step at every commit point, run again, compare
+	python -m faults
 
 lint: $(READY)
 	ruff check .

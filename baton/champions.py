@@ -67,7 +67,7 @@ def promote(name: str, number: str, judged_against: str | None, by: str, why: st
     To be called inside `locked`.
     """
     now = current(name)
-    if now != judged_against:
+    if now not in (judged_against, number):  # itself, if whoever gave it the alias was interrupted then
         return (
             f"the champion changed from {_who(judged_against)} to {_who(now)} meanwhile and was left alone; "
             "run register again to be judged against it"
@@ -109,10 +109,14 @@ def returns(changes: list[Change]) -> list[str]:
 
 
 def _move(name: str, number: str, how: str, by: str, why: str) -> Change:
-    """Record what nobody recorded, give a version the alias, record that."""
+    """Record what nobody recorded, give a version the alias, record that; go on where that was interrupted."""
     recorded = _recorded(name)
+    if how == PROMOTED and recorded and current(name) == number == recorded[-1].version:
+        _mark(name, recorded[-1])
+        return recorded[-1]
     for found in _unrecorded(name, recorded):
-        recorded.append(_record(name, found))
+        if how != PROMOTED or found.version != number:
+            recorded.append(_record(name, found))
     last = recorded[-1] if recorded else None
     change = Change(
         last.number + 1 if last else 1, number, last.version if last else None, how, runs.now(), by, why[:LONGEST]

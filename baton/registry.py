@@ -44,6 +44,26 @@ def register(name: str, uri: str, tags: dict[str, str]) -> Any:
     return mlflow.register_model(uri, name, tags=tags, await_registration_for=60)
 
 
+def begun(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
+    """The version that an earlier run of the same work began before it was killed or failed; or None."""
+    key = client().get_run(run.id).data.tags.get(names.TAG_CACHE_KEY)
+    for found in versions(name) if key else ():
+        if found.tags.get(names.TAG_CANDIDATE_RUN) == candidate_run_id:
+            earlier = runs.find(found.tags.get(names.TAG_REGISTER_RUN, ""))
+            if earlier is None or earlier.info.status not in ("FAILED", "KILLED"):
+                continue
+            if earlier.data.tags.get(names.TAG_CACHE_KEY) == key:
+                return found
+    return None
+
+
+def retagged(found: Any, tags: dict[str, str]) -> Any:
+    """A version with these tags set anew."""
+    for key, value in tags.items():
+        client().set_model_version_tag(found.name, found.version, key, value)
+    return found
+
+
 def versions(name: str) -> list[Any]:
     """All versions of the registered model; none if there is no such model."""
     quoted = name.replace("'", "''")

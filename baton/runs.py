@@ -280,6 +280,16 @@ def of_steps(run_id: str, steps: tuple[str, ...], parameter: str) -> Any:
     return run
 
 
+def find(run_id: str) -> Any | None:
+    """The MLflow run of that ID, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_run(run_id)
+    except MlflowException:
+        return None
+
+
 def artifact(run_id: str, name: str) -> Any:
     """A JSON artifact of a run, parsed; raises `BatonError` if the run has none of that name."""
     from mlflow.exceptions import MlflowException

@@ -27,7 +27,8 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     chosen, validation = choose(config, candidate_run_ids)
     dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
     model = registry.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
-    rival = registry.champion(config.name)
+    begun = registry.begun(config.name, chosen.info.run_id, run)
+    rival = judged_before(begun) if begun else registry.champion(config.name)
     found, truth, output = evidence.gather(config, chosen, dataset, model, rival)
     judgement = gate.judge(config, found)
     if found.metrics:  # none: the output is not finite and cannot be drawn
@@ -35,7 +36,16 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     reports.log_inputs(run, dataset, ("test",))
     judged_against = None if rival is None else str(rival.version)
     measured = {"validation": validation, "test": found.metrics}
-    report(run, dataset, publish(config, run, chosen, dataset, judgement, judged_against, measured))
+    report(run, dataset, publish(config, run, chosen, dataset, judgement, judged_against, measured, begun))
+
+
+def judged_before(begun: Any) -> Any | None:
+    """The champion that a version has to beat which an interrupted register began: it may be champion itself by now."""
+    present = registry.champion(begun.name)
+    if present is None or present.version != begun.version:
+        return present
+    compared = json.loads(begun.tags.get(names.TAG_INTERVAL, "{}"))
+    return registry.version(begun.name, compared["champion_version"]) if compared else None
 
 
 def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float]]:
@@ -72,13 +82,15 @@ def publish(
     judgement: Judgement,
     judged_against: str | None,
     measured: dict[str, dict[str, float]],
+    begun: Any | None = None,
 ) -> dict[str, Any]:
-    """Register a version with its tags, set the aliases the verdict allows, return the verdict."""
+    """Register a version with its tags, or go on with one that was begun; set the aliases, return the verdict."""
     with champions.locked(config):
         # Whatever happens from here on, the version tells what it is; it is called promoted when it is champion.
         sofar = names.CHALLENGER if judgement.passed else names.REFUSED
         tags = version_tags(run, chosen, dataset, judgement, measured) | verdict_tags(sofar, judgement.reasons)
-        version = registry.register(config.name, chosen.data.tags[names.TAG_MODEL_URI], tags)
+        uri = chosen.data.tags[names.TAG_MODEL_URI]
+        version = registry.retagged(begun, tags) if begun else registry.register(config.name, uri, tags)
         number = str(version.version)
         verdict, reasons = settle(config, run, judgement, number, judged_against)
         for key, value in verdict_tags(verdict, reasons).items():

@@ -127,6 +127,28 @@ def test_the_champion_moves_only_from_whom_was_judged_against(model):
     assert champions.current(model.name) is None
 
 
+@pytest.mark.parametrize("interrupted_at", ["_record", "_mark"])
+def test_a_promotion_that_was_interrupted_is_finished_and_told_once(model, monkeypatch, interrupted_at):
+    (first,) = chain(model, 1)
+    second = model.add()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(champions, interrupted_at, killed)
+        promote(model, second, judged_against=first)
+    assert champions.current(model.name) == second
+    assert promote(model, second, judged_against=first) is None
+    assert told(model) == [(first, PROMOTED), (second, PROMOTED)]
+    assert registry.version(model.name, second).tags[names.TAG_PREVIOUS_CHAMPION] == first
+    # Once another has been made champion by hand, it is a promotion like any other.
+    model.by_hand(first)
+    assert promote(model, second, judged_against=first) is None
+    assert champions.current(model.name) == second
+    assert told(model)[2:] == [(first, BY_HAND), (second, PROMOTED)]
+
+
 def test_threads_that_promote_at_once_leave_one_champion_and_seven_reasons(model):
     numbers = [model.add() for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
