@@ -93,15 +93,17 @@ def fit(
     keeper = BestWeights(config, feed, validation, collective, result, on_epoch, checkpoint)
     first = keeper.resume()
     collective.broadcast(model)
-    if first < config.train.epochs and not keeper.patience_is_over(first - 1):
-        model.fit(
-            feed.batches(),
-            initial_epoch=first,
-            epochs=config.train.epochs,
-            verbose=0,
-            shuffle=False,  # the feed shuffles
-            callbacks=[Epoch(feed), keeper, *callbacks],
-        )
+    if first and keeper.patience_is_over(first - 1):
+        first = config.train.epochs
+    # Of a training that had ended no epoch is left: then this only lets MLflow's autologging know of it.
+    model.fit(
+        feed.batches(),
+        initial_epoch=first,
+        epochs=config.train.epochs,
+        verbose=0,
+        shuffle=False,  # the feed shuffles
+        callbacks=[Epoch(feed), keeper, *callbacks],
+    )
     result.seconds = keeper.seconds()
     keeper.restore()
     return result

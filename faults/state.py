@@ -23,6 +23,7 @@ from faults.compare import NAME
 # What differs between two undisturbed runs too: times, IDs, hosts.
 OWN_TAGS = (names.TAG_PROCESS, names.TAG_HOST, names.TAG_RESUMED, names.TAG_PIPELINE_RUN, names.TAG_CACHE)
 OWN_PARAMETERS = ("initial_epoch",)  # where a resumed training began
+OWN_ARTIFACTS = "tensorboard_logs/"  # the epochs that a training ran itself
 VOLATILE = {"scoring_run_id", "scored_at", "seconds", "files", "restarts"}
 ID = re.compile(r"(m-)?[0-9a-f]{32}")
 
@@ -61,7 +62,7 @@ def record(client: Any, run: Any) -> dict[str, Any]:
         "metrics": {k: v for k, v in run.data.metrics.items() if "time" not in k and "seconds" not in k},
         "histories": {k: sorted({m.step for m in client.get_metric_history(run_id, k)}) for k in run.data.metrics},
         "tags": {k: ID.sub("*", v) for k, v in tags.items()},
-        "artifacts": sorted(re.sub(r"\d{6,}.*", "*", path) for path in _artifacts(client, run_id)),
+        "artifacts": sorted(path for path in _artifacts(client, run_id) if not path.startswith(OWN_ARTIFACTS)),
         "inputs": sorted(f"{i.dataset.name} {i.dataset.digest}" for i in run.inputs.dataset_inputs),
         "children": sorted(f"{c.info.run_name} {c.info.status} {sorted(c.data.metrics.items())}" for c in children),
     }
