@@ -7,10 +7,12 @@ Each is a process of its own all the same, and Horovod's workers start as they a
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -201,6 +203,7 @@ def become(
     os.chdir(ROOT)
     _environ(environment)
     _speak_to(told)
+    faulthandler.register(signal.SIGUSR1, open(environment[LOG], "a"))  # noqa: SIM115 - open as long as the process is
     if asked:
         os.dup2(asked.fileno(), 0)
         asked.close()
@@ -269,6 +272,8 @@ def outlived() -> list[str]:
     while (found := _running()) and time.monotonic() < deadline:
         time.sleep(0.1)
     for process in found:
+        process.send_signal(signal.SIGUSR1)  # it tells where it is, in the log
+        time.sleep(0.5)
         process.kill()
     return [" ".join(process.info["cmdline"])[:200] for process in found]
 
