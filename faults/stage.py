@@ -203,7 +203,7 @@ def become(
     os.chdir(ROOT)
     _environ(environment)
     _speak_to(told)
-    faulthandler.register(signal.SIGUSR1, open(environment[LOG], "a"))  # noqa: SIM115 - open as long as the process is
+    faulthandler.register(signal.SIGUSR1, Path(environment[LOG]).open("a"))  # noqa: SIM115 - not to be closed
     if asked:
         os.dup2(asked.fileno(), 0)
         asked.close()
