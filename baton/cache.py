@@ -75,11 +75,12 @@ def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, s
     return Key(parts | environment())
 
 
-def content(files: list[Path]) -> str:
-    """Files → a hash of what they hold, whatever their names, order and times."""
+def content(files: list[Path], root: Path | None = None) -> str:
+    """Files → a hash of what they hold, whatever their order and times; of their names only those below a `root`."""
     from baton.dataset import sha256
 
-    return hashlib.sha256("".join(sorted(sha256(file) for file in files)).encode()).hexdigest()
+    named = ((file.relative_to(root).as_posix() if root else "", sha256(file)) for file in files)
+    return hashlib.sha256("".join(f"{name}{digest}" for name, digest in sorted(named)).encode()).hexdigest()
 
 
 def environment() -> dict[str, str]:

@@ -180,9 +180,9 @@ class Crew:
 
     def end(self) -> None:
         """End the workers, whether they wait or work; none is left."""
+        shutil.rmtree(self.place.parent, ignore_errors=True)  # first: to be ended takes them seconds
         self.tree.end()
         self.process.wait()
-        shutil.rmtree(self.place.parent, ignore_errors=True)
 
 
 def awaited(place: Path) -> Job:

@@ -69,10 +69,6 @@ FIGURES = "figures"
 
 SPLITS = ("train", "validation", "test")
 
-# Columns of the encoded dataset
-TARGET = "target"
-IMAGE = "image"
-
 # Columns that batch_infer adds
 PREDICTION = "prediction"
 PROBABILITY = "probability_"

@@ -66,7 +66,9 @@ def _contents(step: str, config: Config) -> dict[str, str]:
 def _source(location: str, config: Config) -> str:
     if location.startswith(sources.TABLE_PREFIX):
         return f"{location} at {runs.now()}"  # a table has no content hash: it is read anew every time
-    return cache.content(sources.resolve(location, config.data.delimiter, config.data.target).files)
+    source = sources.resolve(location, config.data.delimiter, config.data.target)
+    # An image's folder is its class, and its path an ID.
+    return cache.content(source.files, Path(location) if source.format == "images" else None)
 
 
 def _upstream(step: str, config: Config, inputs: dict[str, str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from baton.standby import Standby
 
 log = logging.getLogger("baton")
 
+LAST_WORDS_S = 15.0  # a process that a killed step has left behind may hold its standard error open
+
 
 class Pipeline:
     """Runs steps one after another under main's run; writes summary.json however it ends."""
@@ -30,6 +32,10 @@ class Pipeline:
         self.started = time.monotonic()
 
     def __enter__(self) -> Pipeline:
+        # All code is hashed now, before any process has imported it: what is edited meanwhile, and run or not
+        # run by a process that was started ahead, must not stand under the hash of the edited file.
+        for step in names.STEPS:
+            cache.code(f"steps/{step}.py")
         closed = runs.close_abandoned(self.main.experiment_id)
         if closed:
             log.warning("marked KILLED %d runs that a killed main had left open", len(closed))
@@ -128,14 +134,14 @@ class Pipeline:
         """Let the step's process work in its run, and start the next one's meanwhile."""
         process, self.next = self._standby(step), None
         try:
-            last = process.work(run_id, inputs)
+            last = process.work(run_id, inputs, self.config)
             self._prepare_next(step)
             status = process.process.wait()
         except BaseException:
             self._dismiss()
             process.end()
             raise
-        last.join()
+        last.join(LAST_WORDS_S)
         if status != 0:
             raise StepFailed(step, last.line, status)
 

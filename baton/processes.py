@@ -68,7 +68,8 @@ class Tree:
 
     def look(self) -> None:
         try:
-            root = psutil.Process(self.root)
+            # The one seen first: its number may be another process's by now, whose children are not ours.
+            root = self.known.get(self.root) or psutil.Process(self.root)
             for process in (root, *root.children(recursive=True)):
                 self.known.setdefault(process.pid, process)
         except psutil.NoSuchProcess:

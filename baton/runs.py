@@ -29,6 +29,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 OPEN = ("RUNNING", "SCHEDULED")
+PAGE = 50  # runs asked for at once where most often the first will do
 
 
 @dataclass(frozen=True)
@@ -354,7 +355,7 @@ def _user(run_id: str) -> str:
     return client().get_run(run_id).data.tags.get("mlflow.user", "")
 
 
-def cached(experiment_id: str, step: str, digest: str) -> list[Any]:
+def cached(experiment_id: str, step: str, digest: str) -> Iterator[Any]:
     """Finished runs of a step with this cache key, newest first; hits are no sources of hits."""
     return _finished(experiment_id, step, f" AND tags.`{names.TAG_CACHE_KEY}` = '{digest}'")
 
@@ -365,11 +366,12 @@ def latest(experiment_id: str, step: str) -> Any | None:
     return next((run for run in found if names.TAG_CACHE_KEY in run.data.tags), None)
 
 
-def _finished(experiment_id: str, step: str, more: str) -> list[Any]:
+def _finished(experiment_id: str, step: str, more: str) -> Iterator[Any]:
+    """Newest first, asked for a page at a time: any number of hits may have come after the run that worked."""
     query = f"tags.`{names.TAG_STEP}` = '{step}' AND attributes.status = 'FINISHED'{more}"
     order = ["attributes.start_time DESC"]
-    found = client().search_runs([experiment_id], query, max_results=20, order_by=order)
-    return [run for run in found if names.TAG_SOURCE_RUN not in run.data.tags]
+    found = paged(partial(client().search_runs, [experiment_id], query, max_results=PAGE, order_by=order))
+    return (run for run in found if names.TAG_SOURCE_RUN not in run.data.tags)
 
 
 def of_pipeline(name: str) -> list[Any]:
@@ -387,13 +389,18 @@ def children(run: Any) -> list[str]:
 
 def pages(search: Callable[..., Any]) -> list[Any]:
     """Every page of one of MLflow's searches."""
-    found, token = [], None
+    return list(paged(search))
+
+
+def paged(search: Callable[..., Any]) -> Iterator[Any]:
+    """What one of MLflow's searches finds; the next page is asked for when the last one is used up."""
+    token = None
     while True:
         page = search(page_token=token)
-        found += page
+        yield from page
         token = page.token
         if not token:
-            return found
+            return
 
 
 def now() -> str:

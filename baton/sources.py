@@ -25,7 +25,6 @@ from baton.errors import BadInput, listed
 
 TABLE_PREFIX = "table:"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
-IMAGE_FOLDER_COLUMNS = ("path", "image")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 CSV_BLOCK_BYTES = 8 << 20
 GROUP_BYTES = 1 << 30

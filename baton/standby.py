@@ -6,6 +6,7 @@ process that is not needed, or whose main is gone, sees the end of its input and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from baton import processes
+from baton.config import Config, validate
 from baton.masking import masked
 
 WAITS = "BATON_STANDBY"  # in the environment of a process that is to wait
@@ -38,17 +40,19 @@ class Standby:
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",  # libraries print what they like
         )
 
-    def work(self, run_id: str, inputs: dict[str, str]) -> _LastLine:
-        """Hand over the run and the inputs; from now on its standard error is passed on."""
+    def work(self, run_id: str, inputs: dict[str, str], config: Config) -> _LastLine:
+        """Hand over the run, the inputs and main's config; from now on its standard error is passed on."""
         assert self.process.stdin is not None
+        last = _LastLine(self.process.stderr)
         try:
-            self.process.stdin.write(json.dumps({"run_id": run_id, "inputs": inputs}))
+            self.process.stdin.write(json.dumps({"run_id": run_id, "inputs": inputs, "config": config.dump()}))
             self.process.stdin.close()
         except BrokenPipeError:
             pass  # it has failed already, and says why
-        return _LastLine(self.process.stderr)
+        return last
 
     def end(self) -> None:
         """End the process and its children: one that works has time to close its run, one that waits has none."""
@@ -57,17 +61,20 @@ class Standby:
         self.process.wait()
 
 
-def handed_over(inputs: dict[str, str]) -> dict[str, str]:
-    """A step's inputs: those of its command line, or those that main sends once it is this step's turn."""
+def handed_over(inputs: dict[str, str], config: Config) -> tuple[dict[str, str], Config]:
+    """A step's inputs and config: those of its command line, or those that main sends once it is this step's turn.
+
+    The file may have changed since main read it, and main's is the one that the cache key tells of.
+    """
     if not waits():
-        return inputs
+        return inputs, config
     text = sys.stdin.read()
     if not text:
         sys.exit(0)
     del os.environ[WAITS]
     message = json.loads(text)
     os.environ["MLFLOW_RUN_ID"] = message["run_id"]
-    return message["inputs"]
+    return message["inputs"], validate(message["config"], {}, "main")
 
 
 def waits() -> bool:
@@ -87,7 +94,8 @@ class _LastLine(threading.Thread):
         for text in self.stream:
             if NOISE.search(text):
                 continue
-            sys.stderr.write(masked(text))
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # nobody reads main's any more: the step must not wait for that
+                sys.stderr.write(masked(text))
+                sys.stderr.flush()
             if text.strip():
                 self.line = text.strip()

@@ -106,10 +106,13 @@ def execute(
 
         config = configs.load(config_path, overrides)
         runs.reach()
+        mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
         with prepare(config) as prepared:
             for module in imports:
                 importlib.import_module(module)
-            given = standby.handed_over(inputs)
+            if mine:
+                os.environ["MLFLOW_RUN_ID"] = mine
+            given, config = standby.handed_over(inputs, config)
             with runs.start(name, config, {"config": config_path, "set": overrides, **given}) as run:
                 started = time.monotonic()
                 function(config=config, run=run, **prepared, **given)

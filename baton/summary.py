@@ -24,7 +24,6 @@ from baton.threads import mapped
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # the quantiles of a profile
 HASH = "__baton_hash"  # the sample's column of row hashes
 SAMPLE_ROWS = 100_000
-SAMPLE_BYTES = 64 << 20  # image bytes are not sampled beyond this
 _UNIT = 1126  # sums are integers in units of 2**-_UNIT: the smallest float64, with room below
 _HALF = 27  # bits of the lower half of a float64's mantissa
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import mlflow
 import pytest
 
 from baton import cache, config, names, outputs, pipeline, registry, runs
@@ -157,6 +158,34 @@ def test_content_is_that_of_the_files_alone(tmp_path):
     assert cache.content([moved, other]) != before
 
 
+def test_of_images_the_folders_count_too(tmp_path):
+    """For they are the classes; of other files only what they hold."""
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").write_bytes(label.encode())
+    before = outputs._source(str(tmp_path), FLIGHTS)
+    assert outputs._source(f"{tmp_path}/", FLIGHTS) == before
+    (tmp_path / "cat" / "1.png").rename(tmp_path / "dog" / "2.png")
+    assert outputs._source(str(tmp_path), FLIGHTS) != before
+
+
+def test_any_number_of_hits_hides_no_result(tmp_path, monkeypatch):
+    """Each main that finds a result makes a run with its key; what worked is behind all of them."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("hits", artifact_location=tmp_path.as_uri())
+    monkeypatch.setattr(runs, "PAGE", 2)
+    made = []
+    for number in range(6):
+        tags = {names.TAG_STEP: "train", names.TAG_CACHE_KEY: "k"} | ({names.TAG_SOURCE_RUN: made[0]} if made else {})
+        made.append(client.create_run(experiment, start_time=number, tags=tags).info.run_id)
+        client.set_terminated(made[-1])
+    assert [run.info.run_id for run in runs.cached(experiment, "train", "k")] == made[:1]
+    assert runs.latest(experiment, "train").info.run_id == made[0]
+    assert not list(runs.cached(experiment, "train", "another"))
+
+
 def test_the_reach_has_no_holes():
     """What the cache cannot follow is not used: relative imports, imports by name, and declarations of nothing."""
     for path in [*(ROOT / "baton").glob("*.py"), *(ROOT / "steps").glob("*.py")]:
@@ -164,8 +193,32 @@ def test_the_reach_has_no_holes():
         assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), path
         declared = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == cache.DECLARATION]
         assert not declared or cache._declared(tree) or path.name == "cache.py", path
-    by_name = [p.name for p in (ROOT / "baton").glob("*.py") if "import_module" in p.read_text()]
-    assert by_name == ["distributed.py"]  # of what the step imports itself, only earlier
+
+
+def test_what_is_imported_by_name_is_imported_by_a_statement_too():
+    """Names of modules only bring their import forward: of what is reached without them."""
+    by_name = {p.name for p in (ROOT / "baton").glob("*.py") if "import_module" in p.read_text()}
+    assert by_name == {"step.py", "trials.py", "horovod_worker.py"}
+    found = set()
+    for entry in names.STEPS:
+        reach = cache.code(f"steps/{entry}.py")
+        for path in [p for p in reach if p.endswith(".py")]:
+            texts = {n.value for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.Constant)}
+            modules = {f"{t.replace('.', '/')}.py" for t in texts if isinstance(t, str) and t.startswith("baton.")}
+            found |= {module for module in modules if (ROOT / module).is_file()}
+            assert {module for module in modules if (ROOT / module).is_file()} <= set(reach), path
+    assert {"baton/fit.py", "baton/pages.py", "baton/candidates.py"} <= found
+
+
+def test_code_is_hashed_before_any_step_has_imported_it(copy, monkeypatch):
+    """What is edited while main runs does not count as what its waiting processes have imported."""
+    monkeypatch.setattr(runs, "close_abandoned", lambda experiment_id: [])
+    before = cache.code("steps/register.py")["baton/gate.py"]
+    cache._read.cache_clear()
+    main = pipeline.Pipeline(FLIGHTS, SimpleNamespace(experiment_id="0"), "").__enter__()
+    gate = copy / "baton" / "gate.py"
+    gate.write_text(gate.read_text() + "\nEDITED = True\n")
+    assert main.next is None and cache.code("steps/register.py")["baton/gate.py"] == before
 
 
 def test_what_upstream_gave_counts_and_not_which_run_gave_it(monkeypatch):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import horovod_halves
 import numpy as np
@@ -136,3 +137,17 @@ def test_workers_share_the_cores_and_find_the_project(monkeypatch):
     assert (given["TF_NUM_INTRAOP_THREADS"], given["OMP_NUM_THREADS"]) == ("2", "2")
     assert given["PYTHONPATH"].split(os.pathsep) == [str(Path(horovod.__file__).parent.parent), "/elsewhere"]
     assert horovod.environment(9)["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_crew_whose_end_is_cut_short_leaves_no_folder(tmp_path):
+    """Workers take seconds to be ended, and whoever dismisses a waiting step does not wait for that."""
+
+    def cut_short() -> None:
+        raise KeyboardInterrupt
+
+    crew = object.__new__(horovod.Crew)
+    crew.place, crew.tree = tmp_path / "crew" / horovod.JOB, SimpleNamespace(end=cut_short)
+    crew.place.parent.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        crew.end()
+    assert not crew.place.parent.exists()
