@@ -66,8 +66,8 @@ def train(
         Epochs(folder / horovod.HISTORY, config, on_epoch, epochs_told),
         config.distributed_train.max_restarts,
     )
-    if crew and crew.workers != config.distributed_train.workers:
-        crew = None
+    if crew and (crew.workers != config.distributed_train.workers or crew.process.poll() is not None):
+        crew = None  # it does not fit, or died while it waited: no work is lost
     for restarts in itertools.count():
         started = time.time()
         try:

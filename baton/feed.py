@@ -19,7 +19,7 @@ from baton.dataset import Dataset
 from baton.errors import BatonError
 
 BATCHES_PER_BLOCK = 32
-KEPT_PIXELS = 1 << 30  # bytes of decoded images that a feed holds
+KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
 Block = dict[str, Any]
 
 

@@ -42,6 +42,15 @@ class Pipeline:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._close()
+        except Exception as second:
+            if error is None:
+                raise
+            log.warning("main's summary could not be logged: %s", second)  # the first error is the one to tell
+
+    def _close(self) -> None:
+        """End what is left of the steps, and log the summary."""
         from baton import closing
 
         self._dismiss()

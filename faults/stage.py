@@ -7,6 +7,7 @@ Each is a process of its own all the same, and Horovod's workers start as they a
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -272,9 +273,10 @@ def outlived() -> list[str]:
     while (found := _running()) and time.monotonic() < deadline:
         time.sleep(0.1)
     for process in found:
-        process.send_signal(signal.SIGUSR1)  # it tells where it is, in the log
-        time.sleep(0.5)
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGUSR1)  # it tells where it is, in the log
+            time.sleep(0.5)
+            process.kill()
     return [" ".join(process.info["cmdline"])[:200] for process in found]
 
 

@@ -368,8 +368,8 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(pipeline, monkeypatch,
 
 def test_the_look_up_finds_six_hits_after_gc(pipeline, monkeypatch):
     """The look-up itself, on six results as steps leave them; only their making is left out."""
-    monkeypatch.setattr(outputs, "key", lambda step, config, inputs: SimpleNamespace(digest=step, told=dict))
-    monkeypatch.setattr(outputs, "broken", lambda step, run, config: missing(step, run))
+    monkeypatch.setattr(outputs, "key", lambda step, config, inputs: SimpleNamespace(digest=step, told=dict, parts={}))
+    monkeypatch.setattr(outputs, "broken", lambda step, run, config, version: missing(step, run))
 
     def missing(step: str, run) -> str | None:
         gone = step in ("ingest", "train") and not Path(run.data.tags[names.TAG_DATASET]).is_dir()
