@@ -21,7 +21,14 @@ from baton.errors import BatonError
 from faults.compare import NAME
 
 # What differs between two undisturbed runs too: times, IDs, hosts.
-OWN_TAGS = (names.TAG_PROCESS, names.TAG_HOST, names.TAG_RESUMED, names.TAG_PIPELINE_RUN, names.TAG_CACHE)
+OWN_TAGS = (
+    names.TAG_PROCESS,
+    names.TAG_HOST,
+    names.TAG_RESUMED,
+    names.TAG_PIPELINE_RUN,
+    names.TAG_CACHE,
+    names.TAG_RESTARTS,
+)
 OWN_PARAMETERS = ("initial_epoch",)  # where a resumed training began
 OWN_ARTIFACTS = "tensorboard_logs/"  # the epochs that a training ran itself
 VOLATILE = {"scoring_run_id", "scored_at", "seconds", "files", "restarts"}
