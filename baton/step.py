@@ -7,11 +7,13 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -164,8 +166,26 @@ def _stopping() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *hang_up]
 
 
-def _raise_interrupt(signum: int, frame: Any) -> None:
-    """The first signal stops the step; more of them must not stop the stopping."""
+def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
+    """The first signal stops the step, more of them must not stop the stopping; but not amid a transaction.
+
+    MLflow's store rolls back for an `Exception` only: left in between, SQLite stays locked against
+    this very process, which could not close its run.
+    """
+    if _in_store(frame):
+        later = threading.Timer(0.05, os.kill, (os.getpid(), signum))
+        later.daemon = True
+        later.start()
+        return
     for number in _stopping():
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _in_store(frame: FrameType | None) -> bool:
+    """Whether a call of MLflow's own stores, which write by SQLAlchemy, is under way."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(("sqlalchemy.", "mlflow.store.")):
+            return True
+        frame = frame.f_back
+    return False

@@ -76,7 +76,7 @@ class Watch:
             self._write(name)
             if self.order.kill in (me := self._here(name, False), self._here(name, True)):
                 os.kill(os.getpid() if self.order.kill == me else self.driver, signal.SIGKILL)
-                time.sleep(60)  # whoever lost its driver goes no further, and must notice
+                time.sleep(3)  # whoever lost its driver notices within a second or so
 
     def _here(self, name: str, driver: bool) -> Point:
         return Point(self.role, name, self.seen[name], driver)

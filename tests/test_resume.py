@@ -509,3 +509,39 @@ def test_a_process_does_not_outlive_its_driver():
     driver.kill()
     driver.wait()
     assert follower.wait(5) == -signal.SIGKILL
+
+
+AMID_TRANSACTION = """
+import os, signal, sys, time
+import tiny
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from baton import runs, step
+
+met = []
+
+def stop(connection):
+    met.append(connection)
+    if len(met) == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def work():
+    with runs.start("train", tiny.config(name="amid"), {}) as run:
+        event.listen(Engine, "commit", stop)
+        run.tag("amid", "a transaction")
+        time.sleep(60)
+
+sys.exit(step.guarded("train", work))
+"""
+
+
+def test_a_signal_amid_a_transaction_leaves_the_store_unlocked(tmp_path):
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment |= {"MLFLOW_TRACKING_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    command = [sys.executable, "-c", AMID_TRANSACTION]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == "Stopped by a signal."
+    (run,) = mlflow.MlflowClient(store).search_runs(["1"])
+    assert run.info.status == "KILLED" and run.data.tags["amid"] == "a transaction"
