@@ -15,6 +15,8 @@ import yaml
 from baton import config, names
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRITTEN_BY_BENCH = ROOT / "docs" / "BENCHMARKS.md"  # not there before the first `make bench`
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
 LOCK = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
@@ -56,6 +58,61 @@ def test_default_configs_are_valid():
 def test_schema_in_docs_is_the_configs():
     published = json.loads((ROOT / "docs" / "config.schema.json").read_text())
     assert published == json.loads(json.dumps(config.json_schema())), "run `make schema`"
+
+
+def flat(values: dict, place: str = "") -> dict[str, object]:
+    """The config as plain values → dotted key: value, as deep as sections go."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        section = not place and isinstance(value, dict)
+        found |= flat(value, f"{key}.") if section else {place + key: value}
+    return found
+
+
+def test_the_table_of_the_config_has_every_key_and_default():
+    text = (ROOT / "docs" / "CONFIG.md").read_text()
+    rows = re.findall(r"^\| `([\w.]+)` \| (required|-|`.+?`) \|", text, re.MULTILINE)
+    assert len(dict(rows)) == len(rows) == text.count("\n| `")
+    told = {key: yaml.safe_load(default.strip("`")) for key, default in rows if default not in ("required", "-")}
+    told |= {key: None for key, default in rows if default == "-"}
+    required = {key for key, default in rows if default == "required"}
+    assert told.pop("batch_infer", "") is None
+    needed = {"name": "x", "data": {"source": "x", "task": "binary"}, "batch_infer": {"source": "x", "output": "x"}}
+    assert required == set(flat(needed))
+    defaults = flat(config.validate(needed, {}, "").dump())
+    assert told == {key: value for key, value in defaults.items() if key not in required}
+
+
+def prose(page: Path) -> str:
+    """A page's Markdown without its code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL))
+
+
+def anchors(page: Path) -> list[str]:
+    """What `#…` may be in a link to the page: its headings as GitHub spells them."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    assert len(set(anchors(page))) == len(anchors(page)), "two headings of one name: a link reaches the first only"
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists() or target == WRITTEN_BY_BENCH, link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_documents_that_the_code_names_are_there():
+    for folder in ("baton", "bench", "faults", "scripts", "steps", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in re.findall(r"\bdocs/[\w./-]+\.(?:md|json)\b", path.read_text()):
+                assert (ROOT / name).exists() or ROOT / name == WRITTEN_BY_BENCH, f"{path}: {name}"
 
 
 def test_direct_dependencies_are_pinned_as_locked():
