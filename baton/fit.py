@@ -70,7 +70,7 @@ def train(
         shard=shard if train_shards == 1 else (0, train_shards),
         shuffle_rows=config.train.shuffle_rows,
     )
-    validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard)
+    validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard, shuffle_rows=config.train.shuffle_rows)
     model = models.build(dataset.preprocessor, config.model)
     made = models.optimizer(config.train, feed.steps)
     models.compile_model(model, dataset.preprocessor, config.train, collective.distribute(made))
