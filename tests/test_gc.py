@@ -38,14 +38,7 @@ def pipeline(store, request, tmp_path) -> SimpleNamespace:
     """A pipeline with an experiment and a warehouse, and what makes its runs, folders and versions."""
     name = request.node.name.replace("[", "-").replace("]", "")[:100]
     experiment = store.client.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
-    file = tmp_path / "pipeline.yaml"
-    tree = {
-        "name": name,
-        "warehouse": str(tmp_path / "warehouse"),
-        "data": {"source": "-", "target": "y", "task": "regression"},
-        "batch_infer": {"source": "-", "output": str(tmp_path / "predictions" / "out")},
-    }
-    file.write_text(yaml.safe_dump(tree))
+    file = written(tmp_path, name)
     config = load(str(file))
     datasets = Path(config.warehouse) / name / "datasets"
 
@@ -59,11 +52,6 @@ def pipeline(store, request, tmp_path) -> SimpleNamespace:
         if status != "RUNNING":
             store.client.set_terminated(made, status, end_time=when)
         return made
-
-    def folder(path: Path, days: float, content: str = "rows") -> Path:
-        path.mkdir(parents=True)
-        (path / "part-0.parquet").write_text(content)
-        return aged(path, days)
 
     def ingest(days: float, status: str = "FINISHED", **tags: str) -> str:
         made = run("ingest", days, status, **tags)
@@ -88,9 +76,28 @@ def pipeline(store, request, tmp_path) -> SimpleNamespace:
             store.client.set_registered_model_alias(model, alias, number)
         return number
 
-    made = SimpleNamespace(**locals())
+    made = SimpleNamespace(**locals(), folder=folder)
     made.client, made.home = store.client, tmp_path
     return made
+
+
+def written(home: Path, name: str) -> Path:
+    """The pipeline's config."""
+    tree = {
+        "name": name,
+        "warehouse": str(home / "warehouse"),
+        "data": {"source": "-", "target": "y", "task": "regression"},
+        "batch_infer": {"source": "-", "output": str(home / "predictions" / "out")},
+    }
+    file = home / "pipeline.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return file
+
+
+def folder(path: Path, days: float, content: str = "rows") -> Path:
+    path.mkdir(parents=True)
+    (path / "part-0.parquet").write_text(content)
+    return aged(path, days)
 
 
 def aged(path: Path, days: float) -> Path:
