@@ -5,14 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def take(folder: Path) -> int | None:
     """Make a folder if there is none and lock it until the descriptor is closed; None if another process has it."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # with exist_ok, pathlib looks again, and raises if it is gone by then
+            folder.mkdir(parents=True)
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
