@@ -447,7 +447,7 @@ def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(proj
     tree = processes.Tree(second.process.pid)
     assert second.child().pid in tree.known
     os.killpg(second.process.pid, signal.SIGINT)  # as Ctrl-C does
-    assert second.process.wait(12) == 1
+    assert second.process.wait(60) == 1
     assert not any(process.is_running() for process in tree.known.values())
     assert second.log.read_text().splitlines()[-1] == "Stopped by a signal."
     (main,) = found("main")[1:]
@@ -466,8 +466,8 @@ def test_main_ends_with_its_terminal_and_with_its_launcher(project, by_mlflow, n
     tree = processes.Tree(main.process.pid)
     assert len(tree.known) >= 2 + by_mlflow
     main.process.send_signal(number)
-    assert not psutil.wait_procs([p for p in tree.known.values() if p.pid != main.process.pid], 15)[1]
-    assert main.process.wait(15) == (-number if by_mlflow else 1)
+    assert not psutil.wait_procs([p for p in tree.known.values() if p.pid != main.process.pid], 60)[1]
+    assert main.process.wait(60) == (-number if by_mlflow else 1)
     assert {run.info.status for step in ("main", "ingest") for run in found(step)} == {"KILLED"}
     assert not mlflow.MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
 
