@@ -62,10 +62,8 @@ def train(
         )
     folder.mkdir(parents=True, exist_ok=True)
     job = horovod.Job(config.dump(), str(dataset.folder.absolute()), str(folder.absolute()), run_id)
-    epochs, most = (
-        Epochs(folder / horovod.HISTORY, config, on_epoch, epochs_told),
-        config.distributed_train.max_restarts,
-    )
+    epochs = Epochs(folder / horovod.HISTORY, config, on_epoch, epochs_told)
+    most = config.distributed_train.max_restarts
     if crew and (crew.workers != config.distributed_train.workers or crew.process.poll() is not None):
         crew = None  # it does not fit, or died while it waited: no work is lost
     for restarts in itertools.count():

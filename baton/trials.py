@@ -89,9 +89,9 @@ class Workers:
 
 
 def _stop(worker: ProcessPoolExecutor) -> None:
-    processes = list((worker._processes or {}).values())
+    running = list((worker._processes or {}).values())
     worker.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
+    for process in running:
         process.terminate()
 
 
