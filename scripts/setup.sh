@@ -23,7 +23,10 @@ fi
 awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' requirements.txt > .venv/uv.txt
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 export VIRTUAL_ENV="$PWD/.venv"
-# Compiled here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would do it again.
-.venv/bin/uv pip install --compile-bytecode --require-hashes -r requirements.txt
+.venv/bin/uv pip install --require-hashes -r requirements.txt
 echo "Installing Horovod; the first time on a machine it is compiled, which takes about two minutes."
 .venv/bin/uv pip install --reinstall-package horovod "./$1"
+# Here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile anew what it
+# imports. (uv's own --compile-bytecode leaves out what is installed already.) Some packages hold templates that are
+# no Python.
+.venv/bin/python -m compileall -q -q -j 0 .venv/lib || true
