@@ -1,13 +1,15 @@
 """A dataset's split in, batches for training out: every row exactly once an epoch.
 
 Rows travel as blocks. Petastorm hands over whole row groups; a buffer of at most `shuffle_rows`
-rows is permuted at once; stacked batches go to tf.data, which only takes them apart. The order is a
-function of seed, epoch and shard. A split that fits the buffer is read once and kept.
+rows is permuted at once; blocks of stacked batches go through tf.data to the training step, and only
+it takes them apart (`fit.each_batch`). The order is a function of seed, epoch and shard. A split that
+fits the buffer is read once and kept.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +20,8 @@ from baton import petastorm_io
 from baton.dataset import Dataset
 from baton.errors import BatonError
 
-BATCHES_PER_BLOCK = 32
 KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
+BLOCK_PIXELS = 1 << 26  # and those of a block
 Block = dict[str, Any]
 
 
@@ -27,7 +29,8 @@ Block = dict[str, Any]
 class Feed:
     """Batches of one split (of `shard` = (rank, size)); the same number of steps on every rank.
 
-    `seed` None keeps the rows in order. Short last batches are padded with rows of weight zero.
+    They come in blocks of `block_batches`, fewer where images are large. `seed` None keeps the rows in
+    order. Short last batches are padded with rows of weight zero.
     """
 
     dataset: Dataset
@@ -36,6 +39,7 @@ class Feed:
     seed: int | None = None
     shard: tuple[int, int] = (0, 1)
     shuffle_rows: int = 1 << 20
+    block_batches: int = 32
     epoch: int = 0
     _kept: Block | None = field(default=None, repr=False)
 
@@ -51,32 +55,40 @@ class Feed:
         shard_rows = [sum(groups[r::size]) for r in range(size)]
         self.rows = shard_rows[rank]
         self.steps = max(math.ceil(rows / self.batch_size) for rows in shard_rows)
+        if self.preprocessor.names("image"):
+            pixels = 4 * self.batch_size * math.prod(_shape(self.preprocessor.image_size))
+            self.block_batches = max(1, min(self.block_batches, BLOCK_PIXELS // pixels))
 
-    def batches(self) -> Any:
-        """A tf.data.Dataset of (inputs, target, weight) batches of the epoch `self.epoch`."""
+    def stream(self) -> Any:
+        """A tf.data.Dataset of the blocks of the epoch `self.epoch`, images decoded."""
         import tensorflow as tf
 
         dataset = tf.data.Dataset.from_generator(lambda: self.blocks(self.epoch), output_signature=self._signature())
-        dataset = dataset.prefetch(2).unbatch()
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(math.ceil(self.steps / self.block_batches)))
         if self.preprocessor.names("image") and not self._decoded():
             decode = image_decoder(self.preprocessor.image_size)
-            dataset = dataset.map(lambda x, y, w: ({**x, "image": decode(x["image"])}, y, w), tf.data.AUTOTUNE)
-        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(tf.data.AUTOTUNE)
+
+            def decoded(inputs: Any, target: Any, weight: Any) -> Any:
+                pixels = decode(tf.reshape(inputs["image"], [-1]))
+                shape = tf.concat([tf.shape(target), tf.shape(pixels)[1:]], 0)
+                pixels = tf.ensure_shape(tf.reshape(pixels, shape), [None, *target.shape[1:], *pixels.shape[1:]])
+                return {**inputs, "image": pixels}, target, weight
+
+            dataset = dataset.map(decoded, os.cpu_count())
+        options = tf.data.Options()
+        options.autotune.enabled = False  # its thread can hold up the end of each epoch, by half a second and more
+        return dataset.prefetch(2).with_options(options)
 
     def blocks(self, epoch: int) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
-        """Stacked batches: inputs [k, batch, …], target [k, batch], weight [k, batch]."""
-        size = self.batch_size
+        """Stacked batches: inputs [k, batch, …], target [k, batch], weight [k, batch]; only the last k is smaller."""
+        most = self.block_batches
         done = 0
         for rows in self._buffers(epoch):
-            count = _length(rows)
-            for start in range(0, count, size * BATCHES_PER_BLOCK):
-                block = {name: values[start : start + size * BATCHES_PER_BLOCK] for name, values in rows.items()}
-                batches = math.ceil(_length(block) / size)
-                yield self._stacked(block, batches)
-                done += batches
-        if done < self.steps:  # a shard with fewer rows than the longest
-            empty = {name: values[:0] for name, values in rows.items()}
-            yield self._stacked(empty, self.steps - done)
+            for block in _slices(rows, self.batch_size * most):
+                yield self._stacked(block, min(most, self.steps - done))
+                done += most
+        for left in range(self.steps - done, 0, -most):  # of a shard with fewer rows than the longest
+            yield self._stacked({name: values[:0] for name, values in rows.items()}, min(most, left))
 
     def arrays(self) -> Block:
         """All rows of the shard in order: the network's inputs, and `target`."""
@@ -97,19 +109,20 @@ class Feed:
         yield self._kept
 
     def _buffers(self, epoch: int) -> Iterator[Block]:
-        """Shuffled buffers; all but the last hold whole batches."""
+        """Shuffled buffers; all but the last hold whole blocks."""
+        block = self.batch_size * self.block_batches
         rng = None if self.seed is None else np.random.default_rng([self.seed, epoch, self.shard[0]])
         if self.rows <= self.shuffle_rows:
             for rows in self.in_order():
-                yield from _permuted_slices(rows, rng, self.batch_size * BATCHES_PER_BLOCK)
+                yield from _permuted_slices(rows, rng, block)
             return
         held: list[Block] = []
         seed = None if self.seed is None else int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
         for group in self._groups(seed):
             held.append(group)
-            if sum(map(_length, held)) >= self.shuffle_rows:
+            if sum(map(_length, held)) >= max(self.shuffle_rows, block):
                 rows = _permuted(_concat(held), rng)
-                whole = _length(rows) - _length(rows) % self.batch_size
+                whole = _length(rows) - _length(rows) % block
                 yield {name: values[:whole] for name, values in rows.items()}
                 held = [{name: values[whole:] for name, values in rows.items()}]
         rows = _permuted(_concat(held), rng)
@@ -196,6 +209,11 @@ def _one_image(size: dict[str, int] | None) -> Any:
 def _shape(size: dict[str, int] | None) -> tuple[int, int, int]:
     assert size is not None
     return size["height"], size["width"], size["channels"]
+
+
+def _slices(rows: Block, size: int) -> Iterator[Block]:
+    for start in range(0, _length(rows), size):
+        yield {name: values[start : start + size] for name, values in rows.items()}
 
 
 def _permuted_slices(rows: Block, rng: np.random.Generator | None, size: int) -> Iterator[Block]:

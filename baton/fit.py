@@ -69,6 +69,7 @@ def train(
         seed=config.seed,
         shard=shard if train_shards == 1 else (0, train_shards),
         shuffle_rows=config.train.shuffle_rows,
+        block_batches=config.train.steps_per_execution,
     )
     validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard, shuffle_rows=config.train.shuffle_rows)
     model = models.build(dataset.preprocessor, config.model)
@@ -95,9 +96,10 @@ def fit(
     collective.broadcast(model)
     if first and keeper.patience_is_over(first - 1):
         first = config.train.epochs
+    model.train_function = each_batch(model)
     # Of a training that had ended no epoch is left: then this only lets MLflow's autologging know of it.
     model.fit(
-        feed.batches(),
+        feed.stream(),
         initial_epoch=first,
         epochs=config.train.epochs,
         verbose=0,
@@ -107,6 +109,28 @@ def fit(
     result.seconds = keeper.seconds()
     keeper.restore()
     return result
+
+
+def each_batch(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
+    """What Keras' fit calls with an iterator of blocks: a training step on each batch of the next one.
+
+    Keras' own loop over steps asks the iterator for every batch; each time threads hand over, and with a
+    core a process that takes longer than many a step.
+    """
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def train(iterator: Any) -> dict[str, Any]:
+        block = next(iterator)
+
+        def step(index: Any) -> Any:
+            model.train_step(tf.nest.map_structure(lambda stacked: stacked[index], block))
+            return index + 1
+
+        tf.while_loop(lambda index: index < tf.shape(block[-1])[0], step, [0])
+        return model.get_metrics_result()
+
+    return train
 
 
 class Epoch(keras.callbacks.Callback):

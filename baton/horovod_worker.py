@@ -8,10 +8,11 @@ from pathlib import Path
 
 from baton import processes
 from baton.errors import BatonError
-from baton.horovod import awaited, work
+from baton.horovod import awaited, keep_to_own_cores, work
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
+    keep_to_own_cores()  # before there are threads
     processes.end_with(os.environ.get(processes.DRIVER), processes.die)
     for module in ("baton.fit", "horovod.tensorflow", "petastorm"):  # before the job comes
         importlib.import_module(module)

@@ -93,7 +93,6 @@ def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any)
         loss,
         loss_weights=weights,
         weighted_metrics=metrics,
-        steps_per_execution=fit.steps_per_execution,
         jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled
     )
 

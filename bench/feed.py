@@ -1,7 +1,7 @@
 """The training feed: five epochs of the flights' encoded train split, from disk, in batches of 256.
 
-Setting the feed up and reading the files count; all batches are taken within one graph, as Keras takes them.
-Baton: `Feed.batches`, which feeds every training; each epoch has each row once, in a new order. The
+Setting the feed up and reading the files count; all batches are taken within one graph, as training takes them.
+Baton: `Feed.stream`, which feeds every training; each epoch has each row once, in a new order. The
 alternatives: what the Databricks course teaches, `make_spark_converter` and `make_tf_dataset(batch_size=256)`,
 which shuffles row groups only, at the pace at which it trains a network (dense 128-64), and bare; Spark's part
 is done before. And petastorm's reader alone, which hands over row groups, neither shuffled nor in batches.
@@ -32,11 +32,11 @@ AGAINST = {
 def measure(runs: int = RUNS, epochs: int = EPOCHS) -> list[Comparison]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     dataset = inputs.dataset()
-    rows, drain = dataset.rows["train"] * epochs, drainer()
+    rows, drain, drain_blocks = dataset.rows["train"] * epochs, drainer(_batch_rows), drainer(_block_rows)
     with converted(dataset) as converter:
         model = network(len(dataset.preprocessor.encoded))
         sides = {
-            "baton": lambda: baton(dataset, epochs, drain),
+            "baton": lambda: baton(dataset, epochs, drain_blocks),
             "course": lambda: course(converter, epochs, lambda batches: fitted(model, batches)),
             "bare": lambda: course(converter, epochs, drain),
             "reader": lambda: reader(dataset, epochs),
@@ -65,9 +65,9 @@ def checked(side: Callable[[], int], rows: int) -> Callable[[int], None]:
 def baton(dataset: Any, epochs: int, drain: Callable[[Any], int]) -> int:
     """Baton's feed → how many rows it fed; rows of weight zero are none."""
     feed = Feed(dataset, "train", inputs.BATCH, seed=7)
-    batches, rows = feed.batches(), 0
+    blocks, rows = feed.stream(), 0
     for feed.epoch in range(epochs):
-        rows += drain(batches)
+        rows += drain(blocks)
     return rows
 
 
@@ -86,18 +86,37 @@ def reader(dataset: Any, epochs: int) -> int:
         return sum(len(group[0]) for group in groups)
 
 
-def drainer() -> Callable[[Any], int]:
-    """What takes every batch of a tf.data.Dataset within one graph → how many rows, by weight where there is one."""
+def drainer(rows_of: Callable[[Any], Any]) -> Callable[[Any], int]:
+    """What takes every element of a tf.data.Dataset within one graph → how many rows those held."""
     import tensorflow as tf
 
     @tf.function(reduce_retracing=True)
-    def drain(batches: Any) -> Any:
+    def drain(elements: Any) -> Any:
         total = tf.constant(0.0)
-        for batch in batches:
-            total += tf.reduce_sum(batch[2]) if len(batch) == 3 else tf.cast(tf.shape(batch[1])[0], tf.float32)
+        for element in elements:
+            total += rows_of(element)
         return total
 
-    return lambda batches: int(drain(batches))
+    return lambda elements: int(drain(elements))
+
+
+def _batch_rows(batch: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(tf.shape(batch[1])[0], tf.float32)
+
+
+def _block_rows(block: Any) -> Any:
+    """A block's rows by their weight, batch after batch, each taken out of the block whole as a step takes it."""
+    import tensorflow as tf
+
+    def step(index: Any, total: Any) -> Any:
+        inputs, _, weight = tf.nest.map_structure(lambda stacked: stacked[index], block)
+        with tf.control_dependencies(tf.nest.flatten(inputs)):
+            return index + 1, total + tf.reduce_sum(weight)
+
+    count = tf.shape(block[2])[0]
+    return tf.while_loop(lambda index, _: index < count, step, [0, 0.0], parallel_iterations=1)[1]
 
 
 def network(width: int) -> Any:

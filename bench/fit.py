@@ -83,6 +83,6 @@ def compiled(config: Any, dataset: Any, steps: int, steps_per_execution: int) ->
 
     keras.utils.set_random_seed(config.seed)
     model = models.build(dataset.preprocessor, config.model)
-    settings = config.train.model_copy(update={"steps_per_execution": steps_per_execution})
-    models.compile_model(model, dataset.preprocessor, settings, models.optimizer(settings, steps))
+    models.compile_model(model, dataset.preprocessor, config.train, models.optimizer(config.train, steps))
+    model.steps_per_execution = steps_per_execution
     return model

@@ -108,7 +108,7 @@ def test_streaming_mixes_rows_of_several_groups(regression):
 def test_batches_have_the_declared_shapes(regression):
     _, dataset = regression
     feed = Feed(dataset, "train", 50, seed=1)
-    batches = list(feed.batches())
+    batches = list(feed.stream().unbatch())
     numbers = len(dataset.preprocessor.names("number"))
     assert len(batches) == feed.steps == -(-dataset.rows["train"] // 50)
     for inputs, target, weight in batches:
@@ -124,7 +124,7 @@ def test_batches_have_the_declared_shapes(regression):
 def test_batches_follow_the_feeds_epoch(regression):
     _, dataset = regression
     feed = Feed(dataset, "train", 600, seed=1)
-    batches = feed.batches()
+    batches = feed.stream().unbatch()
     targets = []
     for feed.epoch in (0, 1, 0):
         targets.append(np.concatenate([target.numpy() for _, target, _ in batches]))
@@ -135,7 +135,7 @@ def test_images_are_decoded_and_padding_is_black(images):
     _, dataset = images
     feed = Feed(dataset, "train", 50, seed=1)
     seen = 0
-    for inputs, target, weight in feed.batches():
+    for inputs, target, weight in feed.stream().unbatch():
         assert tuple(inputs["image"].shape) == (50, 8, 8, 1)
         assert inputs["image"].dtype.name == "float32" and target.dtype.name == "int32"
         pixels, kept = inputs["image"].numpy(), weight.numpy() == 1
@@ -150,9 +150,9 @@ def test_images_are_decoded_and_padding_is_black(images):
 
 def test_pixels_that_are_kept_are_those_decoded_in_every_epoch(images, monkeypatch):
     _, dataset = images
-    kept = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).batches()]
+    kept = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).stream().unbatch()]
     monkeypatch.setattr(feed_module, "KEPT_PIXELS", 0)
-    anew = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).batches()]
+    anew = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).stream().unbatch()]
     np.testing.assert_array_equal(np.concatenate(kept), np.concatenate(anew))
 
 

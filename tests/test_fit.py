@@ -179,7 +179,8 @@ def test_a_trial_trains_on_a_part_of_the_rows(regression):
 
     fit.train(config.overridden({"train.epochs": 1}), dataset, callbacks=[Spy()], train_shards=4)
     quarter = sum(dataset.row_groups("train")[::4])
-    assert seen == [-(-quarter // config.train.batch_size)]
+    steps = -(-quarter // config.train.batch_size)
+    assert seen == [-(-steps // config.train.steps_per_execution)]
 
 
 def test_no_rows_have_no_output(regression):
