@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from baton import columns as cols
 from baton import dataset, names, preprocess, sources, split, summary
 from baton.config import Config
 from baton.errors import BadInput, listed, refuse
+from baton.threads import together
 
 log = logging.getLogger("baton")
 
@@ -35,19 +37,28 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
     columns = cols.infer(raw.schema, cols.counts(raw, config.data.missing), config.data)
     limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None
-    typed, place, reasons = assign(raw, columns, config, limits)
-    parts = {name: typed.filter(pa.array(place == index)) for name, index in split.SPLIT_INDEX.items()}
+    typed, place, reasons, hashes = assign(raw, columns, config, limits)
+    masks = {name: place == index for name, index in split.SPLIT_INDEX.items()}
+    parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
     check_splits({name: part.num_rows for name, part in parts.items()}, sum(reasons.is_valid().to_numpy(False)))
-    fitted = fit(config, columns, {name: summary.summarise(part) for name, part in parts.items()}, folder)
+    found = {name: summary.summarise(part, hashes[masks[name]]) for name, part in parts.items()}
+    fitted = fit(config, columns, found, folder)
     if config.data.task == "image":
         fitted = with_image_size(fitted, image_sizes(parts["train"].column(fitted.features[0].name)), config)
     place, reasons = refuse_unseen_classes(typed, place, reasons, fitted)
-    for name, index in split.SPLIT_INDEX.items():
-        encoded = dataset.encoded_table(typed.filter(pa.array(place == index)), fitted)
-        dataset.write_split(encoded, folder / name, config.distributed_train.workers, config.data.rows_per_group)
+
+    def write(name: str) -> None:
+        part = typed.filter(pa.array(place == split.SPLIT_INDEX[name]))
+        workers, most = config.distributed_train.workers, config.data.rows_per_group
+        dataset.write_split(dataset.encoded_table(part, fitted), folder / name, workers, most)
+
+    test = pa.array(place == split.SPLIT_INDEX["test"])
+    together(
+        *(partial(write, name) for name in split.SPLIT_INDEX),
+        lambda: write_raw_test(raw.filter(test), folder),
+        lambda: write_quarantine(raw, reasons, source.broken, folder),
+    )
     dataset.write_metadata(folder, fitted)
-    write_raw_test(raw.filter(pa.array(place == split.SPLIT_INDEX["test"])), folder)
-    write_quarantine(raw, reasons, source.broken, folder)
     fitted.save(folder / names.PREPROCESSOR)
     counted = Counter(reasons.drop_null().to_pylist()) + broken_reasons(source.broken)
     rows = {name: int((place == index).sum()) for name, index in split.SPLIT_INDEX.items()}
@@ -58,18 +69,19 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
 
 def assign(
     raw: pa.Table, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
-) -> tuple[pa.Table, np.ndarray, pa.Array]:
-    """Raw rows → (typed rows, place of each: 0, 1, 2 or `QUARANTINED`, reasons)."""
+) -> tuple[pa.Table, np.ndarray, pa.Array, np.ndarray]:
+    """Raw rows → (typed rows, place of each: 0, 1, 2 or `QUARANTINED`, reasons, hashes)."""
     data = config.data
     typed, reasons = cols.typed(raw, columns, data.target)
+    hashes = split.row_hash(typed)
     if data.time:
         stamps = typed.column(data.time).combine_chunks()
         reasons = pc.coalesce(reasons, pc.if_else(stamps.is_null(), f"{data.time} (data.time) is missing", None))
         place = split.by_time(stamps.fill_null(0), limits)  # type: ignore[arg-type]
     else:
-        place = split.by_hash(typed, data)
+        place = split.by_hash(typed, data, hashes)
     bad = reasons.is_valid().to_numpy(zero_copy_only=False)
-    return typed, np.where(bad, QUARANTINED, place), reasons
+    return typed, np.where(bad, QUARANTINED, place), reasons, hashes
 
 
 def fit(
@@ -78,9 +90,11 @@ def fit(
     """Fit preprocessing on train's summary alone; write the profile of all rows."""
     import json
 
-    profile = summary.profile(_in_order(summary.merge(list(parts.values()))))
-    (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
-    return preprocess.fit(parts["train"], columns, config.data)
+    def write_profile() -> None:
+        profile = summary.profile(_in_order(summary.merge(list(parts.values()))))
+        (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
+
+    return together(lambda: preprocess.fit(parts["train"], columns, config.data), write_profile)[0]
 
 
 def refuse_unseen_classes(

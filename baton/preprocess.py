@@ -223,7 +223,7 @@ def _fit_number(summary: Summary, column: Column, data: Data, taken: set[str]) -
 def _fit_scale(numbers: np.ndarray, stats: Any, data: Data, kind: str) -> dict[str, Any]:
     """How to scale one number: `stats` are exact over all rows, `numbers` the sorted-by-hash sample."""
     if data.numeric == "quantile" and kind == "numeric" and len(numbers):
-        knots = np.unique(np.quantile(numbers, np.linspace(0, 1, 1001)))
+        knots = np.unique(np.quantile(np.sort(numbers), np.linspace(0, 1, 1001)))
         return {"encoding": "quantile", "knots": [float(k) for k in knots]}
     mean = stats.mean if stats else float(numbers.mean())
     std = stats.std if stats else float(numbers.std())
@@ -248,7 +248,7 @@ def _edges(numbers: np.ndarray) -> tuple[float, ...]:
     """Encoded numbers → at most `BINS` + 1 distinct quantile edges; at least two."""
     if len(numbers) == 0:
         return (0.0, 1.0)
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, BINS + 1)).astype(np.float32))
+    edges = np.unique(np.quantile(np.sort(numbers), np.linspace(0, 1, BINS + 1)).astype(np.float32))
     return tuple(float(e) for e in edges) if len(edges) > 1 else (float(edges[0]), float(edges[0]) + 1.0)
 
 

@@ -9,6 +9,7 @@ import glob
 import math
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -134,13 +135,15 @@ class Source:
                 yield from self._csv_file(file)
 
     def _csv_file(self, file: Path) -> Iterator[pa.Table]:
-        found, names = csv_text.glance(file), csv_text.header(file, self.delimiter)
+        names = csv_text.header(file, self.delimiter)
         broken: list[csv.InvalidRow] = []
         read = 0
-        for batch in _csv_batches(file, self.delimiter, names, broken):
-            read += batch.num_rows
-            yield pa.Table.from_batches([batch])
-        plain = found.explains(1 + read + len(broken))
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(csv_text.glance, file)  # while Arrow reads
+            for batch in _csv_batches(file, self.delimiter, names, broken):
+                read += batch.num_rows
+                yield pa.Table.from_batches([batch])
+        plain = found.result().explains(1 + read + len(broken))
         if not plain:
             csv_text.check_quotes(file, self.delimiter)
         lines = csv_text.record_lines(file, self.delimiter) if broken and not plain else None

@@ -376,12 +376,12 @@ def _summarise(
     parts: dict[str, summary.Summary] = {}
     reasons, sizes = Counter[str](), Counter[tuple[int, int, int]]()
     for raw in tables:
-        typed, place, why = building.assign(raw, columns, config, limits)
+        typed, place, why, hashes = building.assign(raw, columns, config, limits)
         reasons.update(why.drop_null().to_pylist())
         for name, index in split.SPLIT_INDEX.items():
-            part = typed.filter(pa.array(place == index))
-            if part.num_rows:
-                found = summary.summarise(part)
+            mask = place == index
+            if mask.any():
+                found = summary.summarise(typed.filter(pa.array(mask)), hashes[mask])
                 parts[name] = parts[name].merge(found) if name in parts else found
         if config.data.task == "image" and config.data.image_size is None:
             image = next(column.name for column in columns if column.kind == "image")
@@ -412,7 +412,7 @@ def _place(
     """Every row's place and reason; encoded if it is used; raw if it is of the test split or quarantined."""
     test = split.SPLIT_INDEX["test"]
     for raw in tables:
-        typed, place, reasons = building.assign(raw, columns, config, limits)
+        typed, place, reasons, _ = building.assign(raw, columns, config, limits)
         place, reasons = building.refuse_unseen_classes(typed, place, reasons, fitted)
         for mask in (place < test, place == test, place == building.QUARANTINED):
             if mask.any():

@@ -28,11 +28,15 @@ def row_hash(table: pa.Table, columns: list[str] | None = None) -> np.ndarray:
     return total
 
 
-def by_hash(table: pa.Table, data: Data) -> np.ndarray:
-    """Typed table → split index a row (0 train, 1 validation, 2 test), by the config's shares."""
-    columns = [data.group] if data.group else (data.id or None)
-    share = row_hash(table, columns).astype(np.float64) / 2.0**64
-    return _cut(share, data)
+def by_hash(table: pa.Table, data: Data, hashes: np.ndarray | None = None) -> np.ndarray:
+    """Typed table → split index a row (0 train, 1 validation, 2 test), by the config's shares.
+
+    `hashes` are the rows' over all columns, if known.
+    """
+    columns = [data.group] if data.group else data.id
+    if columns or hashes is None:
+        hashes = row_hash(table, columns or None)
+    return _cut(hashes.astype(np.float64) / 2.0**64, data)
 
 
 def by_time(times: pa.ChunkedArray, limits: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from baton.split import row_hash
 from baton.threads import mapped
@@ -88,8 +87,7 @@ class Summary:
         return np.sort(column.cast(pa.float64(), safe=False).drop_null().to_numpy())
 
     def merge(self, other: Summary) -> Summary:
-        columns = {name: column.merge(other.columns[name]) for name, column in self.columns.items()}
-        return Summary(columns, _lowest(pa.concat_tables([self.sample, other.sample])))
+        return merge([self, other])
 
     def serialise(self) -> bytes:
         """The summary as Arrow IPC bytes with JSON beside: nothing that runs when it is read."""
@@ -125,26 +123,25 @@ class Summary:
         return Summary(columns, table.replace_schema_metadata(None))
 
 
-def summarise(table: pa.Table) -> Summary:
-    """Typed table → its `Summary`. Image bytes are counted, not sampled."""
+def summarise(table: pa.Table, hashes: np.ndarray | None = None) -> Summary:
+    """Typed table → its `Summary`; `hashes` are its rows', if known. Image bytes are counted, not sampled."""
     columns = dict(zip(table.column_names, mapped(_column, table.columns), strict=True))
     light = [name for name in table.column_names if not pa.types.is_binary(table.column(name).type)]
-    hashes = pa.array(row_hash(table))
-    sample = table.select(light).append_column(HASH, hashes)
+    sample = table.select(light).append_column(HASH, pa.array(row_hash(table) if hashes is None else hashes))
     return Summary(columns, _lowest(sample))
 
 
 def merge(parts: list[Summary]) -> Summary:
     """Add up the summaries of parts."""
-    total = parts[0]
+    columns = parts[0].columns
     for part in parts[1:]:
-        total = total.merge(part)
-    return total
+        columns = {name: column.merge(part.columns[name]) for name, column in columns.items()}
+    return Summary(columns, _lowest(pa.concat_tables([part.sample for part in parts])))
 
 
 def _lowest(sample: pa.Table) -> pa.Table:
-    order = pc.sort_indices(sample.column(HASH))[:SAMPLE_ROWS]
-    return sample.take(order).combine_chunks()
+    order = np.argsort(sample.column(HASH).to_numpy())[:SAMPLE_ROWS]
+    return sample.take(pa.array(order)).combine_chunks()
 
 
 def _column(values: pa.ChunkedArray) -> Column:

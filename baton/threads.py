@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -18,3 +18,8 @@ def mapped(function: Callable[[Item], Answer], items: Iterable[Item]) -> list[An
     """[function(item) for item in items]; raises what the first of them that fails raises."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, items))
+
+
+def together(*tasks: Callable[[], Any]) -> list[Any]:
+    """[task() for task in tasks], in threads likewise."""
+    return mapped(lambda task: task(), tasks)

@@ -2,7 +2,8 @@
 
 Baton: `building.build`, what ingest runs, into a new folder. The alternatives run on Spark, which is up and
 warm, on all cores: `spark.read.csv` with an inferred schema, written as Parquet, without checks or splits; and
-petastorm's documented way, `dict_to_spark_row` within `materialize_dataset` (on fewer rows, as it is slow).
+petastorm's documented way, `dict_to_spark_row` within `materialize_dataset` (on fewer rows, as it is slow), of
+all columns too, numbers as float32 and the others as text.
 """
 
 from __future__ import annotations
@@ -67,28 +68,28 @@ def spark_csv(spark: Any, source: Path, out: Path) -> None:
 
 
 def dict_to_spark_row(spark: Any, source: Path, rows: int, out: Path) -> None:
-    """Petastorm's documented way from rows as dicts; the flights' numbers only."""
+    """Petastorm's documented way from rows as dicts."""
     import csv
 
     import numpy as np
     from petastorm.codecs import ScalarCodec
     from petastorm.etl.dataset_metadata import materialize_dataset
     from petastorm.unischema import Unischema, UnischemaField, dict_to_spark_row
-    from pyspark.sql.types import FloatType
+    from pyspark.sql.types import FloatType, StringType
 
-    names = [*(c.name for c in inputs.numbers().preprocessor.features), "arr_delay"]
-    fields = [UnischemaField(name, np.float32, (), ScalarCodec(FloatType()), False) for name in names]
-    schema = Unischema("Flights", fields)
     header = source.open().readline().strip().replace('"', "").split(",")
+    text = set(inputs.NOT_NUMBERS)
+    number, word = (np.float32, (), ScalarCodec(FloatType()), False), (np.str_, (), ScalarCodec(StringType()), False)
+    schema = Unischema("Flights", [UnischemaField(name, *(word if name in text else number)) for name in header])
 
-    def numbers(line: str) -> dict[str, Any]:
-        cells = dict(zip(header, next(csv.reader([line])), strict=True))
-        return {name: np.float32(cells[name] or 0) for name in names}
+    def cells(line: str) -> dict[str, Any]:
+        values = zip(header, next(csv.reader([line])), strict=True)
+        return {name: value if name in text else np.float32(value or 0) for name, value in values}
 
     shutil.rmtree(out, ignore_errors=True)
     url = out.absolute().as_uri()
     with source.open() as lines:
         taken = [line for line, _ in zip(lines, range(rows + 1), strict=False)][1:]
     with materialize_dataset(spark, url, schema):
-        made = spark.sparkContext.parallelize(taken).map(numbers).map(lambda row: dict_to_spark_row(schema, row))
+        made = spark.sparkContext.parallelize(taken).map(cells).map(lambda row: dict_to_spark_row(schema, row))
         spark.createDataFrame(made, schema.as_spark_schema()).write.mode("overwrite").parquet(url)
