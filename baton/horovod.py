@@ -228,8 +228,11 @@ def keep_to_own_cores() -> None:
     """
     rank, size = (int(os.environ[f"HOROVOD_LOCAL_{name}"]) for name in ("RANK", "SIZE"))
     cores = sorted(os.sched_getaffinity(0))
-    own = cores[rank * len(cores) // size : (rank + 1) * len(cores) // size]
-    os.sched_setaffinity(0, own or [cores[rank % len(cores)]])
+    if size < len(cores):
+        own = cores[rank * len(cores) // size : (rank + 1) * len(cores) // size]
+    else:
+        own = [cores[rank % len(cores)]]
+    os.sched_setaffinity(0, own)
 
 
 def environment(workers: int) -> dict[str, str]:

@@ -77,6 +77,25 @@ def test_short_shards_and_batches_are_padded_with_weight_zero(tmp_path):
 
 
 @pytest.mark.parametrize("shuffle_rows", [1 << 20, 100], ids=["kept", "streaming"])
+def test_all_blocks_but_the_last_hold_as_many_batches_as_asked_for(regression, shuffle_rows):
+    _, dataset = regression
+    feed = Feed(dataset, "train", 16, seed=7, shuffle_rows=shuffle_rows, block_batches=3)
+    lengths = [len(weight) for _, _, weight in feed.blocks(0)]
+    assert lengths[:-1] == [3] * (len(lengths) - 1) and sum(lengths) == feed.steps
+    assert len(list(feed.stream())) == len(lengths) == feed.stream().cardinality().numpy()
+    assert rows_of(feed) == rows_of(Feed(dataset, "train", 16, seed=7, shuffle_rows=shuffle_rows, block_batches=3))
+
+
+def test_blocks_of_large_images_hold_fewer_batches(images, monkeypatch):
+    _, dataset = images
+    monkeypatch.setattr(feed_module, "BLOCK_PIXELS", 2 * 4 * 50 * 8 * 8)
+    feed = Feed(dataset, "train", 50, seed=1)
+    assert feed.block_batches == 2
+    monkeypatch.setattr(feed_module, "BLOCK_PIXELS", 1)
+    assert Feed(dataset, "train", 50, seed=1).block_batches == 1
+
+
+@pytest.mark.parametrize("shuffle_rows", [1 << 20, 100], ids=["kept", "streaming"])
 def test_the_order_is_a_function_of_seed_and_epoch(regression, shuffle_rows):
     _, dataset = regression
 

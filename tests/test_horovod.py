@@ -151,3 +151,42 @@ def test_a_crew_whose_end_is_cut_short_leaves_no_folder(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         crew.end()
     assert not crew.place.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "cores", "own"),
+    [
+        (0, 2, {0, 1, 2, 3}, {0, 1}),
+        (1, 2, {0, 1, 2, 3}, {2, 3}),
+        (2, 3, {4, 5, 6, 7}, {6, 7}),
+        (2, 4, {3, 9}, {3}),
+        (2, 3, {5}, {5}),
+    ],
+)
+def test_workers_of_a_machine_share_its_cores_evenly(monkeypatch, rank, size, cores, own):
+    bound = []
+    monkeypatch.setenv("HOROVOD_LOCAL_RANK", str(rank))
+    monkeypatch.setenv("HOROVOD_LOCAL_SIZE", str(size))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, chosen: bound.append(set(chosen)))
+    horovod.keep_to_own_cores()
+    assert bound == [own]
+
+
+def test_horovods_thread_wakes_when_there_are_tensors():
+    """A sum takes a few hand-overs between threads, not the rest of a cycle."""
+    script = (
+        "import time, numpy as np\n"
+        "from baton.horovod import Horovod\n"
+        "collective = Horovod()\n"
+        "for _ in range(3): collective.sum(np.ones(8))\n"
+        "started = time.perf_counter()\n"
+        "for _ in range(5): assert collective.sum(np.ones(8)).tolist() == [2.0] * 8\n"
+        "assert time.perf_counter() - started < 5, 'it waited for the end of cycles'\n"
+    )
+    command = [
+        sys.executable, "-m", "baton.horovod", "--gloo", "--network-interfaces", "lo", "-np", "2", "-H", "localhost:2",
+        sys.executable, "-c", script,
+    ]  # fmt: skip
+    environment = {**os.environ, **horovod.environment(2), "HOROVOD_CYCLE_TIME": "3000"}
+    subprocess.run(command, env=environment, check=True, timeout=240)
