@@ -96,7 +96,7 @@ def fit(
     collective.broadcast(model)
     if first and keeper.patience_is_over(first - 1):
         first = config.train.epochs
-    model.train_function = each_batch(model)
+    model.train_function, model.steps_per_execution = each_batch(model), 1  # of Keras' steps; each takes a block
     # Of a training that had ended no epoch is left: then this only lets MLflow's autologging know of it.
     model.fit(
         feed.stream(),

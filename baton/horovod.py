@@ -226,7 +226,7 @@ def keep_to_own_cores() -> None:
     Workers wait for each other at every step: two that share a core for a moment, while another is idle,
     hold up all.
     """
-    rank, size = (int(os.environ[f"HOROVOD_LOCAL_{name}"]) for name in ("RANK", "SIZE"))
+    rank, size = int(os.environ.get("HOROVOD_LOCAL_RANK", 0)), int(os.environ.get("HOROVOD_LOCAL_SIZE", 1))
     cores = sorted(os.sched_getaffinity(0))
     if size < len(cores):
         own = cores[rank * len(cores) // size : (rank + 1) * len(cores) // size]

@@ -32,7 +32,7 @@ AGAINST = {
 def measure(runs: int = RUNS, epochs: int = EPOCHS) -> list[Comparison]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     dataset = inputs.dataset()
-    rows, drain, drain_blocks = dataset.rows["train"] * epochs, drainer(_batch_rows), drainer(_block_rows)
+    rows, drain, drain_blocks = dataset.rows["train"] * epochs, drainer(batch_rows), drainer(block_rows)
     with converted(dataset) as converter:
         model = network(len(dataset.preprocessor.encoded))
         sides = {
@@ -100,13 +100,14 @@ def drainer(rows_of: Callable[[Any], Any]) -> Callable[[Any], int]:
     return lambda elements: int(drain(elements))
 
 
-def _batch_rows(batch: Any) -> Any:
+def batch_rows(batch: Any) -> Any:
+    """A batch of (features, target) → its rows."""
     import tensorflow as tf
 
     return tf.cast(tf.shape(batch[1])[0], tf.float32)
 
 
-def _block_rows(block: Any) -> Any:
+def block_rows(block: Any) -> Any:
     """A block's rows by their weight, batch after batch, each taken out of the block whole as a step takes it."""
     import tensorflow as tf
 

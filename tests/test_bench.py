@@ -73,8 +73,10 @@ def test_the_last_line_is_json_and_the_table_says_what_is_met(monkeypatch):
 
 def test_the_feed_gives_every_row_once_and_the_benchmark_would_notice(regression):
     _, dataset = regression
-    rows, drain = dataset.rows["train"], feed_bench.drainer()
+    rows, drain = dataset.rows["train"], feed_bench.drainer(feed_bench.block_rows)
     assert feed_bench.baton(dataset, 3, drain) == 3 * rows
+    batches = Feed(dataset, "train", 7).stream().unbatch().map(lambda inputs, target, weight: (inputs, target))
+    assert feed_bench.drainer(feed_bench.batch_rows)(batches) == -(-rows // 7) * 7
     assert feed_bench.reader(dataset, 2) == 2 * rows
     feed_bench.checked(lambda: rows, rows)(rows)
     with pytest.raises(ValueError, match="rows were fed"):
