@@ -56,7 +56,8 @@ def page(lines: list[dict[str, Any]], failed: list[str]) -> str:
     """The benchmarks' JSON lines → docs/BENCHMARKS.md."""
     rows = [_row(line, result) for line in lines for result in line["results"]]
     rows += [f"| `{name}` | failed | | | | | | |" for name in failed]
-    about = [f"**{name}.** {_about(name)}" for name in [*(line["name"] for line in lines), *failed]]
+    about = [f"**{line['name']}**, median of {line['runs']}. {_about(line['name'])}" for line in lines]
+    about += [f"**{name}.** {_about(name)}" for name in failed]
     head = "| name | against | Baton | alternative | unit | ratio | goal | met |\n|---|---|---:|---:|---|---:|---:|---|"
     return "\n".join([
         "# Benchmarks", "",
@@ -83,10 +84,15 @@ def machine() -> str:
 def _row(line: dict[str, Any], result: dict[str, Any]) -> str:
     found = Comparison(**{key: value for key, value in result.items() if key != "ratio"})
     sign = "≥" if found.better == "higher" else "≤"
-    numbers = f"{found.baton:,.4g} | {found.anchor:,.4g} | {found.unit} | {found.ratio:.3g}"
+    numbers = f"{_shown(found.baton)} | {_shown(found.anchor)} | {found.unit} | {found.ratio:.3g}"
     return (
         f"| `{line['name']}` | {found.against} | {numbers} | {sign} {found.goal:g} | {'yes' if found.met else 'no'} |"
     )
+
+
+def _shown(value: float) -> str:
+    """Four digits that count; large numbers whole."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _about(name: str) -> str:
