@@ -380,8 +380,8 @@ class Main:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log, start_new_session=True)
 
     def child(self, step: str = "train") -> psutil.Process | None:
-        found = psutil.Process(self.process.pid).children(recursive=True)
-        return next((p for p in found if f"steps.{step}" in p.cmdline()), None)
+        found = living(psutil.Process(self.process.pid).children(recursive=True))
+        return next((p for p in found if f"steps.{step}" in p.info["cmdline"]), None)
 
     def wait(self, happened):
         """Until `happened()` is something; main must live."""
@@ -392,6 +392,13 @@ class Main:
                 pytest.fail(self.log.read_text())
             time.sleep(0.1)
         return result
+
+
+def living(found) -> list[psutil.Process]:
+    """Those that have not ended, each with its command line in `info`; one that only waits to be reaped has ended."""
+    ours = {process.pid for process in found if process.is_running()}
+    every = psutil.process_iter(["cmdline", "status"])
+    return [p for p in every if p.pid in ours and p.info["cmdline"] and p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
@@ -448,7 +455,7 @@ def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(proj
     assert second.child().pid in tree.known
     os.killpg(second.process.pid, signal.SIGINT)  # as Ctrl-C does
     assert second.process.wait(60) == 1
-    assert not any(process.is_running() for process in tree.known.values())
+    assert not living(tree.known.values())
     assert second.log.read_text().splitlines()[-1] == "Stopped by a signal."
     (main,) = found("main")[1:]
     assert (main.info.status, found("train")[1].info.status) == ("KILLED", "KILLED")
