@@ -91,6 +91,11 @@ class Data(Section):
     numeric: Literal["standard", "quantile"] = Field("standard", description="encoding of numbers")
     max_categories: int = Field(10_000, ge=1, description="larger vocabularies keep the most frequent")
     min_category_count: int = Field(2, ge=1, description="rarer categories share the unknown slot")
+    rows_per_value: int = Field(
+        20,
+        ge=0,
+        description="numbers and dates with so many rows a distinct value are embedded as categories too; 0: none",
+    )
     rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
     image_column: str | None = Field(None, description="image bytes; default: the only binary column")
     image_size: ImageSize | None = None
@@ -112,15 +117,20 @@ class Model(Section):
     """The network, as data. `layers` (a Sequential stack) or `graph` (a Functional one) overrule `recipe`."""
 
     recipe: Literal["linear", "mlp", "cnn"] | None = Field(None, description="default: mlp for tables, cnn for images")
-    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field([256, 256, 128], max_length=50)
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
+        [], max_length=50, description="units of mlp's hidden layers; []: by the number of rows"
+    )
     activation: Activation = "relu"
     dropout: float = Field(0.1, ge=0, lt=1)
     batch_normalization: bool = False
-    embedding: int = Field(8, ge=1, le=1024, description="width of each category's embedding")
+    embedding: int = Field(16, ge=1, le=1024, description="width of each category's embedding")
     numbers: Literal["plain", "piecewise_linear"] = Field(
         "piecewise_linear", description="how mlp sees numbers; 32 quantile bins each, or as they are"
     )
     number_width: int = Field(12, ge=1, le=1024, description="width of each piecewise-linear number")
+    forget: bool = Field(True, description="whether training takes rare categories for unknown, now and then")
+    cross_rank: int = Field(64, ge=0, le=4096, description="of the products of features that mlp gets; 0: none")
+    members: int = Field(0, ge=0, le=64, description="of mlp's ensemble, which share most weights; 0: by the rows")
     filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([32, 64], max_length=12)
     l2: float = Field(0.0, ge=0)
     layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
@@ -132,20 +142,26 @@ class Model(Section):
 class Fit(Section):
     """How a network is trained."""
 
-    epochs: int = Field(0, ge=0, description="0: by the number of rows, 10 to 60")
+    epochs: int = Field(0, ge=0, description="0: by the number of rows, 6 to 60")
     batch_size: int = Field(0, ge=0, description="0: by the number of rows, 16 to 512")
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
-    learning_rate: float = Field(0.002, gt=0)
+    learning_rate: float = Field(0, ge=0, description="0: by the batch size, 0.003 for 512")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     warmup_epochs: float = Field(0.5, ge=0)
-    patience: int = Field(4, ge=1, description="epochs without progress before training stops")
+    patience: int = Field(0, ge=0, description="epochs without progress before training stops; 0: by the epochs")
     shuffle_rows: int = Field(1 << 20, ge=1, description="rows shuffled, and held, at once")
     steps_per_execution: int = Field(32, ge=1)
 
 
+# Train rows at most → hidden layers and members of the default network for tables.
+SIZES: list[tuple[float, list[int], int]] = [
+    (20_000, [128, 128], 16),
+    (100_000, [256, 128], 4),
+    (math.inf, [512, 256], 1),
+]
 SEARCHED: dict[str, type[Section]] = {"model": Model, "train": Fit}  # what a trial can change
 
 
@@ -244,14 +260,25 @@ class Config(Section):
         return names.PRIMARY_METRIC[self.data.task]
 
     def sized(self, rows: int) -> Config:
-        """The config with batch size and epochs filled in for a train split of `rows` rows.
+        """The config with what depends on the number of rows filled in for a train split of `rows` rows.
 
-        About a hundred steps an epoch, and enough epochs for about two thousand steps in all.
+        About a hundred steps an epoch, and enough epochs for about three thousand steps in all. The fewer
+        the rows, the smaller the network and the more members its ensemble has.
         """
         batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
-        epochs = self.train.epochs or min(max(math.ceil(2000 / math.ceil(rows / batch)), 10), 60)
-        trial = self.tune.epochs or max(1, epochs // 3)
-        return self.overridden({"train.batch_size": batch, "train.epochs": epochs, "tune.epochs": trial})
+        epochs = self.train.epochs or min(max(math.ceil(3000 / math.ceil(rows / batch)), 6), 60)
+        hidden, members = next((hidden, members) for most, hidden, members in SIZES if rows <= most)
+        return self.overridden(
+            {
+                "train.batch_size": batch,
+                "train.epochs": epochs,
+                "train.learning_rate": self.train.learning_rate or 0.003 * math.sqrt(batch / 512),
+                "train.patience": self.train.patience or max(4, epochs // 6),
+                "tune.epochs": self.tune.epochs or max(1, epochs // 3),
+                "model.hidden": self.model.hidden or hidden,
+                "model.members": self.model.members or members,
+            }
+        )
 
     def dump(self) -> dict[str, Any]:
         """The config as plain values, with every default filled in, under its YAML names."""

@@ -72,26 +72,199 @@ class PiecewiseLinear(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("baton")
 class CategoryEmbedding(keras.layers.Layer):
-    """Codes [rows, c] → [rows, c * width]: one embedding table for all columns, an offset a column."""
+    """Codes [rows, c] → [rows, columns * width]: one embedding table for all columns, an offset a column.
 
-    def __init__(self, sizes: list[int], width: int, **kwargs: Any):
+    `columns` are those of the codes that are embedded, by default all; `sizes` are theirs. In training a
+    code is taken for unknown (0) with its probability in `forget` (one a code, column after column).
+    """
+
+    def __init__(
+        self,
+        sizes: list[int],
+        width: int,
+        columns: list[int] | None = None,
+        forget: list[float] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
-        self.sizes, self.width = list(sizes), width
+        self.sizes, self.width, self.columns, self.forget = list(sizes), width, columns, forget
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int32)
         self.table = keras.layers.Embedding(sum(self.sizes), width)
+        self.seeds = keras.random.SeedGenerator()
 
     def build(self, input_shape: tuple) -> None:
         self.table.build(input_shape)
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if self.columns is not None:
+            inputs = ops.take(inputs, self.columns, axis=1)
         # Through a reshape the gradient is dense: Keras clips a sparse one by the norm of its unsummed rows.
         table = ops.reshape(self.table.embeddings, (-1, self.width))
-        embedded = ops.take(table, inputs + self._offsets, axis=0)
+        codes = inputs + self._offsets
+        if training and self.forget is not None:
+            drawn = keras.random.uniform(ops.shape(codes), seed=self.seeds)
+            forget = ops.take(np.asarray(self.forget, np.float32), codes, axis=0)
+            codes = ops.where(drawn < forget, self._offsets, codes)
+        embedded = ops.take(table, codes, axis=0)
         return ops.reshape(embedded, (-1, len(self.sizes) * self.width))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "sizes": self.sizes, "width": self.width}
+        own = {"sizes": self.sizes, "width": self.width, "columns": self.columns, "forget": self.forget}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable("baton")
+class LinearPart(keras.layers.Layer):
+    """Numbers [rows, d] → [rows, units]: a linear function that begins at zero, beside a network.
+
+    It carries a trend on to where train rows are rare, which piecewise-linear encodings do not (Cheng et al.,
+    "Wide & deep learning", 2016). Numbers count up to one range of the train rows, `edges`, beyond it.
+    """
+
+    def __init__(self, edges: list[list[float]], units: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.edges, self.units = [list(e) for e in edges], units
+        low, high = np.array([[e[0], e[-1]] for e in self.edges], np.float32).T
+        self._low, self._high = 2 * low - high, 2 * high - low
+
+    def build(self, input_shape: tuple) -> None:
+        self.kernel = self.add_weight((len(self.edges), self.units), "zeros", name="kernel")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return ops.matmul(ops.maximum(ops.minimum(inputs, self._high), self._low), self.kernel)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "edges": self.edges, "units": self.units}
+
+
+@keras.saving.register_keras_serializable("baton")
+class Cross(keras.layers.Layer):
+    """x [rows, d] → x + x * (V U x + b): products of features, weighted by a matrix of low `rank`.
+
+    Wang et al., "DCN V2", 2021, section 3.2.
+    """
+
+    def __init__(self, rank: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.rank = rank
+        self.down = keras.layers.Dense(rank, use_bias=False)
+
+    def build(self, input_shape: tuple) -> None:
+        self.down.build(input_shape)
+        self.up = keras.layers.Dense(input_shape[-1])
+        self.up.build((*input_shape[:-1], self.rank))
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + inputs * self.up(self.down(inputs))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rank": self.rank}
+
+
+@keras.saving.register_keras_serializable("baton")
+class Members(keras.layers.Layer):
+    """x [rows, d] → [rows, members, d]: each member of an ensemble sees the features with weights of its own.
+
+    They begin as random signs; all layers behind are shared (Gorishniy et al., "TabM", 2024, TabM-mini).
+    """
+
+    def __init__(self, members: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.members = members
+
+    def build(self, input_shape: tuple) -> None:
+        self.scale = self.add_weight((self.members, input_shape[-1]), _random_signs, name="scale")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return ops.expand_dims(inputs, 1) * self.scale
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "members": self.members}
+
+
+@keras.saving.register_keras_serializable("baton")
+class MemberDense(keras.layers.Layer):
+    """[rows, members, d] → [rows, members, units]: a dense layer of its own for each member."""
+
+    def __init__(self, units: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape: tuple) -> None:
+        shape = (input_shape[1], input_shape[2], self.units)
+        self.kernel = self.add_weight(shape, keras.initializers.GlorotUniform(), name="kernel")
+        self.bias = self.add_weight((shape[0], self.units), "zeros", name="bias")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return ops.einsum("bkd,kdu->bku", inputs, self.kernel) + self.bias
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("baton")
+class MeanOfMembers(keras.layers.Layer):
+    """[rows, members, units] → their mean [rows, units]; in training all of them, for each has its own loss."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return inputs if training else ops.mean(inputs, axis=1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], input_shape[2])
+
+    def compute_output_spec(self, inputs: Any, training: bool = False) -> Any:
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), inputs.dtype)
+
+
+@keras.saving.register_keras_serializable("baton")
+class EachMember(keras.losses.Loss):
+    """The mean over members of a loss, a Keras function's name; of a network without members it is that loss."""
+
+    def __init__(self, function: str, name: str = "loss", reduction: str = "sum_over_batch_size", **kwargs: Any):
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        loss = keras.losses.get(self.function)
+        if len(y_pred.shape) < 3:
+            return loss(ops.reshape(y_true, (-1, 1)), y_pred)
+        truth = ops.repeat(ops.reshape(y_true, (-1, 1, 1)), y_pred.shape[1], axis=1)
+        return ops.mean(loss(truth, y_pred), axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "function": self.function}
+
+
+class _OfMean:
+    """A metric of the members' mean."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        y_pred = ops.mean(y_pred, axis=1) if len(y_pred.shape) == 3 else y_pred
+        return super().update_state(y_true, y_pred, sample_weight)  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable("baton")
+class RootMeanSquaredError(_OfMean, keras.metrics.RootMeanSquaredError):
+    """Of the members' mean."""
+
+
+@keras.saving.register_keras_serializable("baton")
+class BinaryAccuracy(_OfMean, keras.metrics.BinaryAccuracy):
+    """Of the members' mean."""
+
+
+@keras.saving.register_keras_serializable("baton")
+class SparseCategoricalAccuracy(_OfMean, keras.metrics.SparseCategoricalAccuracy):
+    """Of the members' mean."""
+
+
+def _random_signs(shape: tuple, dtype: Any = None) -> Any:
+    return ops.where(keras.random.uniform(shape) < 0.5, -1.0, 1.0)
 
 
 @keras.saving.register_keras_serializable("baton")

@@ -5,6 +5,8 @@ It is plain JSON, so it travels inside the model and nothing is unpickled. Encod
 - numeric, boolean, dates: float32, (value - mean) / std or the standardised quantile; missing is 0,
   with a 0/1 column `<name>__missing` beside it where train had missing values;
 - categorical: int32, 0 unknown (unseen or rare), 1 missing, 2… the vocabulary by frequency;
+- numbers and dates whose values recur (`data.rows_per_value`): a code too, as if each value, and each
+  day of a date, were a category;
 - image: the encoded bytes as they are;
 - target: float32 for regression, int32 class index otherwise.
 """
@@ -29,6 +31,7 @@ from baton.errors import BadInput
 from baton.summary import Summary
 
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "minute")
+DAY_US = 86_400_000_000
 BINS = 32
 UNKNOWN, MISSING, FIRST = 0, 1, 2  # codes of a categorical column
 QUANTILE_LIMIT = 5.0
@@ -42,9 +45,10 @@ class Encoded:
     name: str
     kind: str  # number | category | image
     source: str
-    encoding: str
+    encoding: str  # standard | quantile | a part of a date | missing | vocabulary | value | date | bytes
     edges: tuple[float, ...] = ()
     size: int = 0
+    rows: tuple[float, ...] = ()  # train rows of each code, unknown and missing included
 
 
 class Preprocessor:
@@ -57,7 +61,7 @@ class Preprocessor:
         self.task: str = spec["task"]
         self.classes: list[str] = spec["target"].get("classes", [])
         self.image_size: dict[str, int] | None = spec.get("image_size")
-        self.encoded = [Encoded(**{**e, "edges": tuple(e["edges"])}) for e in spec["encoded"]]
+        self.encoded = [Encoded(**{**e, "edges": tuple(e["edges"]), "rows": tuple(e["rows"])}) for e in spec["encoded"]]
         self._vocabularies = {
             name: pa.array(feature["vocabulary"], pa.string())
             for name, feature in spec["features"].items()
@@ -92,7 +96,8 @@ class Preprocessor:
 
     def unknown(self, encoded: dict[str, Any]) -> Counter[str]:
         """Encoded columns → how many cells of each categorical column are not in its vocabulary."""
-        counts = {c.source: int((encoded[c.name] == UNKNOWN).sum()) for c in self.encoded if c.kind == "category"}
+        texts = [c for c in self.encoded if c.encoding == "vocabulary"]
+        counts = {c.source: int((encoded[c.name] == UNKNOWN).sum()) for c in texts}
         return Counter({name: count for name, count in counts.items() if count})
 
     def encode_target(self, typed: pa.Table) -> np.ndarray:
@@ -145,6 +150,9 @@ class Preprocessor:
         for part in feature["parts"]:
             raw = _part(values, part["part"]) if feature["kind"] == "datetime" else _numbers(values)
             out[part["encoded"]] = np.where(missing, np.float32(0), _scale(raw, part))
+        for code in feature.get("codes", []):
+            raw = _numbers(values) if code["part"] == "value" else _part(values, code["part"])
+            out[code["encoded"]] = np.where(missing, np.int32(MISSING), _codes(raw, np.asarray(code["values"])))
         if "missing" in feature:
             out[feature["missing"]] = missing.astype(np.float32)
         return out
@@ -194,7 +202,8 @@ def _fit_column(summary: Summary, column: Column, data: Data, taken: set[str]) -
         frequent = [c for c in stats.counts.items() if c[1] >= data.min_category_count]
         frequent.sort(key=lambda item: (-item[1], item[0]))
         vocabulary = [value for value, _ in frequent[: data.max_categories]]
-        entry = _encoded(slug, "category", name, "vocabulary", size=len(vocabulary) + FIRST)
+        entry = _encoded(slug, "category", name, "vocabulary", rows=[stats.counts[value] for value in vocabulary])
+        entry["rows"][MISSING] = stats.missing
         return {"kind": "categorical", "encoded": slug, "vocabulary": vocabulary, "columns": [entry]}
     return _fit_number(summary, column, data, taken)
 
@@ -217,7 +226,39 @@ def _fit_number(summary: Summary, column: Column, data: Data, taken: set[str]) -
     if stats.missing:
         feature["missing"] = _slug(f"{name}__missing", taken)
         entries.append(_encoded(feature["missing"], "number", name, "missing", edges=(0.0, 1.0)))
+    feature["codes"] = _fit_codes(raw, column, stats.present, data, taken)
+    for code in feature["codes"]:
+        encoding = "date" if code["part"] == "date" else "value"
+        entries.append(_encoded(code["encoded"], "category", name, encoding, rows=code.pop("rows")))
+        entries[-1]["rows"][MISSING] = stats.missing
     return feature
+
+
+def _fit_codes(raw: pa.Array, column: Column, present: int, data: Data, taken: set[str]) -> list[dict[str, Any]]:
+    """The sample of a number or date with `present` values → the codes that it gets, with their sorted values.
+
+    Fewer values than bins tell the network nothing new, and rare ones teach it nothing.
+    """
+    codes: list[dict[str, Any]] = []
+    kinds = {"numeric": ("value",), "datetime": ("elapsed", "date")}
+    distinct = 0
+    for part in kinds.get(column.kind, ()) if data.rows_per_value else ():
+        values, counts = np.unique(_numbers(raw) if part == "value" else _part(raw, part), return_counts=True)
+        if len(values) <= BINS or len(values) * data.rows_per_value > present or len(values) == distinct:
+            continue
+        distinct = len(values)
+        kept = np.sort(np.argsort(-counts, kind="stable")[: data.max_categories])
+        kept = kept[counts[kept] >= data.min_category_count]
+        rows = [float(n) for n in counts[kept] * (present / counts.sum())]
+        slug = _slug(f"{column.name}__{part}", taken)
+        codes.append({"part": part, "encoded": slug, "values": [float(v) for v in values[kept]], "rows": rows})
+    return codes
+
+
+def _codes(numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Numbers → int32 codes of those that equal one of the sorted `values`, `UNKNOWN` of the rest."""
+    place = np.minimum(np.searchsorted(values, numbers), len(values) - 1)
+    return np.where(values[place] == numbers, place + FIRST, UNKNOWN).astype(np.int32)
 
 
 def _fit_scale(numbers: np.ndarray, stats: Any, data: Data, kind: str) -> dict[str, Any]:
@@ -258,20 +299,23 @@ def _numbers(values: pa.Array) -> np.ndarray:
 
 
 def _part(stamps: pa.Array, part: str) -> np.ndarray:
-    """Timestamps → one part of the date as float64, missing as 0; `elapsed` is µs since 1970."""
-    if part == "elapsed":
+    """Timestamps → one part of the date as float64, missing as 0; `elapsed` is µs since 1970, `date` days."""
+    if part in ("elapsed", "date"):
         numbers = pc.cast(stamps, pa.int64())
+        if part == "date":
+            numbers = pc.floor(pc.divide(pc.cast(numbers, pa.float64(), safe=False), float(DAY_US)))
     else:
         numbers = getattr(pc, "day_of_week" if part == "weekday" else part)(stamps)
     return pc.fill_null(pc.cast(numbers, pa.float64(), safe=False), 0.0).to_numpy(zero_copy_only=False)
 
 
 def _encoded(
-    name: str, kind: str, source: str, encoding: str, edges: tuple[float, ...] = (), size: int = 0
+    name: str, kind: str, source: str, encoding: str, edges: tuple[float, ...] = (), rows: list[float] | None = None
 ) -> dict[str, Any]:
+    rows = [] if rows is None else [0, 0, *rows]
     return {
         "name": name, "kind": kind, "source": source,
-        "encoding": encoding, "edges": list(edges), "size": size,
+        "encoding": encoding, "edges": list(edges), "size": len(rows), "rows": rows,
     }  # fmt: skip
 
 

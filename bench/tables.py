@@ -11,7 +11,7 @@ from functools import cache
 
 import pandas as pd
 
-MOST = 60_000
+MOST = 30_000
 Table = tuple[pd.DataFrame, str, str]
 
 
@@ -35,7 +35,9 @@ def _sklearn(name: str, task: str) -> Callable[[], Table]:
     return load
 
 
-def _statsmodels(name: str, target: str, task: str, make: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[], Table]:
+def _statsmodels(
+    name: str, target: str, task: str, make: Callable[[pd.DataFrame], pd.DataFrame]
+) -> Callable[[], Table]:
     def load() -> Table:
         from statsmodels import datasets
 
@@ -108,10 +110,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "wine": _sklearn("wine", "multiclass"),
     "breast_cancer": _sklearn("breast_cancer", "binary"),
     "diabetes": _sklearn("diabetes", "regression"),
-    "digits": _sklearn("digits", "multiclass"),
-    "affairs": _statsmodels(
-        "fair", "affair", "binary", lambda rows: rows.assign(affair=rows.pop("affairs") > 0)
-    ),
+    "affairs": _statsmodels("fair", "affair", "binary", lambda rows: rows.assign(affair=rows.pop("affairs") > 0)),
     "vote_1996": _statsmodels("anes96", "vote", "binary", lambda rows: rows.drop(columns=["popul"])),
     "party_1996": _statsmodels("anes96", "PID", "multiclass", lambda rows: rows),
     "doctor_visits": _statsmodels("randhie", "mdvis", "regression", lambda rows: rows),
@@ -123,4 +122,5 @@ TABLES: dict[str, Callable[[], Table]] = {
     "air_time": _air_time,
     "late": _late,
     "carrier": _carrier,
+    "digits": _sklearn("digits", "multiclass"),
 }
