@@ -108,11 +108,13 @@ def temperature_of(truth: np.ndarray, probabilities: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     logits = np.log(np.clip(probabilities, metrics.TINY, 1.0)).astype(np.float32)
-    logits -= logits[np.arange(len(truth)), truth, None]  # the truth's is 0: then the loss is a log of a sum
+    logits -= logits.max(axis=1, keepdims=True)
+    of_truth = float(logits[np.arange(len(truth)), truth].mean(dtype=np.float64))
 
     def loss(log_temperature: float) -> float:
-        largest = logits * np.float32(np.exp(-log_temperature))
-        return float(np.mean(np.logaddexp.reduce(largest, axis=1)))
+        inverse = np.exp(-log_temperature)
+        sums = np.exp(logits * np.float32(inverse)).sum(axis=1)
+        return float(np.log(sums).mean(dtype=np.float64)) - inverse * of_truth
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_LIMITS, method="bounded", options={"xatol": 1e-3}).x))
 

@@ -174,7 +174,7 @@ class Evaluation(Section):
     """How a model is looked at on validation and test data."""
 
     confidence: float = Field(0.95, ge=0.5, lt=1, description="of the intervals of metrics and slices")
-    resamples: int = Field(2000, ge=100, le=100_000, description="of the rows, for the metrics' intervals")
+    resamples: int = Field(1000, ge=100, le=100_000, description="of the rows, for the metrics' intervals")
     slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
 
 

@@ -66,8 +66,14 @@ def _mean(found: list[tuple[int, dict[str, dict[str, float]]]], level: str, key:
 
 def _edges(predicted: np.ndarray) -> np.ndarray:
     """Predictions [rows] → the edges between groups of about as many rows; none if there are too few rows."""
-    groups = max(1, min(GROUPS, len(predicted) // GROUP_ROWS))
-    return np.unique(np.quantile(predicted, np.arange(1, groups) / groups)) if groups > 1 else np.zeros(0)
+    ordered, groups = np.sort(predicted), max(1, min(GROUPS, len(predicted) // GROUP_ROWS))
+    kept, begun = [], 0
+    for edge in np.quantile(ordered, np.arange(1, groups) / groups) if groups > 1 else ():
+        below = int(np.searchsorted(ordered, edge))  # many equal predictions make groups of none, or of few
+        if min(below - begun, len(ordered) - below) >= GROUP_ROWS // 2:
+            kept.append(edge)
+            begun = below
+    return np.array(kept)
 
 
 def _quantile(residuals: np.ndarray, level: float) -> float:

@@ -29,8 +29,7 @@ def of_metrics(
 
 
 def _interval(values: np.ndarray, confidence: float) -> Interval:
-    low, high = bootstrap.interval(values, confidence)
-    return [low, high] if np.isfinite([low, high]).all() else None
+    return list(bootstrap.interval(values, confidence)) if np.isfinite(values).all() else None
 
 
 def _regression(

@@ -21,6 +21,7 @@ from baton.preprocess import DATE_PARTS, Preprocessor
 
 CATEGORY, QUANTILE, DATE, MISSING = "category", "quantile", "date", "missing"
 QUANTILES = 8  # parts that a number is cut into
+WHOLE = 1e-5  # of a number, by how much it may miss a whole one: float32 has passed it on
 VALUES = 24  # whole numbers of no more different values are cut into these
 MOST = 200  # slices that are told
 DAY = 86_400_000_000  # µs
@@ -128,13 +129,14 @@ def _bins(edges: np.ndarray, part: dict[str, Any], kind: str, type_: str) -> tup
     raw = preprocess.unscaled(edges, part)
     if kind == "boolean":
         return tuple("true" if value > 0.5 else "false" for value in raw), edges[1:]
-    of_date = part["part"] in DATE_PARTS
-    whole = of_date or type_ == "long"
+    of_date, moment = part["part"] in DATE_PARTS, part["part"] == "elapsed"
+    near = bool(np.all(np.abs(raw - np.round(raw)) < WHOLE * (1 + np.abs(raw))))
+    whole = not moment and (of_date or type_ == "long" or near)
     if whole and len(edges) <= VALUES:
-        labels, bounds = _values(np.round(raw)), edges[1:]
+        labels, bounds = _values(np.round(raw) + 0.0), edges[1:]  # + 0.0 makes 0 of -0
     else:
         kept = np.unique(np.linspace(0, len(edges) - 1, QUANTILES + 1).round().astype(int))
-        shown = _moments(raw[kept]) if part["part"] == "elapsed" else _ranges(raw[kept], whole)
+        shown = _moments(raw[kept]) if moment else _ranges(raw[kept], whole)
         labels, bounds = shown, edges[kept][1:-1]
     return (tuple(f"{part['part']} {label}" for label in labels) if of_date else labels), bounds
 
@@ -151,7 +153,7 @@ def _ranges(raw: np.ndarray, whole: bool) -> tuple[str, ...]:
     if not len(inner):
         return ("any",)
     if whole:
-        inner = np.ceil(inner - 1e-3)
+        inner = np.ceil(inner - 1e-3) + 0.0
         middle = [_span(low, high - 1) for low, high in zip(inner, inner[1:], strict=False)]
         return (f"up to {inner[0] - 1:.0f}", *middle, f"{inner[-1]:.0f} and more")
     middle = [f"{_short(low)} to {_short(high)}" for low, high in zip(inner, inner[1:], strict=False)]
