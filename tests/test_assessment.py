@@ -216,6 +216,7 @@ def store(tmp_path_factory):
         mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.parametrize("mixed", ["standard"], indirect=True)
 def test_train_and_register_log_it(store, mixed, caplog):
     """What the steps do with a candidate: validation's is in evaluation.json, both are in assessment.json."""
     config, dataset = mixed
