@@ -44,10 +44,10 @@ def worst(assessment: dict[str, Any], metric: str) -> Figure:
     shown, whole = assessment["slices"][:SHOWN], assessment["metrics"][metric]
     _, (axis,) = _figure("The worst slices", size=(7.2, 1.7 + 0.25 * max(len(shown), 3)))
     _label(axis, "", f"{metric.replace('_', ' ')}, with {100 * assessment['confidence']:g} % interval", "")
-    for place, entry in enumerate(shown):
-        colour = ORANGE if entry["worse"] else GREY
-        axis.hlines(place, *entry["interval"], color=colour, linewidth=2, alpha=0.55)
-        axis.plot(entry["value"], place, "o", color=colour, markersize=5)
+    colours = [ORANGE if entry["worse"] else GREY for entry in shown]
+    low, high = np.array([entry["interval"] for entry in shown]).T
+    axis.hlines(range(len(shown)), low, high, color=colours, linewidth=2, alpha=0.55)
+    axis.scatter([entry["value"] for entry in shown], range(len(shown)), s=26, color=colours, zorder=3)
     axis.axvline(whole, color=BLUE, linewidth=1.3, zorder=1)
     _whole_interval(axis, assessment["intervals"][metric])
     axis.set_yticks(range(len(shown)), [_plain(slices.name(entry), 44) for entry in shown], fontsize=SMALL, color=INK)

@@ -6,8 +6,10 @@ import numpy as np
 
 from baton import bootstrap, metrics
 
-RANKED = 1 << 24  # rows that ranking metrics are computed on, over all resamples: each needs a pass of its own
-CELLS = 1 << 22  # counts of confusion matrices that are drawn, over all resamples
+# What is drawn over all resamples, at most: many rows need few of them, for then chance is small.
+SUMMED = 1 << 26  # rows that are summed
+RANKED = 1 << 24  # rows that ranking metrics are computed on, each resample in a pass of its own
+CELLS = 1 << 22  # counts of confusion matrices
 FEWEST = 100  # resamples, however many rows there are
 
 Interval = list[float] | None
@@ -18,7 +20,7 @@ def of_metrics(
 ) -> dict[str, Interval]:
     """Truth [rows] and output as in `metrics.evaluate` → {metric: [low, high]}, None where it is not defined.
 
-    Rows are drawn with replacement, `resamples` times; fewer times where a resample costs more than sums.
+    Rows are drawn with replacement, `resamples` times; fewer times where there are many rows.
     """
     rng = np.random.default_rng(seed)
     if np.issubdtype(truth.dtype, np.floating):
@@ -28,6 +30,11 @@ def of_metrics(
     return {name: _interval(values, confidence) for name, values in found.items()}
 
 
+def _affordable(resamples: int, each: int, most: int) -> int:
+    """How many resamples there can be if one draws `each` and all at most `most`."""
+    return min(resamples, max(FEWEST, most // each))
+
+
 def _interval(values: np.ndarray, confidence: float) -> Interval:
     return list(bootstrap.interval(values, confidence)) if np.isfinite(values).all() else None
 
@@ -35,9 +42,9 @@ def _interval(values: np.ndarray, confidence: float) -> Interval:
 def _regression(
     truth: np.ndarray, predicted: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    error, centred = predicted - truth, truth - truth.mean()
-    squares, sizes, sum_, spread = bootstrap.sums((error**2, np.abs(error), centred, centred**2), resamples, rng)
-    rows = len(truth)
+    error, centred, rows = predicted - truth, truth - truth.mean(), len(truth)
+    times = _affordable(resamples, rows, SUMMED)
+    squares, sizes, sum_, spread = bootstrap.sums((error**2, np.abs(error), centred, centred**2), times, rng)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1 - squares / (spread - sum_**2 / rows)
     return {"rmse": np.sqrt(squares / rows), "mae": sizes / rows, "r2": r2}
@@ -48,7 +55,8 @@ def _classification(
 ) -> dict[str, np.ndarray]:
     losses = metrics.row_losses(truth, probabilities)
     found = _confusions(truth, metrics.decided(probabilities, threshold), probabilities.shape[1], resamples, rng)
-    found["log_loss"] = bootstrap.sums((losses,), resamples, rng)[0] / len(truth)
+    times = _affordable(resamples, len(truth), SUMMED)
+    found["log_loss"] = bootstrap.sums((losses,), times, rng)[0] / len(truth)
     if probabilities.shape[1] == 2:
         both = 0 < truth.sum() < len(truth)
         ranked = _rankings(truth == 1, probabilities[:, 1], resamples, rng) if both else np.full((2, 1), np.nan)
@@ -61,7 +69,7 @@ def _confusions(
 ) -> dict[str, np.ndarray]:
     """Accuracy and macro F1 of each resample: rows drawn anew are cells of the confusion matrix drawn anew."""
     cells, counts = np.unique(truth.astype(np.int64) * classes + decided, return_counts=True)
-    resamples = min(resamples, max(FEWEST, CELLS // len(cells)))
+    resamples = _affordable(resamples, len(cells), CELLS)
     drawn = rng.multinomial(len(truth), counts / len(truth), size=resamples).astype(np.float64)
     actual, predicted = (np.eye(classes)[part] for part in (cells // classes, cells % classes))
     hits = drawn @ (actual * predicted)
@@ -78,7 +86,7 @@ def _rankings(positive: np.ndarray, score: np.ndarray, resamples: int, rng: np.r
     positive, score = positive[order].astype(np.float64), score[order]
     ends = np.append(np.flatnonzero(np.diff(score)), rows - 1)  # rows of one score come together
     found = []
-    for _ in range(min(resamples, max(FEWEST, RANKED // rows))):
+    for _ in range(_affordable(resamples, rows, RANKED)):
         weights = np.bincount(rng.integers(0, rows, rows), minlength=rows)
         above = np.cumsum(weights)[ends]
         hits = np.cumsum(weights * positive)[ends]

@@ -124,7 +124,8 @@ def demand_interval(fitted: Preprocessor, level: float | None) -> None:
     if level is not None and str(level) not in kept:
         raise BadInput(
             f"The model keeps no intervals of level {level}: it was trained before there were any, or with too few "
-            f"validation rows. Set batch_infer.interval: null. Received: a model with the levels {listed(list(kept) or ['none'])}"
+            "validation rows. Set batch_infer.interval: null. "
+            f"Received: a model with the levels {listed(list(kept) or ['none'])}"
         )
 
 
