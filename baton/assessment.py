@@ -22,7 +22,8 @@ Pieces = Iterable[dict[str, np.ndarray]]
 def fit(config: Config, fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> dict[str, Any]:
     """Truth and a trained network's output on validation → what the model's spec keeps with the target.
 
-    Regression: `intervals`. Classes: `calibration` (None for too few rows), and for two `threshold`.
+    Regression: `intervals`. Classes: `calibration` (None for too few rows); two classes: the best
+    `thresholds`; a binary task: the `threshold` that the config asks for.
     """
     if not fitted.classes:
         return {"intervals": conformal.fit(truth.astype(np.float64), output[:, 0].astype(np.float64))}
@@ -31,8 +32,11 @@ def fit(config: Config, fitted: Preprocessor, truth: np.ndarray, output: np.ndar
     if found:
         kept["calibration"] = {"temperature": found.temperature, "applied": found.applied}
         output = calibration.scaled(output, found.temperature) if found.applied else output
+    if len(fitted.classes) == 2:
+        kept["thresholds"] = thresholds.chosen(truth, output, _rare(fitted))
     if fitted.task == "binary":
-        kept["threshold"] = _threshold(config.train.threshold, fitted, truth, output)
+        setting = config.train.threshold
+        kept["threshold"] = kept["thresholds"].get(setting, metrics.HALF) if isinstance(setting, str) else setting
     return kept
 
 
@@ -61,7 +65,7 @@ def assess(
         "slices": slices.found(pieces, fitted, metrics.row_losses(truth, output), settings),
         "calibration": calibration.before_and_after(truth, output, kept.get("calibration")),
         "conformal": _coverage(config, kept.get("intervals"), split, truth, output),
-        "thresholds": thresholds.found(truth, output, fitted.classes, _rare(fitted)) if _binary(fitted) else None,
+        "thresholds": _judged(fitted, truth, output),
         "class_balance": _balance(truth, fitted.classes),
     }
 
@@ -84,7 +88,7 @@ def told(assessment: dict[str, Any], metric: str) -> list[str]:
 
 def uneven(config: Config, fitted: Preprocessor) -> str | None:
     """A sentence if one of two classes is rare and nothing in the config cares for it; else None."""
-    if not _binary(fitted) or config.train.threshold != "argmax" or config.train.class_weights != "none":
+    if fitted.task != "binary" or config.train.threshold != "argmax" or config.train.class_weights != "none":
         return None
     share = min(fitted.spec["target"]["priors"])
     if share >= thresholds.UNEVEN:
@@ -95,10 +99,11 @@ def uneven(config: Config, fitted: Preprocessor) -> str | None:
     )
 
 
-def _threshold(setting: str | float, fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> float:
-    if setting == "argmax" or len(np.unique(truth)) < 2:
-        return metrics.HALF if isinstance(setting, str) else setting
-    return thresholds.best(truth, output, _rare(fitted), setting) if isinstance(setting, str) else setting
+def _judged(fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> list[dict[str, Any]] | None:
+    """What the thresholds that were chosen on validation give on these rows."""
+    if len(fitted.classes) != 2:
+        return None
+    return thresholds.judged(truth, output, fitted.classes, _rare(fitted), fitted.spec["target"].get("thresholds", {}))
 
 
 def _coverage(
@@ -110,10 +115,6 @@ def _coverage(
     if split == "validation":
         return {"levels": conformal.cross_coverage(actual, predicted, config.seed)}
     return {"levels": conformal.coverage(kept, actual, predicted)}
-
-
-def _binary(fitted: Preprocessor) -> bool:
-    return len(fitted.classes) == 2
 
 
 def _rare(fitted: Preprocessor) -> int:

@@ -55,7 +55,7 @@ def worst(assessment: dict[str, Any], metric: str) -> Figure:
     axis.grid(False, axis="y")
     _write_rows(axis, shown)
     surely = sum(entry["worse"] for entry in assessment["slices"])
-    note = f"{surely} surely worse (orange). " if surely else "None is surely worse. "
+    note = f"{surely} surely worse (orange); the grey may be so by chance. " if surely else "None is surely worse. "
     return _note(axis, f"{note}The line is all {assessment['rows']:,} rows: {metric} {whole:.4g}.")
 
 

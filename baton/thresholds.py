@@ -13,19 +13,26 @@ OBJECTIVES = ("f1", "balanced_accuracy")
 UNEVEN = 0.2  # the share of the rarer class below which people are told that there are thresholds
 
 
-def found(truth: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int) -> list[dict[str, Any]]:
-    """Class indices [rows] and probabilities [rows, 2] → for each objective the best threshold, and what it gives.
+def chosen(truth: np.ndarray, probabilities: np.ndarray, rare: int) -> dict[str, float]:
+    """Class indices [rows] and probabilities [rows, 2] → each objective's best threshold; none if one class occurs.
 
-    A threshold is that of the second class's probability. F1, precision and recall are those of `rare`,
-    the index of the rarer class. Nothing where only one class occurs.
+    A threshold is that of the second class's probability. `rare` is the index of the rarer class, whose
+    F1 it is.
     """
     if len(np.unique(truth)) < 2:
-        return []
-    return [_entry(truth, probabilities, classes, rare, objective) for objective in OBJECTIVES]
+        return {}
+    return {objective: best(truth, probabilities, rare, objective) for objective in OBJECTIVES}
+
+
+def judged(
+    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, kept: dict[str, float]
+) -> list[dict[str, Any]]:
+    """The same, classes and what `chosen` gave on validation → each threshold with what it gives on these rows."""
+    return [_entry(truth, probabilities, classes, rare, *pair) for pair in kept.items()]
 
 
 def best(truth: np.ndarray, probabilities: np.ndarray, rare: int, objective: str) -> float:
-    """The same → the threshold at which the objective is largest: midway between two neighbouring probabilities."""
+    """As `chosen`, for one objective: midway between the two neighbouring probabilities."""
     order = np.argsort(-probabilities[:, 1], kind="stable")
     score, second = probabilities[order, 1].astype(np.float64), (truth[order] == 1).astype(np.float64)
     cuts = np.flatnonzero(np.diff(score))  # after these rows: rows of one probability stay together
@@ -71,9 +78,8 @@ def _objective(objective: str, hits: Any, taken: Any, positives: float, rows: in
 
 
 def _entry(
-    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, objective: str
+    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, objective: str, threshold: float
 ) -> dict[str, Any]:
-    threshold = best(truth, probabilities, rare, objective)
     decided = metrics.decided(probabilities, threshold) == rare
     hits, taken, actual = (float(np.sum(rows)) for rows in (decided & (truth == rare), decided, truth == rare))
     return {
@@ -81,6 +87,6 @@ def _entry(
         "objective": objective,
         "threshold": threshold,
         "precision": hits / taken if taken else 0.0,
-        "recall": hits / actual,
-        "f1": 2 * hits / (taken + actual),
+        "recall": hits / actual if actual else 0.0,
+        "f1": 2 * hits / (taken + actual) if taken + actual else 0.0,
     }

@@ -26,10 +26,12 @@ def test_no_other_threshold_is_better(objective, rare):
         "f1": lambda decided: sk.f1_score(truth, decided, pos_label=rare, zero_division=0),
         "balanced_accuracy": lambda decided: sk.balanced_accuracy_score(truth, decided),
     }[objective]
-    chosen = thresholds.best(truth, probabilities, rare, objective)
+    found = thresholds.chosen(truth, probabilities, rare)
+    chosen = found[objective]
     reached = value(metrics.decided(probabilities, chosen))
     assert reached >= max(value(metrics.decided(probabilities, t)) for t in np.linspace(0.005, 0.995, 200))
-    entry = next(e for e in thresholds.found(truth, probabilities, ["no", "yes"], rare) if e["objective"] == objective)
+    entries = thresholds.judged(truth, probabilities, ["no", "yes"], rare, found)
+    (entry,) = [entry for entry in entries if entry["objective"] == objective]
     decided = metrics.decided(probabilities, chosen)
     assert (entry["class"], entry["threshold"]) == (["no", "yes"][rare], chosen)
     assert entry["precision"] == pytest.approx(sk.precision_score(truth, decided, pos_label=rare))
@@ -39,7 +41,9 @@ def test_no_other_threshold_is_better(objective, rare):
 
 def test_where_there_is_nothing_to_choose():
     truth, probabilities = scores()
-    assert thresholds.found(np.ones_like(truth), probabilities, ["a", "b"], 1) == []
+    assert thresholds.chosen(np.ones_like(truth), probabilities, 1) == {}
+    (entry,) = thresholds.judged(np.ones_like(truth), probabilities, ["a", "b"], 0, {"f1": 0.0})
+    assert (entry["precision"], entry["recall"], entry["f1"]) == (0, 0, 0)  # a split without the rarer class
     assert thresholds.best(truth, np.full((400, 2), 0.5), 1, "f1") == 0.5
 
 
