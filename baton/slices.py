@@ -55,12 +55,60 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Of one cut's codes: rows, sum and sum of squares of the losses, which the whole's mean was taken from."""
+class Whole:
+    """All rows: the metric, their mean loss, the sum of squares about it, and how many there are."""
 
-    rows: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    metric: str
+    mean: float
+    scatter: float
+    rows: int
+
+    @staticmethod
+    def of(losses: np.ndarray, metric: str) -> Whole:
+        mean = float(losses.mean())
+        return Whole(metric, mean, float(np.sum((losses - mean) ** 2)), len(losses))
+
+    def value(self, mean: float) -> float:
+        """A mean loss → the metric."""
+        return float(metrics.of_mean_loss(self.metric, max(mean, 0.0)))
+
+    def slope(self, mean: float) -> float:
+        """A mean loss → the metric's derivative by it."""
+        value = self.value(mean)
+        return 1.0 if self.metric != "rmse" else 0.5 / value if value else 0.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A slice's rows, and the sum and the sum of squares of their losses, measured from the whole's mean."""
+
+    rows: float
+    first: float
+    second: float
+
+    @property
+    def shift(self) -> float:
+        """Its mean loss less the whole's."""
+        return self.first / self.rows
+
+    @property
+    def scatter(self) -> float:
+        """The sum of squares about its own mean."""
+        return max(self.second - self.rows * self.shift**2, 0.0)
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """With what confidence, and on how many slices at once."""
+
+    confidence: float
+    slices: int
+
+    def quantile(self, rows: float, slices: int) -> float:
+        """Student's, of both sides, so that all intervals of so many slices hold at once (Bonferroni)."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(rows - 1, 1 - (1 - self.confidence) / 2 / slices))
 
 
 def found(
@@ -70,19 +118,14 @@ def found(
 
     Those that are surely worse come first, then by difference; at most `MOST` are told.
     """
-    metric = "log_loss" if fitted.classes else "rmse"
-    cuts = list(cuts_of(fitted))
-    whole = float(losses.mean())
-    every = _summed(pieces, cuts, losses - whole)
-    large = [(cut, sums, sums.rows >= settings.slice_rows) for cut, sums in zip(cuts, every, strict=True)]
-    large = [(cut, sums, here & (sums.rows < len(losses))) for cut, sums, here in large]
-    looked_at = sum(int(here.sum()) for _, _, here in large)
-    scatter = float(np.sum((losses - whole) ** 2))
-    entries = [
-        entry
-        for cut, sums, here in large
-        for entry in _entries(cut, sums, here, (metric, whole, scatter, len(losses)), settings.confidence, looked_at)
+    cuts, whole = list(cuts_of(fitted)), Whole.of(losses, "log_loss" if fitted.classes else "rmse")
+    parts = [
+        (cut, code, Part(*(float(total[code]) for total in sums)))
+        for cut, sums in zip(cuts, _summed(pieces, cuts, losses - whole.mean), strict=True)
+        for code in np.flatnonzero((sums[0] >= settings.slice_rows) & (sums[0] < len(losses)))
     ]
+    tests = _Tests(settings.confidence, len(parts))
+    entries = [_entry(cut, code, part, whole, tests) for cut, code, part in parts]
     entries.sort(key=lambda entry: (not entry["worse"], -entry["difference"]))
     return entries[:MOST]
 
@@ -186,10 +229,9 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def _summed(pieces: Iterable[dict[str, np.ndarray]], cuts: list[Cut], losses: np.ndarray) -> list[Sums]:
-    """A feed's pieces and all losses in order → each cut's sums."""
-    sizes = [len(cut.labels) for cut in cuts]
-    every = [Sums(*(np.zeros(size) for _ in range(3))) for size in sizes]
+def _summed(pieces: Iterable[dict[str, np.ndarray]], cuts: list[Cut], losses: np.ndarray) -> list[list[np.ndarray]]:
+    """A feed's pieces and all losses in order → of each cut's codes: rows, sums and sums of squares of the losses."""
+    every = [[np.zeros(len(cut.labels)) for _ in range(3)] for cut in cuts]
     done = 0
     for rows in pieces if cuts else ():
         here = losses[done : done + len(rows["target"])]
@@ -198,65 +240,36 @@ def _summed(pieces: Iterable[dict[str, np.ndarray]], cuts: list[Cut], losses: np
             codes = cut.codes(rows)
             coded = codes >= 0
             codes, weights = (codes, here) if coded.all() else (codes[coded], here[coded])
-            for total, power in ((sums.rows, None), (sums.first, weights), (sums.second, weights**2)):
+            for total, power in zip(sums, (None, weights, weights**2), strict=True):
                 total += np.bincount(codes, power, len(total))
     return every
 
 
-def _entries(
-    cut: Cut,
-    sums: Sums,
-    here: np.ndarray,
-    whole: tuple[str, float, float, int],
-    confidence: float,
-    looked_at: int,
-) -> Iterator[dict[str, Any]]:
-    """A cut's sums, which of its codes are `here` and (metric, mean loss, scatter, rows) of the whole → its slices.
+def _entry(cut: Cut, code: int, part: Part, whole: Whole, tests: _Tests) -> dict[str, Any]:
+    """A cut's code with its sums → the slice. The value's interval is its own, the difference's is all slices'."""
+    mean = whole.mean + part.shift
+    difference = whole.value(mean) - whole.value(whole.mean)
+    half = tests.quantile(part.rows, 1) * math.sqrt(part.scatter / (part.rows - 1) / part.rows)
+    return {
+        "column": cut.column,
+        "slice": cut.labels[code],
+        "kind": MISSING if cut.kind == CATEGORY and code == preprocess.MISSING else cut.kind,
+        "rows": int(part.rows),
+        "metric": whole.metric,
+        "value": whole.value(mean),
+        "interval": [whole.value(mean - half), whole.value(mean + half)],
+        "difference": difference,
+        "worse": difference > tests.quantile(part.rows, tests.slices) * _error(part, whole),
+    }
 
-    Intervals are Student's, of the mean loss; the difference's variance is that of its influence
-    function (Hampel, 1974), as the slice is a part of the whole. The chance that any slice of all
-    `looked_at` is called worse without being so is at most 1 - confidence (Bonferroni).
+
+def _error(part: Part, whole: Whole) -> float:
+    """The standard error of a slice's metric less the whole's, by their influence functions (Hampel, 1974).
+
+    Row i's is, with its loss l measured from the whole's mean, m that of the slice, and the metric's
+    slopes: slope_slice * (N / n) * (l - m) - slope_whole * l within the slice, the second term outside.
     """
-    from scipy.special import stdtrit
-
-    metric, mean, scatter, total = whole
-    for code in np.flatnonzero(here):
-        rows, first, second = (float(part[code]) for part in (sums.rows, sums.first, sums.second))
-        shift = first / rows  # of the slice's mean loss against the whole's
-        inner = max(second - rows * shift**2, 0.0)
-        usual, strict = (float(stdtrit(rows - 1, 1 - (1 - confidence) / 2 / n)) for n in (1, looked_at))
-        half = usual * math.sqrt(inner / (rows - 1) / rows)
-        value, reference = (float(metrics.of_mean_loss(metric, m)) for m in (max(mean + shift, 0.0), mean))
-        slope = (_slope(metric, value), _slope(metric, reference))
-        error = _error(slope, (rows, inner, second), (scatter, total))
-        difference = value - reference
-        ends = (max(mean + shift + sign * half, 0.0) for sign in (-1, 1))
-        yield {
-            "column": cut.column,
-            "slice": cut.labels[code],
-            "kind": MISSING if cut.kind == CATEGORY and code == preprocess.MISSING else cut.kind,
-            "rows": int(rows),
-            "metric": metric,
-            "value": value,
-            "interval": [float(metrics.of_mean_loss(metric, end)) for end in ends],
-            "difference": difference,
-            "worse": difference - strict * error > 0,
-        }
-
-
-def _slope(metric: str, value: float) -> float:
-    """The derivative of the metric by the mean loss, at the metric's value."""
-    return 0.5 / value if metric == "rmse" and value else float(metric != "rmse")
-
-
-def _error(slope: tuple[float, float], part: tuple[float, float, float], whole: tuple[float, float]) -> float:
-    """The standard error of a slice's metric minus the whole's.
-
-    Row i's influence is, with losses l measured from the whole's mean and the slice's mean loss m,
-    slope_slice * (N / n) * (l - m) - slope_whole * l within the slice, and the second term outside.
-    """
-    (rows, inner, second), (scatter, total) = part, whole
-    steep, flat = slope[0] * total / rows, slope[1]
-    # Within the slice (steep * (l - m) - flat * l)^2 sums to this; `inner` is the sum of (l - m)^2.
-    within = steep**2 * inner - 2 * steep * flat * inner + flat**2 * second
-    return math.sqrt(max(within + flat**2 * (scatter - second), 0.0)) / total
+    steep = whole.slope(whole.mean + part.shift) * whole.rows / part.rows
+    flat = whole.slope(whole.mean)
+    within = steep**2 * part.scatter - 2 * steep * flat * part.scatter + flat**2 * part.second  # of squares
+    return math.sqrt(max(within + flat**2 * (whole.scatter - part.second), 0.0)) / whole.rows
