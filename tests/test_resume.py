@@ -468,7 +468,9 @@ def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(proj
 @pytest.mark.parametrize(("by_mlflow", "number"), [(False, signal.SIGHUP), (True, signal.SIGTERM)])
 def test_main_ends_with_its_terminal_and_with_its_launcher(project, by_mlflow, number):
     """SIGTERM ends `mlflow run` at once, which leaves its child alone: that one notices."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where nohup runs the tests, main would ignore it too
     main = Main(project, by_mlflow)
+    signal.signal(signal.SIGHUP, before)
     main.wait(lambda: main.child("ingest"))
     tree = processes.Tree(main.process.pid)
     assert len(tree.known) >= 2 + by_mlflow
