@@ -141,14 +141,15 @@ def time_limits(moments: np.ndarray, counts: np.ndarray, config: Config) -> tupl
     return split.time_limits(moments[order], counts[order], config.data)
 
 
-def check_reserved(columns: list[str]) -> None:
+def check_reserved(columns: list[str], interval: float | None = None) -> None:
     """Raise `BadInput` if a column bears a name that Baton's outputs use."""
-    refuse(reserved_faults(columns))
+    refuse(reserved_faults(columns, interval))
 
 
-def reserved_faults(columns: list[str]) -> list[str]:
-    """A sentence if there are columns that bear a name that Baton's outputs use."""
-    taken = [c for c in columns if c.casefold() in RESERVED or c.casefold().startswith(names.PROBABILITY)]
+def reserved_faults(columns: list[str], interval: float | None = None) -> list[str]:
+    """A sentence if there are columns that bear a name that Baton's outputs use, with or without an interval."""
+    reserved = RESERVED if interval is None else (*RESERVED, names.PREDICTION_LOW, names.PREDICTION_HIGH)
+    taken = [c for c in columns if c.casefold() in reserved or c.casefold().startswith(names.PROBABILITY)]
     return [f"Rename these columns: their names are reserved for predictions. Received: {listed(taken)}."] * bool(taken)
 
 

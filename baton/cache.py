@@ -30,10 +30,10 @@ READABLE = ("python", VERSION)
 # The parts of the config that each step reads, as dotted paths.
 CONFIG_READ: dict[str, tuple[str, ...]] = {
     "ingest": ("engine", "spark", "data", "distributed_train.workers"),
-    "train": ("seed", "data.task", "model", "train"),
+    "train": ("seed", "data.task", "model", "train", "evaluation"),
     "tune": ("seed", "engine", "spark", "data.task", "model", "train", "tune"),
-    "distributed_train": ("seed", "spark", "data.task", "model", "train", "distributed_train"),
-    "register": ("name", "seed", "data.task", "register"),
+    "distributed_train": ("seed", "spark", "data.task", "model", "train", "evaluation", "distributed_train"),
+    "register": ("name", "seed", "data.task", "evaluation", "register"),
     "batch_infer": ("name", "engine", "spark", "data.target", "data.delimiter", "batch_infer"),
 }
 # Where a source lies does not matter; what it holds does, and that is an input of its own.

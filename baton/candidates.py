@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from baton import figures, fit, metrics, names, reports, runs, serving
+from baton import assessment, calibration, figures, figures_assessment, fit, metrics, names, reports, runs, serving
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.feed import Feed
+from baton.preprocess import Preprocessor
 from baton.runs import Run
 
 log = logging.getLogger("baton")
@@ -34,26 +37,30 @@ def autologging(run: Run) -> Iterator[None]:
 
 
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result) -> None:
-    """Evaluate on validation and log everything that register and people need of a candidate."""
-    fitted = dataset.preprocessor
-    truth, output = fit.answers(result.model, Feed(dataset, "validation", fit.PREDICT_ROWS))
-    validation = metrics.evaluate(truth, output)
+    """Calibrate and evaluate on validation; log everything that register and people need of a candidate."""
+    model, rows = finished(config, dataset, result.model)
+    fitted = model.fitted
+    validation = rows.metrics(fitted)
     log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
     run.metrics({f"validation_{name}": value for name, value in validation.items()})
     run.params(_params(config))
+    assessed = assess(config, run, fitted, rows)
+    if sentence := assessment.uneven(config, fitted):
+        log.info("%s", sentence)
     run.figures(figures.curves(result.history))
-    reports.evaluation(run, fitted.task, fitted.classes, truth, output, fitted.target)
+    reports.evaluation(run, fitted, rows.truth, rows.output)
     reports.log_inputs(run, dataset, ("train", "validation"))
     example = dataset.raw_example(100)
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
-    uri = serving.log_model(fitted, result.model, example, metadata)
-    _log_network(run, result.model)
+    uri = serving.log_model(fitted, model.network, example, metadata)
+    _log_network(run, model.network)
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
-    run.tag(names.TAG_OUTPUT, _content(dataset, result.model))
+    run.tag(names.TAG_OUTPUT, _content(dataset, model))
     run.tag(names.TAG_DATASET, str(dataset.folder))
     evaluation = {
         "validation": validation,
+        "assessment": assessed,
         "best_epoch": result.best_epoch,
         "history": result.history,
         "seconds": result.seconds,
@@ -64,14 +71,50 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
     run.json(evaluation, names.EVALUATION)
 
 
-def test_output(model: serving.RawColumnModel, dataset: Dataset) -> np.ndarray:
-    """A candidate's output on the encoded test rows, the way training sees them."""
-    return fit.answers(model.network, Feed(dataset, "test", fit.PREDICT_ROWS))[1]
+@dataclass(frozen=True)
+class Rows:
+    """A split's encoded rows, the way training sees them, with a model's output on them [rows, k]."""
+
+    feed: Feed
+    truth: np.ndarray
+    output: np.ndarray
+
+    @staticmethod
+    def of(network: Any, dataset: Dataset, split: str) -> Rows:
+        feed = Feed(dataset, split, fit.PREDICT_ROWS)
+        return Rows(feed, *fit.answers(network, feed))
+
+    def metrics(self, fitted: Preprocessor) -> dict[str, float]:
+        """All metrics, of what the model decides."""
+        return metrics.evaluate(self.truth, self.output, fitted.threshold)
 
 
-def _content(dataset: Dataset, network: Any) -> str:
-    """A candidate's content: its dataset, its network and every weight, as a hash."""
-    content = hashlib.sha256(f"{dataset.fingerprint}{network.to_json()}".encode())
+def finished(config: Config, dataset: Dataset, network: Any) -> tuple[serving.RawColumnModel, Rows]:
+    """A trained network → the model with all that is fitted on validation, and its answers there."""
+    fitted = dataset.preprocessor
+    rows = Rows.of(network, dataset, "validation")
+    kept = assessment.fit(config, fitted, rows.truth, rows.output)
+    warm = kept.get("calibration")
+    if warm and warm["applied"]:
+        network = calibration.calibrated(network, warm["temperature"])
+        rows = replace(rows, output=calibration.scaled(rows.output, warm["temperature"]))
+    return serving.RawColumnModel(fitted.with_target(kept), network), rows
+
+
+def assess(config: Config, run: Run, fitted: Preprocessor, rows: Rows) -> dict[str, Any]:
+    """A model's answers on a split → its Assessment, logged in a few lines and as figures."""
+    split = rows.feed.split
+    assessed = assessment.assess(config, fitted, split, rows.feed.in_order(), rows.truth, rows.output)
+    for line in assessment.told(assessed, config.primary_metric):
+        log.info("%s: %s", split, line)
+    run.figures(figures_assessment.drawn(assessed, fitted.spec["target"], config.primary_metric))
+    return assessed
+
+
+def _content(dataset: Dataset, model: serving.RawColumnModel) -> str:
+    """A candidate's content: its dataset, its network with every weight, and how it answers, as a hash."""
+    network, answers = model.network, json.dumps(model.fitted.spec["target"], sort_keys=True)
+    content = hashlib.sha256(f"{dataset.fingerprint}{network.to_json()}{answers}".encode())
     for weight in network.get_weights():
         content.update(weight.tobytes())
     return content.hexdigest()

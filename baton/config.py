@@ -32,6 +32,8 @@ Task = Literal["regression", "binary", "multiclass", "image"]
 Kind = Literal["numeric", "boolean", "categorical", "datetime"]
 Activation = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Columns = Annotated[list[str], Field(default_factory=list)]
 
 
@@ -154,6 +156,36 @@ class Fit(Section):
     patience: int = Field(0, ge=0, description="epochs without progress before training stops; 0: by the epochs")
     shuffle_rows: int = Field(1 << 20, ge=1, description="rows shuffled, and held, at once")
     steps_per_execution: int = Field(32, ge=1)
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+        "none", description="weight of each class's rows in the loss; those that are not named have 1"
+    )
+    calibrate: bool = Field(True, description="temperature of classes' probabilities, where validation is better by it")
+    threshold: Literal["argmax", "f1", "balanced_accuracy"] | OpenFraction = Field(
+        "argmax", description="probability above which the second of two classes is predicted; chosen on validation"
+    )
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _names_classes(cls, value: Any) -> Any:
+        """YAML reads the class 3 as a number and true as a boolean; the data's classes are text."""
+        if value in ("none", "balanced") or not isinstance(value, dict):
+            return _demanded(value, value in ("none", "balanced"), "must be none, balanced or {class: weight}")
+        good = all(_is_number(weight) and 0 < weight < math.inf for weight in value.values())
+        return _demanded({_class_name(k): v for k, v in value.items()}, good, "must give each class a weight above 0")
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _is_inside(cls, value: Any) -> Any:
+        good = value in ("argmax", "f1", "balanced_accuracy") or (_is_number(value) and 0 < value < 1)
+        return _demanded(value, good, "must be argmax, f1, balanced_accuracy or a number between 0 and 1")
+
+
+class Evaluation(Section):
+    """How a model is looked at on validation and test data."""
+
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="of the intervals of metrics and slices")
+    resamples: int = Field(1000, ge=100, le=100_000, description="of the rows, for the metrics' intervals")
+    slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
 
 
 # Train rows at most → hidden layers and members of the default network for tables.
@@ -228,6 +260,16 @@ class BatchInfer(Section):
     alias: str = Field(names.CHAMPION, description="the model when no register run is given")
     allow_unvalidated: bool = Field(False, description="score with a version that did not pass the gate, too")
     batch_rows: int = Field(65_536, ge=1)
+    interval: float | None = Field(
+        None, description="level of the interval beside each prediction of a regression: 0.8, 0.9 or 0.95"
+    )
+
+    @field_validator("interval")
+    @classmethod
+    def _is_kept(cls, value: float | None) -> float | None:
+        if value not in (None, *names.INTERVAL_LEVELS):
+            raise ValueError(f"must be null or one of {', '.join(map(str, names.INTERVAL_LEVELS))}")
+        return value
 
 
 class Spark(Section):
@@ -250,9 +292,30 @@ class Config(Section):
     train: Fit = Fit()
     tune: Tune = Tune()
     distributed_train: DistributedTrain = DistributedTrain()
+    evaluation: Evaluation = Evaluation()
     register_: Register = Field(Register(), alias="register")
     batch_infer: BatchInfer | None = None
     spark: Spark = Spark()
+
+    @model_validator(mode="after")
+    def _suits_the_task(self) -> Config:
+        """What only some tasks have is asked of those alone."""
+        task, classes = self.data.task, self.data.task != "regression"
+        interval = None if self.batch_infer is None else self.batch_infer.interval
+        unsuited = [
+            (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
+            (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),
+            (("batch_infer", "interval"), not classes or interval is None, interval),
+        ]
+        rule = f"does not go with the task {task}"
+        told: list[InitErrorDetails] = [
+            {"type": PydanticCustomError("task", rule), "loc": place, "input": received}  # type: ignore[misc]
+            for place, good, received in unsuited
+            if not good
+        ]
+        if told:
+            raise ValidationError.from_exception_data("task", told)
+        return self
 
     @property
     def primary_metric(self) -> str:
@@ -344,6 +407,24 @@ def validate(tree: dict[str, Any], lines: dict[tuple, int], where: str) -> Confi
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the config, as published in docs/config.schema.json."""
     return Config.model_json_schema(by_alias=True)
+
+
+def _demanded(value: Any, good: bool, rule: str) -> Any:
+    """The value, if it is good; raises `ValueError` with the rule if not."""
+    if not good:
+        raise ValueError(rule)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _class_name(key: Any) -> str:
+    """A key of YAML as the name of the class that it means: 3 and 3.0 are "3", true is "true"."""
+    if isinstance(key, bool):
+        return str(key).lower()
+    return f"{key:.0f}" if isinstance(key, float) and key.is_integer() else str(key)
 
 
 def _parse(text: str) -> tuple[Any, dict[tuple, int]]:

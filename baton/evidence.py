@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from baton import candidates, gate, metrics, names, registry, runs
+from baton import gate, metrics, names, registry, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.gate import Evidence, Rival
@@ -19,16 +19,19 @@ LONGEST = 500  # characters of an error, as a reason
 
 
 def gather(
-    config: Config, chosen: Any, dataset: Dataset, model: RawColumnModel, champion: Any
+    config: Config, chosen: Any, dataset: Dataset, model: RawColumnModel, champion: Any, encoded: np.ndarray
 ) -> tuple[Evidence, np.ndarray, np.ndarray]:
-    """A candidate's run, dataset and model, and the champion or None → (evidence, truth, the candidate's output)."""
+    """A candidate's run, dataset and model, and the champion or None → (evidence, truth, the candidate's output).
+
+    `encoded` is the candidate's output on the encoded test rows.
+    """
     raw = dataset.raw_test()
     truth, output = model.evaluate(raw)
     evidence = Evidence(
-        metrics=measured(truth, output),
+        metrics=measured(truth, output, model.fitted.threshold),
         trivial=metrics.evaluate(truth, metrics.trivial(model.fitted.spec["target"], len(truth))),
         losses=losses(truth, output),
-        skew=gate.skew(candidates.test_output(model, dataset), output),
+        skew=gate.skew(encoded, output),
         fingerprints={
             "dataset": dataset.fingerprint,
             "run": chosen.data.tags.get(names.TAG_FINGERPRINT, ""),
@@ -40,9 +43,9 @@ def gather(
     return evidence, truth, output
 
 
-def measured(truth: np.ndarray, output: np.ndarray) -> dict[str, float]:
+def measured(truth: np.ndarray, output: np.ndarray, threshold: float) -> dict[str, float]:
     """Truth and output as in `metrics.evaluate` → all metrics; none if an output is not finite."""
-    return metrics.evaluate(truth, output) if np.isfinite(output).all() else {}
+    return metrics.evaluate(truth, output, threshold) if np.isfinite(output).all() else {}
 
 
 def losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:

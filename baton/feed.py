@@ -40,6 +40,7 @@ class Feed:
     shard: tuple[int, int] = (0, 1)
     shuffle_rows: int = 1 << 20
     block_batches: int = 32
+    class_weights: np.ndarray | None = None  # [classes]; each row's is multiplied by its class's
     epoch: int = 0
     _kept: Block | None = field(default=None, repr=False)
 
@@ -146,8 +147,8 @@ class Feed:
 
     def _stacked(self, rows: Block, batches: int) -> tuple[Block, np.ndarray, np.ndarray]:
         count, size = _length(rows), batches * self.batch_size
-        weight = np.ones(size, np.float32)
-        weight[count:] = 0
+        weight = np.zeros(size, np.float32)
+        weight[:count] = 1 if self.class_weights is None else self.class_weights[rows["target"]]
         out = {name: _padded(values, size) for name, values in rows.items()}
         out = {name: v.reshape(batches, self.batch_size, *v.shape[1:]) for name, v in out.items()}
         target = out.pop("target")

@@ -18,6 +18,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from sklearn import metrics
 
+from baton.calibration import Reliability, confidences, of_probabilities, reliability
+from baton.metrics import HALF, decided
+
 # Okabe and Ito's colours, which colour-blind people tell apart (jfly.uni-koeln.de/color).
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 STYLES = [(colour, dash) for dash in ("-", "--") for colour in (BLUE, ORANGE, GREEN, PINK, SKY)]
@@ -30,7 +33,6 @@ TITLE: dict[str, Any] = {"fontsize": 12, "fontweight": "bold", "color": INK}
 MANY = 2000  # beyond this many points single dots hide each other and density is drawn
 TAILS = (0.001, 0.999)  # the quantiles at which axes are cut
 WIDE = 50  # a ratio of largest to smallest beyond which an axis is logarithmic
-BINS = 10  # of the reliability diagram
 MAX_CURVES, MAX_PANELS, MAX_WRITTEN, MAX_NAMED, MAX_BARS = 10, 6, 20, 40, 30
 LARGER_IS_BETTER = ("accuracy", "auc", "precision", "recall", "f1", "r2")
 
@@ -63,8 +65,17 @@ def regression(truth: np.ndarray, predicted: np.ndarray, name: str) -> dict[str,
     }
 
 
-def classification(truth: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, Figure]:
+def classification(
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    classes: list[str],
+    *,
+    threshold: float = HALF,
+    bare: np.ndarray | None = None,
+) -> dict[str, Figure]:
     """Class indices [n] and probabilities [n, k] of k classes → the four figures of a classifier.
+
+    `threshold` is that of `baton.metrics.decided`; `bare` are the probabilities before a temperature.
 
     They are "confusion_matrix", "roc", "precision_recall" and "calibration". What cannot be drawn,
     because a class does not occur, is said in the figure. Raises `ValueError` if k differs.
@@ -74,11 +85,13 @@ def classification(truth: np.ndarray, probabilities: np.ndarray, classes: list[s
     finite = np.isfinite(probabilities).all(axis=1)
     left_out = _left_out(int((~finite).sum()), "finite probabilities")
     truth, probabilities = np.asarray(truth)[finite], probabilities[finite]
+    bare = None if bare is None else bare[finite]
+    predicted = decided(probabilities, threshold)
     return {
-        "confusion_matrix": _confusion_matrix(truth, probabilities, classes, left_out),
+        "confusion_matrix": _confusion_matrix(truth, predicted, classes, left_out + _cut_at(threshold, classes)),
         "roc": _threshold_curves(ROC, truth, probabilities, classes, left_out),
         "precision_recall": _threshold_curves(PRECISION_RECALL, truth, probabilities, classes, left_out),
-        "calibration": _calibration(truth, probabilities, classes, left_out),
+        "calibration": _calibration(truth, probabilities, classes, left_out, bare),
     }
 
 
@@ -303,9 +316,15 @@ def _thin(points: np.ndarray, most: int = 2000) -> np.ndarray:
     return points[np.unique(np.linspace(0, len(points) - 1, most).astype(int))]
 
 
-def _confusion_matrix(truth: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str) -> Figure:
+def _cut_at(threshold: float, classes: list[str]) -> str:
+    """The sentence that tells a threshold other than that of the likelier class."""
+    if threshold == HALF or len(classes) != 2:
+        return ""
+    return f"{_names(classes[1:])} is predicted above a probability of {threshold:.3g}. "
+
+
+def _confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: list[str], left_out: str) -> Figure:
     k = len(classes)
-    predicted = probabilities.argmax(axis=1)
     cell = truth.astype(np.int64) * k + predicted
     counts = np.bincount(cell, minlength=k * k).reshape(k, k)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -346,58 +365,52 @@ def _write_cells(axis: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
-@dataclass(frozen=True)
-class _Reliability:
-    """Of each bin that holds rows: mean confidence, share of hits, rows; and the expected error."""
-
-    confidence: np.ndarray
-    hits: np.ndarray
-    rows: np.ndarray
-    error: float
-
-
-def _reliability(confidence: np.ndarray, hit: np.ndarray) -> _Reliability:
-    """Confidences [n] in 0 to 1 and hits [n] → ten equal bins (Naeini et al., AAAI 2015)."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    rows = np.bincount(bins, minlength=BINS)
-    filled = rows > 0
-    mean = np.bincount(bins, confidence, BINS)[filled] / rows[filled]
-    hits = np.bincount(bins, hit, BINS)[filled] / rows[filled]
-    error = float(np.sum(rows[filled] * np.abs(mean - hits)) / max(len(hit), 1))
-    return _Reliability(mean, hits, rows[filled], error)
-
-
-def _calibration(truth: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str) -> Figure:
+def _calibration(
+    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str, bare: np.ndarray | None
+) -> Figure:
     if len(classes) == 2:
-        confidence, hit = probabilities[:, 1], truth == 1
         x, y = f"predicted probability of {_plain(classes[1], 22)}", f"share of {_plain(classes[1], 22)}"
     else:
-        confidence, hit = probabilities.max(axis=1, initial=0), truth == probabilities.argmax(axis=1)
         x, y = "confidence in the predicted class", "share that is right"
-    confidence = np.clip(confidence, 0, 1)
+    confidence, hit = confidences(truth, probabilities)
     _, (upper, lower) = _figure("Calibration", 2, 1, (5.2, 6.0), height_ratios=[3.4, 1], sharex=True)
     _label(upper, "", "", y)
     _label(lower, "", x, "rows")
     _unit_square(upper)
     if not len(hit):
         return _note(upper, f"Cannot be drawn: there are no rows. {left_out}")
-    found = _reliability(confidence, hit)
-    _draw_reliability(upper, found)
-    lower.hist(confidence, bins=BINS * 2, range=(0, 1), color=BLUE, alpha=0.85)
+    found = reliability(confidence, hit)
+    before = None if bare is None else of_probabilities(truth, bare)
+    _draw_reliability(upper, found, before)
+    lower.hist(confidence, bins=20, range=(0, 1), color=BLUE, alpha=0.85)
     _thousands(lower.yaxis)
     single = f"Only {_names([classes[int(truth[0])]])} occurs. " if len(np.unique(truth)) == 1 else ""
-    return _note(upper, f"Expected calibration error {found.error:.3f}, {len(hit):,} rows. {single}{left_out}")
+    warmed = f", {before.error:.3f} before temperature scaling" if before else ""
+    return _note(upper, f"Expected calibration error {found.error:.3f}{warmed}, {len(hit):,} rows. {single}{left_out}")
 
 
-def _draw_reliability(axis: Axes, found: _Reliability) -> None:
+def _draw_reliability(axis: Axes, found: Reliability, before: Reliability | None) -> None:
     """Dots with Wilson's 95 % intervals: a bin of few rows shows how little it says."""
-    z, n, p = 1.96, found.rows, found.hits
+    low, high = wilson(found.hits, found.rows)
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
+    if before:
+        axis.plot(
+            before.confidence, before.hits, "o--", color=ORANGE, markersize=4, linewidth=1.2, alpha=0.8,
+            label="before temperature scaling",
+        )  # fmt: skip
+    axis.vlines(found.confidence, low, high, color=BLUE, linewidth=1.2, alpha=0.5)
+    axis.plot(
+        found.confidence, found.hits, "o-", color=BLUE, markersize=5, linewidth=1.5, label="observed, 95 % interval"
+    )
+    _legend(axis, loc="upper left")
+
+
+def wilson(share: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of so many rows → the ends of their 95 % intervals (Wilson, 1927)."""
+    z, n, p = 1.96, rows, share
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
-    axis.vlines(found.confidence, centre - half, centre + half, color=BLUE, linewidth=1.2, alpha=0.5)
-    axis.plot(found.confidence, p, "o-", color=BLUE, markersize=5, linewidth=1.5, label="observed, 95 % interval")
-    _legend(axis, loc="upper left")
+    return centre - half, centre + half
 
 
 # --- Search

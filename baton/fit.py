@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from baton import metrics, models
+from baton import metrics, models, thresholds
 from baton.checkpoints import Checkpoint, State
 from baton.collective import Alone
 from baton.config import Config
@@ -70,6 +70,7 @@ def train(
         shard=shard if train_shards == 1 else (0, train_shards),
         shuffle_rows=config.train.shuffle_rows,
         block_batches=config.train.steps_per_execution,
+        class_weights=thresholds.weights(config.train.class_weights, dataset.preprocessor.spec["target"]),
     )
     validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard, shuffle_rows=config.train.shuffle_rows)
     model = models.build(dataset.preprocessor, config.model)

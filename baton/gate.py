@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from baton import metrics
+from baton import bootstrap, metrics
 from baton.config import Config, Register
 
 LARGEST_SKEW = 1e-4  # float32 noise is below 1e-6
 SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
-BLOCK = 1 << 15  # rows resampled at a time: their losses stay in the processor's cache
 
 Check = tuple[bool, str]
 
@@ -106,8 +105,7 @@ def compare(config: Config, losses: np.ndarray, rival: Rival) -> Comparison:
     settings, metric = config.register_, config.primary_metric
     mine, other = (float(metrics.of_mean_loss(metric, values.mean())) for values in (losses, rival.losses))
     found = differences(metric, losses, rival.losses, settings.resamples, config.seed)
-    tail = (1 - settings.confidence) / 2
-    low, high = (float(v) for v in np.quantile(found, [tail, 1 - tail]))
+    low, high = bootstrap.interval(found, settings.confidence)
     if not math.isfinite(high - low):
         raise ValueError("their difference is not finite")
     return Comparison(
@@ -122,7 +120,7 @@ def differences(metric: str, first: np.ndarray, second: np.ndarray, resamples: i
     Rows are drawn with replacement, the same for both models, as many as there are. Equal losses
     give exactly 0.
     """
-    sums = _resampled_sums(first, second, resamples, np.random.default_rng(seed))
+    sums = bootstrap.sums((first, second), resamples, np.random.default_rng(seed))
     one, two = metrics.of_mean_loss(metric, sums / len(first))
     return one - two
 
@@ -137,25 +135,6 @@ def skew(encoded: np.ndarray, raw: np.ndarray) -> float:
         return math.inf
     spread = float(np.std(encoded)) or 1.0
     return float(np.max(np.abs(np.sort(encoded, axis=0) - np.sort(raw, axis=0)))) / spread
-
-
-def _resampled_sums(first: np.ndarray, second: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Sums of both over each resample's rows [2, resamples].
-
-    How many rows a resample takes of each block is drawn first, then which: the same distribution
-    as drawing from all rows at once, but what is read at random stays small.
-    """
-    starts = np.arange(0, len(first), BLOCK)
-    sizes = np.diff(np.append(starts, len(first)))
-    counts = rng.multinomial(len(first), sizes / len(first), size=resamples)
-    sums = np.zeros((2, resamples))
-    for start, size, taken in zip(starts, sizes, counts.T, strict=True):
-        blocks = (first[start : start + size], second[start : start + size])
-        for resample, count in enumerate(taken):
-            rows = rng.integers(0, size, count)
-            for model, block in enumerate(blocks):
-                sums[model, resample] += block.take(rows).sum()
-    return sums
 
 
 def _against(config: Config, losses: np.ndarray, rival: Rival) -> tuple[Comparison | None, Check]:

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from baton.metrics import TINY
+
 
 @keras.saving.register_keras_serializable("baton")
 class Maxout(keras.layers.Layer):
@@ -265,6 +267,31 @@ class SparseCategoricalAccuracy(_OfMean, keras.metrics.SparseCategoricalAccuracy
 
 def _random_signs(shape: tuple, dtype: Any = None) -> Any:
     return ops.where(keras.random.uniform(shape) < 0.5, -1.0, 1.0)
+
+
+@keras.saving.register_keras_serializable("baton")
+class Temperature(keras.layers.Layer):
+    """Probabilities [rows, k], or of two classes the second's [rows, 1] → softmax(log p / temperature), in their shape.
+
+    Guo et al., "On calibration of modern neural networks", 2017, eq. 9: as good as dividing the logits,
+    and it does not ask what made the probabilities.
+    """
+
+    def __init__(self, temperature: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.temperature = float(temperature)
+
+    def call(self, inputs: Any) -> Any:
+        if inputs.shape[-1] == 1:
+            two = ops.concatenate([1 - inputs, inputs], axis=-1)
+            return self._scaled(two)[:, 1:]
+        return self._scaled(inputs)
+
+    def _scaled(self, probabilities: Any) -> Any:
+        return ops.softmax(ops.log(ops.clip(probabilities, TINY, 1.0)) / self.temperature, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "temperature": self.temperature}
 
 
 @keras.saving.register_keras_serializable("baton")

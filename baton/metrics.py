@@ -7,17 +7,29 @@ from typing import Any
 import numpy as np
 
 TINY = 1e-7  # probabilities are kept this far from 0 and 1, as Keras does
+HALF = 0.5  # the threshold at which the likelier of two classes is predicted
 
 
-def evaluate(truth: np.ndarray, output: np.ndarray) -> dict[str, float]:
+def evaluate(truth: np.ndarray, output: np.ndarray, threshold: float = HALF) -> dict[str, float]:
     """Truth [rows] and output [rows, 1] or class probabilities [rows, k >= 2] → all metrics.
 
     Float truth: rmse, mae, r2. Class indices: accuracy, f1_macro, log_loss; with two classes also
-    roc_auc and average_precision of the second (nan where only one class occurs).
+    roc_auc and average_precision of the second (nan where only one class occurs). `threshold` is
+    that of `decided`.
     """
     if np.issubdtype(truth.dtype, np.floating):
         return _regression(truth.astype(np.float64), output[:, 0].astype(np.float64))
-    return _classification(truth, output.astype(np.float64))
+    return _classification(truth, output.astype(np.float64), threshold)
+
+
+def decided(probabilities: np.ndarray, threshold: float = HALF) -> np.ndarray:
+    """Class probabilities [rows, k] → the class predicted for each row [rows].
+
+    The likeliest one; of two classes the second where its probability is above `threshold`.
+    """
+    if probabilities.shape[1] == 2 and threshold != HALF:
+        return (probabilities[:, 1] > threshold).astype(np.int64)
+    return probabilities.argmax(axis=1)
 
 
 def row_losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
@@ -67,10 +79,10 @@ def _regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
-def _classification(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def _classification(truth: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
     from sklearn import metrics
 
-    best = probabilities.argmax(axis=1)
+    best = decided(probabilities, threshold)
     sums = partial_sums(truth, probabilities)
     result = {
         "accuracy": float(np.mean(best == truth)),

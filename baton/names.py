@@ -57,6 +57,7 @@ PROFILE = "profile.json"
 QUARANTINE_FOLDER = "quarantine"
 RAW_FOLDER = "raw"
 EVALUATION = "evaluation.json"
+ASSESSMENT = "assessment.json"
 BEST_PARAMETERS = "best_parameters.json"
 TRIALS = "trials.json"
 SUMMARY = "summary.json"
@@ -71,10 +72,14 @@ SPLITS = ("train", "validation", "test")
 
 # Columns that batch_infer adds
 PREDICTION = "prediction"
+PREDICTION_LOW, PREDICTION_HIGH = "prediction_low", "prediction_high"  # with batch_infer.interval only
 PROBABILITY = "probability_"
 LINEAGE = ("model_name", "model_version", "run_id", "data_fingerprint", "scoring_run_id", "scored_at")
 REASON = "reason"
 QUARANTINE_OUTPUT = "_quarantine"
+
+# Levels of the prediction intervals that a model for regression keeps
+INTERVAL_LEVELS = (0.8, 0.9, 0.95)
 
 # The metric by which candidates are compared; the smaller the better
 PRIMARY_METRIC = {

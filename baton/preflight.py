@@ -132,7 +132,7 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
     if "table" in (training.format, source.format):
         return SPARK_TABLE
     schema, trained_on = source.schema(), training.schema()
-    building.check_reserved(schema.names)
+    building.check_reserved(schema.names, settings.interval)
     features = cols.feature_columns(cols.infer(trained_on, {}, config.data), config.data)
     if absent := [column.name for column in features if column.name not in schema.names]:
         raise BadInput(f"{settings.source} lacks the features {listed(absent)}.")

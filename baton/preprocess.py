@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from baton import metrics
 from baton.columns import Column, as_text, class_names, feature_columns
 from baton.config import Data
 from baton.errors import BadInput
@@ -60,6 +61,7 @@ class Preprocessor:
         self.target: str = spec["target"]["name"]
         self.task: str = spec["task"]
         self.classes: list[str] = spec["target"].get("classes", [])
+        self.threshold: float = spec["target"].get("threshold", metrics.HALF)
         self.image_size: dict[str, int] | None = spec.get("image_size")
         self.encoded = [Encoded(**{**e, "edges": tuple(e["edges"]), "rows": tuple(e["rows"])}) for e in spec["encoded"]]
         self._vocabularies = {
@@ -85,6 +87,10 @@ class Preprocessor:
     def names(self, kind: str) -> list[str]:
         """Names of the encoded columns of one kind: number, category or image."""
         return [column.name for column in self.encoded if column.kind == kind]
+
+    def with_target(self, fitted: dict[str, Any]) -> Preprocessor:
+        """The same with more that is known of the target: what was fitted on validation data."""
+        return Preprocessor({**self.spec, "target": {**self.spec["target"], **fitted}})
 
     def encode(self, typed: pa.Table) -> dict[str, Any]:
         """Typed table → {encoded column: array [rows]}; float32, int32, or Arrow binary for images."""
@@ -123,7 +129,7 @@ class Preprocessor:
         """Network output [rows, 1] or [rows, classes] → prediction and probability columns."""
         if self.task == "regression":
             return {"prediction": pa.array(output[:, 0].astype(np.float64))}
-        best = output.argmax(axis=1)
+        best = metrics.decided(output, self.threshold)
         labels = pa.array(self.classes, pa.string()).take(pa.array(best))
         columns = {"prediction": _as_declared(labels, self.target_column.type)}
         for index, name in enumerate(self.classes):
@@ -283,6 +289,16 @@ def _scale(numbers: np.ndarray, scale: dict[str, Any]) -> np.ndarray:
     rank = np.interp(numbers, knots, np.linspace(0, 1, len(knots))) if len(knots) > 1 else 0.5
     normal = ndtri(np.broadcast_to(np.asarray(rank), numbers.shape))
     return np.clip(normal, -QUANTILE_LIMIT, QUANTILE_LIMIT).astype(np.float32)
+
+
+def unscaled(encoded: np.ndarray, scale: dict[str, Any]) -> np.ndarray:
+    """What `_scale` gave by one of a feature's `parts` → the numbers it came from, as near as float32 keeps them."""
+    if scale["encoding"] == "standard":
+        return encoded.astype(np.float64) * scale["std"] + scale["mean"]
+    from scipy.special import ndtr
+
+    knots = np.asarray(scale["knots"])
+    return np.interp(ndtr(encoded.astype(np.float64)), np.linspace(0, 1, len(knots)), knots)
 
 
 def _edges(numbers: np.ndarray) -> tuple[float, ...]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from baton import figures, names
+from baton import calibration, figures, names
 from baton.config import Config
 from baton.dataset import Dataset
+from baton.preprocess import Preprocessor
 from baton.runs import Run, client
 
 FIGURE_ROWS = 250_000
@@ -54,14 +55,19 @@ def log_inputs(run: Run, dataset: Dataset, splits: tuple[str, ...]) -> None:
     client().log_inputs(run.id, inputs)
 
 
-def evaluation(run: Run, task: str, classes: list[str], truth: np.ndarray, output: np.ndarray, name: str) -> None:
-    """Figures of predictions against the truth; of every so many-th row where there are more than a figure shows."""
+def evaluation(run: Run, fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> None:
+    """Figures of predictions against the truth; of every so many-th row where there are more than a figure shows.
+
+    `fitted` is the model's own, which knows its threshold and its temperature.
+    """
     every = math.ceil(len(truth) / FIGURE_ROWS)
     truth, output = truth[::every], output[::every]
-    if task == "regression":
-        run.figures(figures.regression(truth, output[:, 0], name))
-    else:
-        run.figures(figures.classification(truth, output, classes))
+    if not fitted.classes:
+        run.figures(figures.regression(truth, output[:, 0], fitted.target))
+        return
+    warm = fitted.spec["target"].get("calibration")
+    bare = calibration.scaled(output, 1 / warm["temperature"]) if warm and warm["applied"] else None
+    run.figures(figures.classification(truth, output, fitted.classes, threshold=fitted.threshold, bare=bare))
 
 
 def _target(dataset: Dataset) -> Any:

@@ -108,7 +108,7 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
     quarantine = folder / names.QUARANTINE_OUTPUT
     quarantine.mkdir()
     schema = source.schema()
-    check_columns(schema, model.fitted.features)
+    check_columns(schema, model.fitted.features, model.interval)
     tables = itertools.chain(
         (conformed(table, schema) for table in source.batches(batch_rows)),
         [schema.empty_table()],
@@ -119,9 +119,9 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
     return done
 
 
-def check_columns(schema: pa.Schema, features: list[Column]) -> None:
+def check_columns(schema: pa.Schema, features: list[Column], interval: float | None) -> None:
     """Raise one `BadInput` that names all that keeps a source of these columns from being scored."""
-    refuse([*reserved_faults(schema.names), *type_faults(schema, features)])
+    refuse([*reserved_faults(schema.names, interval), *type_faults(schema, features)])
 
 
 def score_tables(model: RawColumnModel, tables: Iterable[pa.Table], lineage: Lineage, good: Path, bad: Path) -> Scored:

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from baton import names
+from baton import conformal, names
 from baton.columns import typed
-from baton.errors import BadInput, BatonError
+from baton.errors import BadInput, BatonError, listed
 from baton.preprocess import Preprocessor
 
 READS = ("baton/raw_model.py",)  # run by MLflow, not imported
@@ -28,14 +28,16 @@ PACKAGES = ["mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "
 class RawColumnModel:
     """Raw columns in, predictions out: what is registered, served and used by batch_infer."""
 
-    def __init__(self, fitted: Preprocessor, network: Any):
-        self.fitted, self.network = fitted, network
+    def __init__(self, fitted: Preprocessor, network: Any, interval: float | None = None):
+        """`interval` is the level of the intervals that `score` gives; `BadInput` if the model keeps none of it."""
+        demand_interval(fitted, interval)
+        self.fitted, self.network, self.interval = fitted, network, interval
 
     @staticmethod
-    def load(folder: Path | str) -> RawColumnModel:
+    def load(folder: Path | str, interval: float | None = None) -> RawColumnModel:
         """Read a model folder; the network is loaded in Keras' safe mode, nothing is unpickled.
 
-        Raises `BadInput` for a file that is damaged, or that safe mode refuses.
+        Raises `BadInput` for a file that is damaged, or that safe mode refuses, and as `__init__`.
         """
         import keras
 
@@ -45,7 +47,7 @@ class RawColumnModel:
             return keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)
 
         fitted = _read(names.PREPROCESSOR, lambda: Preprocessor.load(Path(folder) / names.PREPROCESSOR))
-        return RawColumnModel(fitted, _read(KERAS_FILE, network))
+        return RawColumnModel(fitted, _read(KERAS_FILE, network), interval)
 
     def save(self, folder: Path) -> None:
         """Write the network (weights without optimizer state) and the preprocessing into `folder`."""
@@ -107,8 +109,24 @@ class RawColumnModel:
         rows, reasons = typed(raw, self.fitted.features, target=None)
         good = reasons.is_null()
         encoded = self.fitted.encode(rows.filter(good))
-        columns = self.fitted.decode_prediction(self._output(encoded))
+        output = self._output(encoded)
+        columns = self.fitted.decode_prediction(output)
+        if self.interval is not None:
+            ends = conformal.bounds(self.fitted.spec["target"]["intervals"], output[:, 0].astype(float), self.interval)
+            named = zip((names.PREDICTION_LOW, names.PREDICTION_HIGH), ends, strict=True)
+            columns |= {name: pa.array(values) for name, values in named}
         return {name: _spread(values, good) for name, values in columns.items()}, reasons, self.fitted.unknown(encoded)
+
+
+def demand_interval(fitted: Preprocessor, level: float | None) -> None:
+    """Raise `BadInput` if a model keeps no prediction intervals of that level; None asks for none."""
+    kept = fitted.spec["target"].get("intervals", {"half_widths": {}})["half_widths"]
+    if level is not None and str(level) not in kept:
+        raise BadInput(
+            f"The model keeps no intervals of level {level}: it was trained before there were any, or with too few "
+            "validation rows. Set batch_infer.interval: null. "
+            f"Received: a model with the levels {listed(list(kept) or ['none'])}"
+        )
 
 
 def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: dict[str, str]) -> str:

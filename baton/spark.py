@@ -30,7 +30,7 @@ from baton import columns as cols
 from baton.config import Config
 from baton.errors import BadInput, BatonError
 from baton.preprocess import Preprocessor
-from baton.serving import RawColumnModel
+from baton.serving import RawColumnModel, demand_interval
 
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
@@ -58,7 +58,7 @@ logger.tasks.level = off
 # A stage: raw tables and more arguments in, Arrow tables of its own schema out. Runs on executors.
 Stage = Callable[..., Iterator[pa.Table]]
 
-_models: dict[str, RawColumnModel] = {}  # of this Python worker
+_models: dict[tuple[str, float | None], RawColumnModel] = {}  # of this Python worker
 
 
 def session(config: Config) -> Any:
@@ -107,14 +107,17 @@ def score(
     """Score a source by the model in a folder into `folder`, in one pass: each task writes files of its own,
     the driver keeps the files of the tasks that ended well."""
     (folder / names.QUARANTINE_OUTPUT).mkdir()
-    batch = config.batch_infer.batch_rows if config.batch_infer else TABLE_ROWS
+    settings = config.batch_infer
+    batch, interval = (settings.batch_rows, settings.interval) if settings else (TABLE_ROWS, None)
+    fitted = Preprocessor.load(model / names.PREPROCESSOR)
+    demand_interval(fitted, interval)
     with _sentences(), _opened(config, source, plain=False) as rows:
-        scoring.check_columns(rows.schema, Preprocessor.load(model / names.PREPROCESSOR).features)
+        scoring.check_columns(rows.schema, fitted.features, interval)
         place = _shipped(rows.spark, model)
-        parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, tasks=0).get("scored", [])
+        parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, interval, tasks=0).get("scored", [])
         answers = [json.loads(part) for part in parts]
         if not any(a["file"] for a in answers):  # a source without rows gives an empty table
-            answers.append(_scored(RawColumnModel.load(model), [rows.schema.empty_table()], lineage, folder))
+            answers.append(_scored(RawColumnModel.load(model, interval), [rows.schema.empty_table()], lineage, folder))
     done = sum((scoring.Scored(**a["scored"]) for a in answers), scoring.Scored())
     done += scoring.broken_lines([line for a in answers for line in a["broken"]], folder / names.QUARANTINE_OUTPUT)
     _keep(folder, {a["file"]: a["scored"]["rows_scored"] for a in answers if a["file"]})
@@ -429,10 +432,12 @@ def _place(
                 yield pa.table(arrays, schema)
 
 
-def _score(tables: _Tables, place: str, lineage: scoring.Lineage, folder: str, batch_rows: int) -> Iterator[pa.Table]:
+def _score(
+    tables: _Tables, place: str, lineage: scoring.Lineage, folder: str, batch_rows: int, interval: float | None
+) -> Iterator[pa.Table]:
     """Score into two files of this task's own; answer with their name and counts."""
     pieces = (table.slice(start, batch_rows) for table in tables for start in range(0, table.num_rows, batch_rows))
-    answer = _scored(_model(place), pieces, lineage, Path(folder))
+    answer = _scored(_model(place, interval), pieces, lineage, Path(folder))
     yield _partial({"scored": _json({**answer, "broken": tables.broken})})
 
 
@@ -446,13 +451,14 @@ def _scored(
     return {"scored": vars(done), "broken": [], "file": name if good.is_file() else None}
 
 
-def _model(place: str) -> RawColumnModel:
+def _model(place: str, interval: float | None) -> RawColumnModel:
     """The model at a path, or of a name that was sent to all executors; loaded once a Python worker."""
-    if place not in _models:
+    if (place, interval) not in _models:
         from pyspark import SparkFiles
 
-        _models[place] = RawColumnModel.load(place if Path(place).is_absolute() else SparkFiles.get(place))
-    return _models[place]
+        found = place if Path(place).is_absolute() else SparkFiles.get(place)
+        _models[place, interval] = RawColumnModel.load(found, interval)
+    return _models[place, interval]
 
 
 def _struct(table: pa.Table | None, type_: pa.StructType, rows: int) -> pa.Array:

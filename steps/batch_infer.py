@@ -49,7 +49,9 @@ def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, 
             from baton import spark
 
             return spark.score(config, model, source, lineage, folder)
-        return scoring.score(RawColumnModel.load(model), source, lineage, folder, settings.batch_rows)
+        return scoring.score(
+            RawColumnModel.load(model, settings.interval), source, lineage, folder, settings.batch_rows
+        )
 
 
 def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str, Any]:

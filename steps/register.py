@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from baton import champions, evidence, gate, names, outputs, registry, reports, runs
+from baton import candidates, champions, evidence, gate, names, outputs, registry, reports, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.errors import BadInput
@@ -29,10 +29,14 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     model = registry.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
     begun = registry.begun(config.name, chosen.info.run_id, run)
     rival = judged_before(begun) if begun else registry.champion(config.name)
-    found, truth, output = evidence.gather(config, chosen, dataset, model, rival)
+    test = candidates.Rows.of(model.network, dataset, "test")
+    found, truth, output = evidence.gather(config, chosen, dataset, model, rival, test.output)
     judgement = gate.judge(config, found)
+    assessed = {"validation": runs.artifact(chosen.info.run_id, names.EVALUATION).get("assessment"), "test": None}
     if found.metrics:  # none: the output is not finite and cannot be drawn
-        reports.evaluation(run, model.fitted.task, model.fitted.classes, truth, output, model.fitted.target)
+        assessed["test"] = candidates.assess(config, run, model.fitted, test)
+        reports.evaluation(run, model.fitted, truth, output)
+    run.json(assessed, names.ASSESSMENT)
     reports.log_inputs(run, dataset, ("test",))
     judged_against = None if rival is None else str(rival.version)
     measured = {"validation": validation, "test": found.metrics}

@@ -29,6 +29,12 @@ def binary(tmp_path_factory) -> tuple[Config, Dataset]:
 
 
 @pytest.fixture(scope="session")
+def uneven(tmp_path_factory) -> tuple[Config, Dataset]:
+    training = {"epochs": 6, "learning_rate": 0.01}
+    return tiny.build(tiny.uneven_table(), tmp_path_factory.mktemp("uneven"), "binary", train=training)
+
+
+@pytest.fixture(scope="session")
 def images(tmp_path_factory) -> tuple[Config, Dataset]:
     return tiny.build(tiny.image_table(), tmp_path_factory.mktemp("images"), "image", data={"rows_per_group": 20})
 

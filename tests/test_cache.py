@@ -54,6 +54,9 @@ def test_a_key_is_repeatable_and_of_its_step(step):
         ("train", "train.optimizer", "sgd", "conf train.optimizer adamw → sgd"),
         ("ingest", "data.split", {"train": 0.6, "validation": 0.2, "test": 0.2}, "conf data.split.train 0.8 → 0.6"),
         ("register", "register.promote", "manual", "conf register.promote auto → manual"),
+        ("train", "evaluation.resamples", 500, "conf evaluation.resamples 1000 → 500"),
+        ("register", "evaluation.slice_rows", 99, "conf evaluation.slice_rows 50 → 99"),
+        ("batch_infer", "batch_infer.interval", 0.9, "conf batch_infer.interval null → 0.9"),
         ("register", "seed", 8, "conf seed 7 → 8"),  # of the bootstrap
     ],
 )
@@ -70,6 +73,7 @@ def test_the_config_that_a_step_reads_counts(step, path, value, sentence):
         ("ingest", "data.source", "the same rows elsewhere.parquet"),
         ("register", "model.hidden", [3]),
         ("tune", "batch_infer.output", "elsewhere"),
+        ("tune", "evaluation.resamples", 500),
     ],
 )
 def test_the_config_that_a_step_does_not_read_does_not_count(step, path, value):

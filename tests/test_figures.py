@@ -19,7 +19,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from baton import figures, pages
+from baton import figures, figures_assessment, pages
 
 
 def texts(figure: Figure) -> str:
@@ -428,3 +428,52 @@ def test_percentages_are_never_rounded_away(share, text):
 
 def test_dates_beyond_the_calendar_stay_numbers():
     assert pages.date_text(9e18) == "9e+18"
+
+
+# --- An assessment
+
+
+def slice_entry(number: int, worse: bool) -> dict:
+    entry = {"column": f"c${number}", "slice": "a_b", "kind": "category", "rows": 1000 + number, "metric": "rmse"}
+    return entry | {"value": 3.0 - number / 20, "interval": [2.0, 4.0], "difference": 1.0 - number / 20, "worse": worse}
+
+
+def test_the_worst_slices_are_drawn_against_the_whole():
+    assessed = {
+        "rows": 9000, "metrics": {"rmse": 2.0}, "intervals": {"rmse": [1.9, 2.1]}, "confidence": 0.95,
+        "slices": [slice_entry(n, worse=n < 3) for n in range(40)], "conformal": None,
+    }  # fmt: skip
+    drawn = figures_assessment.drawn(assessed, {"name": "y"}, "rmse")
+    assert list(drawn) == ["slices"]
+    said = texts(drawn["slices"])
+    assert "3 surely worse (orange); the grey may be so by chance. The line is all 9,000 rows: rmse 2." in said
+    assert r"c\$0: a_b" in said and "1,023" in said and "1,024" not in said  # the first 24
+    dots = drawn["slices"].axes[0].collections[-1].get_offsets()
+    assert dots[0].tolist() == [3.0, 0.0] and len(dots) == figures_assessment.SHOWN
+    quiet = {**assessed, "slices": [slice_entry(1, worse=False)], "intervals": {"rmse": None}}
+    assert "None is surely worse." in texts(figures_assessment.drawn(quiet, {"name": "y"}, "rmse")["slices"])
+
+
+@pytest.mark.parametrize("edges", [[], [1.0, 5.0]])
+def test_coverage_is_drawn_against_what_was_asked_for(edges):
+    widths = {level: [float(level)] * (len(edges) + 1) for level in ("0.8", "0.9", "0.95")}
+    levels = {level: {"coverage": float(level) + 0.01, "mean_width": 1.0} for level in widths}
+    assessed = {"rows": 500, "slices": [], "conformal": {"levels": levels}}
+    target = {"name": "y", "intervals": {"edges": edges, "half_widths": widths}}
+    drawn = figures_assessment.drawn(assessed, target, "rmse")
+    assert list(drawn) == ["intervals"]
+    assert "Share of true values inside: 81.0% for 80%, 91.0% for 90%, 96.0% for 95%." in texts(drawn["intervals"])
+    points = line(drawn["intervals"].axes[0], "observed")
+    np.testing.assert_allclose(points, [[0.8, 0.81], [0.9, 0.91], [0.95, 0.96]])
+    assert ("one width" in texts(drawn["intervals"])) == (not edges)
+
+
+def test_calibration_is_drawn_before_and_after_the_temperature(cancer):
+    truth, probabilities, classes = cancer
+    bare = np.eye(2)[probabilities.argmax(axis=1)] * 0.98 + 0.01
+    drawn = figures.classification(truth, probabilities, classes, bare=bare, threshold=0.9)
+    assert "before temperature scaling" in texts(drawn["calibration"])
+    assert set(line(drawn["calibration"].axes[0], "before")[:, 0].round(2)) == {0.01, 0.99}
+    written = [int(text.get_text().split("\n")[0]) for text in drawn["confusion_matrix"].axes[0].texts]
+    assert written == metrics.confusion_matrix(truth, probabilities[:, 1] > 0.9).ravel().tolist()
+    assert "“benign” is predicted above a probability of 0.9." in texts(drawn["confusion_matrix"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from baton import gate, metrics
+from baton import bootstrap, gate, metrics
 from baton.errors import BadInput
 from baton.gate import Evidence, Rival
 
@@ -67,7 +67,7 @@ def test_more_confidence_is_a_wider_interval():
 @pytest.mark.parametrize(("policy", "passed"), [("better", False), ("not_worse", True)])
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
 def test_the_very_same_model_differs_by_exactly_nothing(policy, passed, tolerance):
-    rows = np.random.default_rng(1).exponential(size=3 * gate.BLOCK // 2)
+    rows = np.random.default_rng(1).exponential(size=3 * bootstrap.BLOCK // 2)
     judgement = judge(evidence(rows, rows.copy()), policy=policy, tolerance=tolerance)
     found = judgement.comparison
     assert (found.difference, found.low, found.high, judgement.passed) == (0, 0, 0, passed)
@@ -94,7 +94,7 @@ def test_the_interval_is_that_of_a_plain_bootstrap(metric):
     found = gate.differences(metric, first, second, 20_000, 1)
     np.testing.assert_allclose(np.quantile(found, [0.025, 0.975]), np.quantile(plain, [0.025, 0.975]), atol=0.02)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate, "BLOCK", 64)  # the last block is smaller
+        patch.setattr(bootstrap, "BLOCK", 64)  # the last block is smaller
         blocks = gate.differences(metric, first, second, 20_000, 1)
     np.testing.assert_allclose(np.quantile(blocks, [0.025, 0.975]), np.quantile(plain, [0.025, 0.975]), atol=0.02)
 

@@ -134,6 +134,36 @@ def test_reserved_columns_are_bad_input(model, tmp_path, name):
         scored(model, new_rows().append_column(name, pa.array(range(100))), tmp_path)
 
 
+def with_intervals(model, level: float | None = 0.8) -> RawColumnModel:
+    kept = {"edges": [], "half_widths": {"0.8": [1.5]}}
+    return RawColumnModel(model.fitted.with_target({"intervals": kept}), model.network, level)
+
+
+def test_an_interval_comes_right_after_the_prediction(model, tmp_path):
+    _, good, _ = scored(with_intervals(model), new_rows(), tmp_path)
+    added = [names.PREDICTION, names.PREDICTION_LOW, names.PREDICTION_HIGH, *names.LINEAGE]
+    assert good.column_names == [*new_rows().column_names, *added]
+    low, middle, high = (good[name].to_numpy() for name in (added[1], added[0], added[2]))
+    np.testing.assert_allclose([middle - low, high - middle], 1.5, rtol=1e-6)
+    without, _ = score_rows(with_intervals(model, None), new_rows(), LINEAGE)
+    assert names.PREDICTION_LOW not in without.column_names
+
+
+def test_the_names_of_an_interval_are_reserved_only_with_it(model, tmp_path):
+    table = new_rows().append_column("prediction_low", pa.array(range(100)))
+    with pytest.raises(BadInput, match=r"reserved for predictions\. Received: prediction_low"):
+        scored(with_intervals(model), table, tmp_path)
+    (tmp_path / "again").mkdir()
+    assert scored(model, table, tmp_path / "again")[0].rows_scored == 97
+
+
+def test_a_level_that_the_model_does_not_keep_is_bad_input(model):
+    with pytest.raises(BadInput, match=r"no intervals of level 0\.9: .* a model with the levels 0\.8"):
+        with_intervals(model, 0.9)
+    with pytest.raises(BadInput, match=r"no intervals of level 0\.9.* levels none"):
+        RawColumnModel(model.fitted, model.network, 0.9)
+
+
 def test_an_empty_quarantine_has_the_right_columns(model, tmp_path):
     done, good, bad = scored(model, tiny.regression_table(20, seed=4), tmp_path)
     assert (done.rows_quarantined, bad.num_rows) == (0, 0)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
+import tiny
 from PIL import Image
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
@@ -233,6 +234,48 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
     with pytest.raises(BadInput, match="The data lacks"):
         spark.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
+
+
+INTERVALS = {"edges": [0.0], "half_widths": {"0.9": [1.0, 2.0]}}
+
+
+def test_both_engines_give_the_same_intervals(session, built, parquet, tmp_path):
+    fitted = built.preprocessor.with_target({"intervals": INTERVALS})
+    RawColumnModel(fitted, models.build(fitted, configured("-").model)).save(tmp_path / "raw")
+    settings = configured(parquet, batch_infer={"source": parquet, "output": "-", "interval": 0.9})
+    lineage, source = scoring.Lineage("m", "1", "r", "f", "s"), sources.resolve(parquet)
+    for name in ("local", "spark"):
+        (tmp_path / name).mkdir()
+    scoring.score(RawColumnModel.load(tmp_path / "raw", 0.9), source, lineage, tmp_path / "local", 500)
+    spark.score(settings, tmp_path / "raw", source, lineage, tmp_path / "spark")
+    for name in ("local", "spark"):
+        found = read(tmp_path / name)
+        place = found.schema.names.index("prediction")
+        assert found.schema.names[place : place + 3] == ["prediction", "prediction_low", "prediction_high"]
+        low, middle, high = (found.column(place + i).to_numpy() for i in (1, 0, 2))
+        half = np.where(middle >= 0, 2.0, 1.0)
+        np.testing.assert_allclose([middle - low, high - middle], [half, half], rtol=1e-6)
+    with pytest.raises(BadInput, match="keeps no intervals of level 0.8"):
+        other = configured(parquet, batch_infer={"source": parquet, "output": "-", "interval": 0.8})
+        spark.score(other, tmp_path / "raw", source, lineage, tmp_path)
+
+
+def test_both_engines_follow_the_threshold(session, tmp_path):
+    """A threshold that every probability is below: nobody is predicted as the second class, on either engine."""
+    _, dataset = tiny.build(tiny.binary_table(300), tmp_path, "binary")
+    source, lineage = sources.resolve(str(tmp_path / "source.parquet")), scoring.Lineage("m", "1", "r", "f", "s")
+    for threshold, expected in ((0.999, {3}), (0.001, {7})):
+        fitted = dataset.preprocessor.with_target({"threshold": threshold})
+        home = tmp_path / str(threshold)
+        RawColumnModel(fitted, models.build(fitted, configured("-").model)).save(home / "raw")
+        for name in ("local", "spark"):
+            (home / name).mkdir()
+        scoring.score(RawColumnModel.load(home / "raw"), source, lineage, home / "local", 500)
+        spark.score(configured("-"), home / "raw", source, lineage, home / "spark")
+        for name in ("local", "spark"):
+            found = read(home / name)
+            assert set(found["prediction"].to_pylist()) == expected
+            assert found["probability_7"].to_numpy().min() < 0.9 and found.num_rows == 300
 
 
 def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):

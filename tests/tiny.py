@@ -38,6 +38,14 @@ def binary_table(rows: int = ROWS, seed: int = 2) -> pa.Table:
     return pa.table({"x1": x1, "x2": x2, "y": np.where(y == 1, 7, 3)})
 
 
+def uneven_table(rows: int = 3000, seed: int = 4) -> pa.Table:
+    """Class `yes` is one row in ten, and overlaps with `no`."""
+    rng = np.random.default_rng(seed)
+    y = rng.random(rows) < 0.1
+    x = rng.normal(size=rows) + 1.2 * y
+    return pa.table({"x": x, "noise": rng.normal(size=rows), "y": np.where(y, "yes", "no")})
+
+
 def image_table(rows: int = 150, seed: int = 3) -> pa.Table:
     """Grey 8 × 8 PNGs (every tenth 10 × 6), bright above (`top`) or below (`bottom`), or `even`."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,82 @@
+"""Residuals on validation in, prediction intervals of a stated coverage out: split conformal prediction.
+
+Lei et al., "Distribution-free predictive inference for regression", JASA 2018: the half-width is a
+quantile of the absolute residuals of rows that training has not seen. A width for each group of
+predictions, as Vovk's Mondrian predictors have, makes hard rows' intervals wider than easy ones'.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from baton.names import INTERVAL_LEVELS
+
+GROUPS, GROUP_ROWS = 10, 100  # by predicted value; fewer groups where validation has fewer rows a group
+FOLDS = 5
+
+
+def fit(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """Truth and prediction [rows] → {"edges": between groups of predictions, "half_widths": {level: one a group}}.
+
+    A level that the smallest group has too few rows for (below n = level / (1 - level)) is left out.
+    """
+    edges = _edges(predicted)
+    group, residuals = np.searchsorted(edges, predicted, side="right"), np.abs(truth - predicted)
+    parts = [np.sort(residuals[group == g]) for g in range(len(edges) + 1)]
+    half_widths = {str(level): [_quantile(part, level) for part in parts] for level in INTERVAL_LEVELS}
+    known = {level: widths for level, widths in half_widths.items() if all(map(math.isfinite, widths))}
+    return {"edges": [float(edge) for edge in edges], "half_widths": known}
+
+
+def bounds(fitted: dict[str, Any], predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """What `fit` gave, predictions [rows] and one of its levels → lower and upper ends [rows]."""
+    widths = np.asarray(fitted["half_widths"][str(level)])
+    half = widths[np.searchsorted(np.asarray(fitted["edges"]), predicted, side="right")]
+    return predicted - half, predicted + half
+
+
+def coverage(fitted: dict[str, Any], truth: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
+    """What `fit` gave, truth and prediction [rows] → {level: {"coverage", "mean_width"}}."""
+    found = {}
+    for level in fitted["half_widths"]:
+        low, high = bounds(fitted, predicted, float(level))
+        inside = (low <= truth) & (truth <= high)
+        found[level] = {"coverage": float(inside.mean()), "mean_width": float((high - low).mean())}
+    return found
+
+
+def cross_coverage(truth: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+    """The same, of rows that the widths were not fitted on: those of each fold by all others."""
+    fold = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    found = []
+    for held in (fold == f for f in range(FOLDS)):
+        if held.any() and not held.all():
+            fitted = fit(truth[~held], predicted[~held])
+            found.append((int(held.sum()), coverage(fitted, truth[held], predicted[held])))
+    levels = [level for level in map(str, INTERVAL_LEVELS) if found and all(level in part for _, part in found)]
+    return {level: {key: _mean(found, level, key) for key in ("coverage", "mean_width")} for level in levels}
+
+
+def _mean(found: list[tuple[int, dict[str, dict[str, float]]]], level: str, key: str) -> float:
+    return sum(rows * part[level][key] for rows, part in found) / sum(rows for rows, _ in found)
+
+
+def _edges(predicted: np.ndarray) -> np.ndarray:
+    """Predictions [rows] → the edges between groups of about as many rows; none if there are too few rows."""
+    ordered, groups = np.sort(predicted), max(1, min(GROUPS, len(predicted) // GROUP_ROWS))
+    kept, begun = [], 0
+    for edge in np.quantile(ordered, np.arange(1, groups) / groups) if groups > 1 else ():
+        below = int(np.searchsorted(ordered, edge))  # many equal predictions make groups of none, or of few
+        if min(below - begun, len(ordered) - below) >= GROUP_ROWS // 2:
+            kept.append(edge)
+            begun = below
+    return np.array(kept)
+
+
+def _quantile(residuals: np.ndarray, level: float) -> float:
+    """Sorted residuals [n] → the ceil((n + 1) level)-th of them: covers with at least that probability."""
+    place = math.ceil((len(residuals) + 1) * level - 1e-9)
+    return float(residuals[place - 1]) if place <= len(residuals) else math.inf
