@@ -18,6 +18,7 @@ FALSE_DISCOVERIES = 0.05  # the share of the suspects among numbers that may be 
 ROWS_PER_BIN, MOST_BINS = 200, 20  # of the local spread of residuals
 BULK = (0.5, 0.8)  # the quantiles of |residual| that the null is fitted to: errors are fewer than the rest
 DEGREES = np.concatenate([np.arange(2, 20, 0.1), [25, 30, 50, 100]])
+FILTER = "both"  # of cleanlab's: what pruning by class and by noise rate agree on
 CLASSES_METHOD = "confident learning, pruned by class and by noise rate"
 NUMBERS_METHOD = "residuals against a Student t of their bulk, false discovery rate 5 %"
 
@@ -63,9 +64,6 @@ def classes(truth: np.ndarray, probabilities: np.ndarray) -> Suspects:
     return Suspects(rows, others.argmax(axis=1), quality[rows], others.max(axis=1, initial=0), rate, CLASSES_METHOD)
 
 
-FILTER = "both"
-
-
 def numbers(truth: np.ndarray, predicted: np.ndarray) -> Suspects:
     """Targets [rows] and out-of-sample predictions [rows] → `Suspects`: those the bulk of errors does not explain."""
     from scipy import stats
@@ -89,11 +87,19 @@ def standardised(residuals: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     order = np.argsort(predicted, kind="stable")
     parts = np.array_split(order, bins)
     middles = np.array([np.median(residuals[part]) for part in parts])
-    spreads = np.array([np.median(np.abs(residuals[part] - middle)) for part, middle in zip(parts, middles, strict=True)])
-    whole = float(np.median(np.abs(residuals - np.median(residuals)))) or float(np.abs(residuals).max(initial=0)) or 1.0
+    spreads = np.array(
+        [np.median(np.abs(residuals[part] - middle)) for part, middle in zip(parts, middles, strict=True)]
+    )
+    whole = _middle_and_spread(residuals)[1] or float(np.abs(residuals).max(initial=0)) or 1.0
     spreads = np.maximum(spreads, 0.2 * whole)
     at = np.array([np.median(predicted[part]) for part in parts])
     return (residuals - np.interp(predicted, at, middles)) / np.interp(predicted, at, spreads)
+
+
+def _middle_and_spread(values: np.ndarray) -> tuple[float, float]:
+    """The median, and the median distance from it."""
+    middle = np.median(values)
+    return float(middle), float(np.median(np.abs(values - middle)))
 
 
 def null(distance: np.ndarray) -> tuple[float, float]:

@@ -117,7 +117,7 @@ def explain(model: RawColumnModel, raw: pa.Table, settings: Explain, seed: int) 
     most = (min(settings.rows, IMAGES), min(settings.background, IMAGE_BACKGROUND)) if image else None
     wanted, background = most or (settings.rows, settings.background)
     drawn = np.random.default_rng(seed).permutation(raw.num_rows)[: wanted + background]
-    rows, kept, truth = _usable(raw.take(pa.array(drawn)), fitted)
+    rows, kept, truth = usable(raw.take(pa.array(drawn)), fitted)
     numbers = drawn[kept]
     order = np.arange(len(numbers))
     chosen, others = order[:wanted], order[-background:]  # of few rows, some are both
@@ -250,7 +250,7 @@ def _told_of(explanation: Explanation, index: int) -> str:
     return f"probability of {explanation.classes[explanation.told[index]]}"
 
 
-def _usable(raw: pa.Table, fitted: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+def usable(raw: pa.Table, fitted: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     """Raw rows → (typed rows that can be used, their numbers among all, their truth)."""
     target = fitted.target_column
     rows, reasons = typed(raw, [*fitted.features, target], target.name)
