@@ -90,7 +90,7 @@ def standardised(residuals: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     spreads = np.array(
         [np.median(np.abs(residuals[part] - middle)) for part, middle in zip(parts, middles, strict=True)]
     )
-    whole = _middle_and_spread(residuals)[1] or float(np.abs(residuals).max(initial=0)) or 1.0
+    whole = _middle_and_spread(residuals)[1] or float(np.abs(residuals).mean()) or 1.0
     spreads = np.maximum(spreads, 0.2 * whole)
     at = np.array([np.median(predicted[part]) for part in parts])
     return (residuals - np.interp(predicted, at, middles)) / np.interp(predicted, at, spreads)

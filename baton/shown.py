@@ -48,6 +48,7 @@ def moment_text(moment: float) -> str:
 
 def number_text(value: float) -> str:
     """A number to six digits, whole ones with all of theirs."""
+    value += 0.0  # of -0, 0
     return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.6g}"
 
 
@@ -75,7 +76,7 @@ def _number_cell(number: float, column: Column) -> str:
         return moment_text(round(number / MINUTE) * MINUTE)
     if column.kind == "boolean":
         return "true" if number > 0.5 else "false"
-    return f"{number:.0f}" if column.type == "long" else number_text(float(f"{number:.6g}"))
+    return number_text(round(number) if column.type == "long" else float(f"{number:.6g}"))
 
 
 def _unscaled(values: np.ndarray, scale: dict[str, Any]) -> np.ndarray:

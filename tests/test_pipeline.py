@@ -27,6 +27,7 @@ SMALL = {
     "model": {"hidden": [16], "embedding": 2, "number_width": 4},
     "train": {"epochs": 3, "batch_size": 64},
     "tune": {"max_trials": 3, "generation": 2, "epochs": 1},
+    "register": {"explain": {"rows": 20, "background": 10}, "audit": {"folds": 2, "rows": 500}},
 }
 SPACE = yaml.safe_load("""
 train.learning_rate: {loguniform: [0.001, 0.01]}
@@ -395,7 +396,7 @@ def test_images_go_through_the_same_entry_points(project):
         "model": {"filters": [4], "dropout": 0.0},
         "train": {"epochs": 2},
         "tune": {"max_trials": 1, "epochs": 1},
-        "register": {"floors": {"accuracy": 1.01}},
+        "register": {"floors": {"accuracy": 1.01}, "explain": {"rows": 3}, "audit": {"folds": 2}},
         "batch_infer": {"source": str(home / "pictures"), "output": str(home / "labels")},
     }
     (home / "pictures.yaml").write_text(yaml.safe_dump(config))
