@@ -26,6 +26,7 @@ from baton.preprocess import Preprocessor
 log = logging.getLogger("baton")
 
 SPLITS = names.SPLITS[:2]
+PROBED = 0.25  # of a fold's seconds, after which its epochs may be planned anew
 HELD_OUT = 0.1  # of the rows a network learns from, to choose its best epoch: never the fold that it judges
 
 
@@ -146,16 +147,16 @@ class _Fitted:
 class Pace(keras.callbacks.Callback):
     """Stops a training that would not end in its seconds.
 
-    The second epoch tells what an epoch takes, the first also what tracing does. If the epochs planned
-    would not fit into `seconds`, for this and the other `folds` that are left, the training is stopped
-    and `affordable` says how many would. Without `folds` it is stopped when the seconds are over.
+    When a quarter of them is over, the quickest epoch since the first (which is slow: it traces) tells what
+    an epoch takes. If those planned would not fit, the training is stopped, and `affordable` says how many
+    would, for this and the other `folds` that are left. Without `folds` it is only stopped at the end.
     """
 
     def __init__(self, seconds: float, folds: int = 0):
         super().__init__()
         self.seconds, self.folds, self.affordable = seconds, folds, 0
         self.started = time.monotonic()
-        self.first = 0.0
+        self.took: list[float] = []
 
     def spent(self) -> float:
         return time.monotonic() - self.started
@@ -168,14 +169,15 @@ class Pace(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        took = self.spent() - self.begun
-        if epoch == 0:
-            self.first = took
-        planned = self.params["epochs"]
-        if epoch == 1 and self.folds and self.spent() + (planned - 2) * took > self.seconds:
-            left = (self.seconds * self.folds - self.spent()) / self.folds
-            self.affordable = int(np.clip((left - (self.first - took)) / took, 1, planned))
+        self.took.append(self.spent() - self.begun)
+        if not self.folds or epoch == 0 or self.spent() < PROBED * self.seconds:
+            return
+        planned, quickest = self.params["epochs"], min(self.took[1:])
+        if self.spent() + (planned - epoch - 1) * quickest > self.seconds:
+            left = (self.seconds * self.folds - self.spent()) / self.folds - max(0.0, self.took[0] - quickest)
+            self.affordable = int(np.clip(left / quickest, 1, planned - 1))
             self.model.stop_training = True
+        self.folds = 0  # asked once: later, less is gained by starting anew
 
 
 def _answers(network: keras.Model, fitted: Preprocessor, rows: Rows, asked: np.ndarray) -> np.ndarray:

@@ -94,15 +94,14 @@ def _rest(number: int) -> str:
 def _beeswarm(explanation: Explanation, ranked: np.ndarray) -> Figure:
     shown_ = ranked[:MOST_COLUMNS]
     outputs = _outputs(explanation)
-    down, across = (2, 2) if len(outputs) > 2 else (1, len(outputs))
-    size = (6.8 if across == 1 else 10.5, (1.6 + 0.34 * max(len(shown_), 2)) * down)
+    across = 2 if len(outputs) in (2, 4) else len(outputs)
+    down = len(outputs) // across
+    size = (3.4 + 3.4 * across, (1.6 + 0.34 * max(len(shown_), 2)) * down)
     figure, axes = _figure("SHAP values of each row", down, across, size)
     for place, (axis, (number, title)) in enumerate(zip(axes, outputs, strict=False)):
         _label(axis, title, "SHAP value" + ("" if title else f", {explanation.output}"), "")
         _swarms(axis, explanation, shown_, explanation.found.shares[:, :, number])
         _name_rows(axis, [explanation.names[i] for i in shown_] if place % across == 0 else [""] * len(shown_))
-    for axis in axes[len(outputs) :]:
-        axis.set_axis_off()
     points = axes[0].scatter([], [], c=[], cmap=LOW_HIGH, vmin=0, vmax=1)
     bar = figure.colorbar(points, ax=axes, shrink=0.6, aspect=30, pad=0.02, ticks=[0, 1])
     bar.ax.set_yticklabels(["low", "high"])
@@ -192,7 +191,13 @@ def _dependence(explanation: Explanation, player: int) -> Figure:
         note += f"{cells.null_count:,} rows without a value stand at the left. "
     for (number, _), (colour, _) in zip(_outputs(explanation), STYLES, strict=False):
         label = _plain(explanation.classes[number], 22) if several else None
-        style = {"s": 12, "color": colour, "alpha": 0.45, "linewidths": 0, "label": label}
+        style = {
+            "s": 12 if len(explanation.rows) > 300 else 26,
+            "color": colour,
+            "alpha": 0.45,
+            "linewidths": 0,
+            "label": label,
+        }
         mean = {"color": colour if several else ORANGE, "linewidth": 1.8, "zorder": 4}
         if named:
             _by_category(axis, texts, categories, shares[:, number], style, mean)

@@ -34,7 +34,7 @@ CHAMPION, TRIVIAL = "champion", "trivial"
 def explanation(config: Config, run: Run, dataset: Dataset, model: RawColumnModel) -> None:
     """Explain a sample of the test rows; log `explanation.json` and its figures."""
     settings = config.register_.explain
-    if not settings.rows:
+    if not settings.rows or not dataset.rows["test"]:
         run.json(None, names.EXPLANATION)
         return
     found = explain.explain(model, dataset.raw_test(), settings, config.seed)
@@ -50,7 +50,7 @@ def explanation(config: Config, run: Run, dataset: Dataset, model: RawColumnMode
 def audit(config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], found: Evidence) -> None:
     """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures."""
     settings = config.register_.audit
-    if not settings.folds:
+    if not settings.folds or not dataset.rows["test"]:
         run.json(None, names.AUDIT)
         return
     try:

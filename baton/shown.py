@@ -36,7 +36,9 @@ def unblocked(blocks: dict[str, np.ndarray], fitted: Preprocessor) -> dict[str, 
     for kind, block in (("number", "numbers"), ("category", "categories")):
         for index, name in enumerate(fitted.names(kind)):
             columns[name] = blocks[block][:, index]
-    return columns | dict.fromkeys(fitted.names("image"), blocks["image"])
+    for name in fitted.names("image"):
+        columns[name] = blocks["image"]
+    return columns
 
 
 def moment_text(moment: float) -> str:

@@ -1,5 +1,6 @@
 """The audit of labels: planted errors are found in real tables, clean ones left alone, and nobody judges itself."""
 
+import json
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import stats
 from sklearn import datasets
 from test_explain import mixed_table, said
 
-from baton import audit, crossfit, explain, figures_audit, shown
+from baton import audit, crossfit, explain, figures_audit, insights, shown
 from baton.config import Audit, Config
 from baton.crossfit import Rows
 from baton.dataset import Dataset
@@ -236,6 +237,75 @@ def test_cleaned_labels_can_change_the_order_of_models():
 
 
 # Told to people
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A table whose source has 40 wrong labels, all of them in rows with an `id` below 40, audited."""
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-2, 2, 600).round(4)
+    right = np.where(x > 0, "over", "under")
+    wrong = np.where((np.arange(600) < 40) & (np.abs(x) > 0.5), np.where(x > 0, "under", "over"), right)
+    source = pa.table({"x": x, "city": rng.choice(["Oslo", "$x$"], 600), "id": np.arange(600), "y": wrong})
+    config, dataset = tiny.build(
+        source, tmp_path_factory.mktemp("judged"), "binary",
+        data={"id": ["id"]}, train={"epochs": 15, "learning_rate": 0.02}, register={"audit": {"folds": 2}},
+    )  # fmt: skip
+    found = insights.Judged(config, dataset, config, dataset.preprocessor)
+    return source.to_pandas(), dataset, found
+
+
+def test_the_table_names_the_rows_so_that_they_can_be_found(judged):
+    source, dataset, found = judged
+    table = found.table().to_pandas()
+    assert list(table) == [
+        "rank",
+        "split",
+        "row",
+        "given",
+        "suggested",
+        "quality",
+        "confidence",
+        "value_x",
+        "value_city",
+    ]
+    planted = source[(source.index < 40) & (source["x"].abs() > 0.5)]
+    named = {(round(float(x), 4), city) for x, city in zip(table["value_x"], table["value_city"], strict=True)}
+    hits = sum((x, city) in named for x, city in zip(planted["x"], planted["city"], strict=True))
+    assert hits > 0.9 * len(planted) and len(table) < 1.3 * len(planted)
+    assert set(table["split"]) == {"train", "validation", "test"} and table["rank"].tolist() == [
+        *range(1, len(table) + 1)
+    ]
+    raw = dataset.raw_test().to_pandas()
+    for _, row in table[table["split"] == "test"].iterrows():
+        assert (raw["y"][row["row"]], str(raw["x"][row["row"]])) == (row["given"], row["value_x"])
+    assert {(row.given, row.suggested) for row in table.itertuples()} == {("over", "under"), ("under", "over")}
+
+
+def test_the_audit_in_numbers(judged):
+    _, dataset, found = judged
+    table = found.table()
+    plain = json.loads(json.dumps(found.told(table, [], "log_loss"), allow_nan=False))
+    assert plain["rows_audited"] == 600 and plain["issues"] == table.num_rows and plain["folds"] == 2
+    assert plain["estimated_error_rate"] == pytest.approx(plain["issues"] / 600, abs=0.02)
+    first = plain["shown"][0]
+    assert first["values"].keys() == {"x", "city"} and first["rank"] == 1 and 0.5 < first["confidence"] <= 1
+    assert len(found.numbers("test")) == dataset.rows["test"] and found.pictures(5) == []
+
+
+def test_of_images_the_suspects_pictures_are_shown(images):
+    config, dataset = images
+    config = config.overridden({"register.audit.folds": 2, "train.epochs": 2})
+    found = insights.Judged(config, dataset, config, dataset.preprocessor)
+    suspected = found.suspects.rows[:10]
+    pictures = found.pictures(10)
+    splits, numbers = found.rows.places()
+    for number, picture in zip(suspected, pictures, strict=True):
+        assert picture.shape == (8, 8, 1) and picture.max() > 1
+        if number < len(splits):
+            held = crossfit.Rows(dataset).take(np.array([number]))["image"]
+            assert np.array_equal(held[0], picture)
+    assert found.table().num_rows == len(found.suspects.rows)
 
 
 @pytest.mark.parametrize("numeric", ["standard", "quantile"])
