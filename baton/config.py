@@ -236,6 +236,29 @@ class DistributedTrain(Section):
     max_restarts: int = Field(2, ge=0, description="after the loss of a worker, from the last epoch's checkpoint")
 
 
+class Explain(Section):
+    """SHAP values of the registered model, on test rows."""
+
+    rows: int = Field(1000, ge=0, description="explained, of an image 24 at most; 0 explains none")
+    background: int = Field(100, ge=1, description="rows that stand for not knowing a value; of images 10 at most")
+    seconds: float = Field(20, gt=0, description="after these no further row is explained")
+
+
+class Audit(Section):
+    """The search for wrong labels, by cross-validation."""
+
+    folds: int = Field(3, ge=0, le=20, description="networks trained, each without rows it judges; 0 audits nothing")
+    rows: int = Field(50_000, ge=20, description="these networks learn from, at most; all rows are judged")
+    seconds: float = Field(40, gt=0, description="epochs are cut so that all folds fit in")
+
+    @field_validator("folds")
+    @classmethod
+    def _no_single_fold(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold would leave no row to learn from: 0, or at least 2")
+        return folds
+
+
 class Register(Section):
     """The gate before the registry's champion."""
 
@@ -250,6 +273,8 @@ class Register(Section):
     )
     floors: dict[str, float] = Field({}, description="test metric → worst value allowed")
     min_test_rows: int = Field(10, ge=1, description="fewer test rows promote nothing")
+    explain: Explain = Explain()
+    audit: Audit = Audit()
 
 
 class BatchInfer(Section):

@@ -46,7 +46,7 @@ class Feed:
 
     def __post_init__(self) -> None:
         self.preprocessor = self.dataset.preprocessor
-        groups = self.dataset.row_groups(self.split)
+        groups = self._group_rows()
         rank, size = self.shard
         if len(groups) < size:
             raise BatonError(
@@ -106,8 +106,11 @@ class Feed:
         if self._kept is None:
             self._kept = self.arrays()
             if self._decoded():
-                self._kept["image"] = _pixels(self._kept["image"], self.preprocessor.image_size)
+                self._kept["image"] = pixels(self._kept["image"], self.preprocessor.image_size)
         yield self._kept
+
+    def _group_rows(self) -> list[int]:
+        return self.dataset.row_groups(self.split)
 
     def _buffers(self, epoch: int) -> Iterator[Block]:
         """Shuffled buffers; all but the last hold whole blocks."""
@@ -170,6 +173,25 @@ class Feed:
         return inputs, target, tf.TensorSpec([None, size], tf.float32)
 
 
+@dataclass
+class HeldFeed(Feed):
+    """A feed of rows that are in memory already, as `Feed.arrays` or `in_order` gave them; no shards."""
+
+    held: Block = field(default_factory=dict, repr=False)
+
+    def in_order(self) -> Iterator[Block]:
+        yield self.held
+
+    def _group_rows(self) -> list[int]:
+        return [_length(self.held)]
+
+    def _groups(self, seed: int | None) -> Iterator[Block]:
+        yield self.held
+
+    def _decoded(self) -> bool:
+        return "image" in self.held and self.held["image"].ndim > 1
+
+
 def image_decoder(size: dict[str, int] | None) -> Any:
     """Image size → a function from encoded bytes [rows] to float32 pixels [rows, h, w, c], 0 to 255.
 
@@ -181,7 +203,7 @@ def image_decoder(size: dict[str, int] | None) -> Any:
     return lambda batch: tf.map_fn(one, batch, fn_output_signature=tf.TensorSpec(_shape(size), tf.float32))
 
 
-def _pixels(encoded: np.ndarray, size: dict[str, int] | None) -> np.ndarray:
+def pixels(encoded: np.ndarray, size: dict[str, int] | None) -> np.ndarray:
     """Encoded images [rows] → the pixels that `image_decoder` gives, [rows, h, w, c]."""
     import tensorflow as tf
 
@@ -196,13 +218,13 @@ def _one_image(size: dict[str, int] | None) -> Any:
 
     shape = _shape(size)
 
-    def pixels(encoded: Any) -> Any:
+    def resized(encoded: Any) -> Any:
         image = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
         return tf.image.resize(image, shape[:2])
 
     def one(encoded: Any) -> Any:
         empty = tf.equal(tf.strings.length(encoded), 0)
-        return tf.ensure_shape(tf.cond(empty, lambda: tf.zeros(shape), lambda: pixels(encoded)), shape)
+        return tf.ensure_shape(tf.cond(empty, lambda: tf.zeros(shape), lambda: resized(encoded)), shape)
 
     return one
 

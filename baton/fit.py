@@ -73,10 +73,24 @@ def train(
         class_weights=thresholds.weights(config.train.class_weights, dataset.preprocessor.spec["target"]),
     )
     validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard, shuffle_rows=config.train.shuffle_rows)
-    model = models.build(dataset.preprocessor, config.model)
+    return train_on(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
+
+
+def train_on(
+    config: Config,
+    feed: Feed,
+    validation: Feed,
+    collective: Alone,
+    callbacks: list[keras.callbacks.Callback],
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Result:
+    """Config, its sizes filled in, and feeds → a new network, trained."""
+    fitted = feed.preprocessor
+    model = models.build(fitted, config.model)
     made = models.optimizer(config.train, feed.steps)
-    models.compile_model(model, dataset.preprocessor, config.train, collective.distribute(made))
-    return fit(model, feed, validation, config, collective, callbacks or [], on_epoch, checkpoint)
+    models.compile_model(model, fitted, config.train, collective.distribute(made))
+    return fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)
 
 
 def fit(

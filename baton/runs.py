@@ -291,14 +291,14 @@ def find(run_id: str) -> Any | None:
         return None
 
 
-def artifact(run_id: str, name: str) -> Any:
-    """A JSON artifact of a run, parsed; raises `BatonError` if the run has none of that name."""
+def artifact(run_id: str, name: str, parse: Callable[[str], Any] = json.loads) -> Any:
+    """An artifact of a run, parsed, as JSON by default; raises `BatonError` if the run has none of that name."""
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = client().download_artifacts(run_id, name, folder)
-            return json.loads(Path(path).read_text())
+            return parse(Path(path).read_text())
         except (MlflowException, OSError) as error:
             raise BatonError(f"Run {run_id} has no artifact {name}: {error}") from None
 

@@ -60,6 +60,7 @@ CONFIG: dict[str, Any] = {
         "parallelism": 1,
         "space": {"train.learning_rate": {"loguniform": [0.01, 0.05]}},
     },
+    "register": {"explain": {"rows": 10, "background": 5}, "audit": {"folds": 0}},
 }
 
 

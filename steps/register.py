@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from baton import candidates, champions, evidence, gate, names, outputs, registry, reports, runs
+from baton import candidates, champions, evidence, gate, insights, names, outputs, registry, reports, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.errors import BadInput
@@ -20,7 +20,7 @@ log = logging.getLogger("baton")
 @step(
     "register",
     ("candidate_run_ids", "runs of train and distributed_train, comma-separated"),
-    imports=("mlflow.pyfunc", "petastorm"),
+    imports=("mlflow.pyfunc", "petastorm", "cleanlab.filter"),
 )
 def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
@@ -36,6 +36,8 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     if found.metrics:  # none: the output is not finite and cannot be drawn
         assessed["test"] = candidates.assess(config, run, model.fitted, test)
         reports.evaluation(run, model.fitted, truth, output)
+        insights.explanation(config, run, dataset, model)
+        insights.audit(config, run, dataset, chosen, candidate_ids(candidate_run_ids), found)
     run.json(assessed, names.ASSESSMENT)
     reports.log_inputs(run, dataset, ("test",))
     judged_against = None if rival is None else str(rival.version)
@@ -54,7 +56,7 @@ def judged_before(begun: Any) -> Any | None:
 
 def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float]]:
     """Comma-separated run IDs → the run with the best validation metric, and its metrics."""
-    ids = [part.strip() for part in candidate_run_ids.split(",") if part.strip()]
+    ids = candidate_ids(candidate_run_ids)
     if not ids:
         raise BadInput("candidate_run_ids is missing: give it runs of train or distributed_train.")
     candidates = []
@@ -67,6 +69,10 @@ def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float
     _demand_one_dataset([candidate for _, candidate, _ in candidates])
     _, chosen, validation = min(candidates, key=lambda c: c[0])
     return chosen, validation
+
+
+def candidate_ids(candidate_run_ids: str) -> list[str]:
+    return [part.strip() for part in candidate_run_ids.split(",") if part.strip()]
 
 
 def _demand_one_dataset(candidates: list[Any]) -> None:

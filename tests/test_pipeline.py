@@ -27,6 +27,7 @@ SMALL = {
     "model": {"hidden": [16], "embedding": 2, "number_width": 4},
     "train": {"epochs": 3, "batch_size": 64},
     "tune": {"max_trials": 3, "generation": 2, "epochs": 1},
+    "register": {"explain": {"rows": 20, "background": 10}, "audit": {"folds": 2, "rows": 500}},
 }
 SPACE = yaml.safe_load("""
 train.learning_rate: {loguniform: [0.001, 0.01]}
@@ -191,6 +192,22 @@ def test_quarantine_and_profile_are_artifacts(project):
     assert len(pd.read_parquet(folder / "lines.parquet")) == BROKEN
     page = Path(project.client.download_artifacts(run_id, "profile.html")).read_text()
     assert "first number" in page
+
+
+def test_register_explains_the_model_and_audits_the_labels(project):
+    run_id = of(project, "register").info.run_id
+    explained, audited = (
+        json.loads(Path(project.client.download_artifacts(run_id, name)).read_text())
+        for name in (names.EXPLANATION, names.AUDIT)
+    )
+    assert explained["rows"] == 20 and explained["background"] == 10 and explained["additivity"] < 1e-3
+    assert {column["name"] for column in explained["columns"]} == {"first number", "whole", "flag", "city", "at"}
+    assert audited["rows_audited"] == ROWS - NO_TARGET - STRAY and audited["folds"] == 2
+    assert {entry["model"] for entry in audited["ranking"]} == {"train", "distributed_train", "trivial"}
+    suspects = project.client.download_artifacts(run_id, f"{names.AUDIT_FOLDER}/{names.SUSPECTS}")
+    assert len(pd.read_parquet(suspects)) == audited["issues"] < 0.1 * ROWS
+    figures = {Path(a.path).stem for a in project.client.list_artifacts(run_id, names.FIGURES)}
+    assert {"shap_importance", "shap_beeswarm", "shap_dependence_1", "shap_row_1", "audit_ranking"} <= figures
 
 
 def test_dataset_is_an_input_with_its_fingerprint(project):
@@ -395,7 +412,7 @@ def test_images_go_through_the_same_entry_points(project):
         "model": {"filters": [4], "dropout": 0.0},
         "train": {"epochs": 2},
         "tune": {"max_trials": 1, "epochs": 1},
-        "register": {"floors": {"accuracy": 1.01}},
+        "register": {"floors": {"accuracy": 1.01}, "explain": {"rows": 3}, "audit": {"folds": 2}},
         "batch_infer": {"source": str(home / "pictures"), "output": str(home / "labels")},
     }
     (home / "pictures.yaml").write_text(yaml.safe_dump(config))
@@ -413,6 +430,9 @@ def test_images_go_through_the_same_entry_points(project):
     train = summary["steps"]["train"]["run_id"]
     figures = {Path(a.path).stem for a in project.client.list_artifacts(train, names.FIGURES)}
     assert {"curves", "confusion_matrix", "roc", "precision_recall", "calibration"} <= figures
+    register = summary["steps"]["register"]["run_id"]
+    figures = {Path(a.path).stem for a in project.client.list_artifacts(register, names.FIGURES)}
+    assert {"shap_importance", "shap_images", "audit_labels", "audit_suspects", "audit_ranking"} <= figures
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ def config(task: str = "regression", source: str = "-", **sections: Any) -> Conf
         "model": {"hidden": [8], "dropout": 0.0, "embedding": 2, "number_width": 4, "filters": [4]},
         "train": {"epochs": 3, "batch_size": 32, "warmup_epochs": 0, "steps_per_execution": 4},
         "distributed_train": {"workers": 1},
+        "register": {"explain": {"rows": 0}, "audit": {"folds": 0}},
     }
     for name, values in sections.items():
         tree[name] = {**tree.get(name, {}), **values} if isinstance(values, dict) else values
