@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from baton import figures, fit, metrics, names, reports, runs, serving
+from baton import figures, fit, metrics, names, reports, runs, serving, trained_on
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.feed import Feed
@@ -46,7 +46,9 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
     reports.log_inputs(run, dataset, ("train", "validation"))
     example = dataset.raw_example(100)
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
-    uri = serving.log_model(fitted, result.model, example, metadata)
+    known = trained_on.load(dataset.folder)
+    known = known and known.predicting(fitted.decode_prediction(output)[names.PREDICTION])
+    uri = serving.log_model(fitted, result.model, example, metadata, known)
     _log_network(run, result.model)
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
