@@ -307,6 +307,7 @@ def _told_apart(features: list[Column], coded: list[np.ndarray], settings: Drift
     """Coded columns, old rows before as many new ones → AUC of cross-validated scores, its interval, its verdict."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from threadpoolctl import threadpool_limits
 
     x = np.stack(coded, axis=1)
     rows = len(x) // 2
@@ -317,7 +318,8 @@ def _told_apart(features: list[Column], coded: list[np.ndarray], settings: Drift
         early_stopping=False,
     )  # fmt: skip
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
-    scores = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
+    with threadpool_limits(1):  # OpenMP's threads wait actively: on busy cores two took a hundred times as long
+        scores = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
     area, error = distances.auc(scores[:rows], scores[rows:])
     low, high = max(0.0, area - TAIL * error), min(1.0, area + TAIL * error)
     middle = (0.5 + settings.auc) / 2

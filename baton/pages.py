@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-READS = ("baton/templates/*.j2",)
+READS = ("baton/templates/**/*.j2",)
 TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("train", "validation", "test", "quarantined")
 TOP = 5  # categories shown of each column
@@ -37,19 +37,34 @@ def profile_page(
     figures: dict[str, str],
 ) -> str:
     """Manifest, data profile, columns, reasons → rows, and figures (SVG or data URI) → an HTML page."""
+    values = profile_values(manifest, profile, columns, quarantine)
+    images = {title: _image(content) for title, content in figures.items()}
+    return render("profile.html.j2", name=name, v=values, figures=images)
+
+
+def profile_values(
+    manifest: dict[str, Any],
+    profile: dict[str, dict[str, Any]],
+    columns: list[dict[str, str]],
+    quarantine: dict[str, int],
+) -> dict[str, Any]:
+    """Manifest, data profile, columns and reasons → rows → what templates show of the data."""
     kinds = {column["name"]: column["kind"] for column in columns}
     shown = {**dict.fromkeys(kinds, ""), **profile}  # the columns' order, then what else was profiled
-    return _template("profile.html.j2").render(
-        name=name,
-        rows=manifest["rows"],
-        parts=_shares({part: manifest["rows"].get(part, 0) for part in PARTS}),
-        fingerprint=manifest["fingerprint"],
-        files=manifest["files"],
-        encoded=len(manifest["schema"]),
-        columns=[_column(key, kinds.get(key, ""), profile.get(key, {})) for key in shown],
-        quarantine=_bars(dict(sorted(quarantine.items(), key=lambda item: -item[1]))),
-        figures={title: _image(content) for title, content in figures.items()},
-    )
+    return {
+        "rows": manifest["rows"],
+        "parts": _shares({part: manifest["rows"].get(part, 0) for part in PARTS}),
+        "fingerprint": manifest["fingerprint"],
+        "files": manifest["files"],
+        "encoded": len(manifest["schema"]),
+        "columns": [_column(key, kinds.get(key, ""), profile.get(key, {})) for key in shown],
+        "quarantine": _bars(dict(sorted(quarantine.items(), key=lambda item: -item[1]))),
+    }
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of baton/templates and its values → a page."""
+    return _template(template).render(**values)
 
 
 def figure_uri(figure: Figure) -> str:
@@ -68,7 +83,7 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent_text
+    environment.filters |= {"percent": percent_text, "number": number_text}
     return environment.get_template(name)
 
 
