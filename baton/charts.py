@@ -97,13 +97,13 @@ def ranges(rows: Sequence[dict[str, Any]], reference: float | None = None, zero:
     across = axis([*ends, *([reference] if reference is not None else [])], zero=zero, log=False)
 
     def placed(row: dict[str, Any]) -> dict[str, Any]:
-        low, high = row.get("interval") or (None, None)
-        known = low is not None and high is not None
+        ends = [across.at(v) for v in row.get("interval") or () if v is not None]
+        known = len(ends) == 2
         return {
             **row,
             "at": across.at(row["value"]),
-            "from": across.at(low) if known else None,
-            "width": across.at(high) - across.at(low) if known else None,
+            "from": ends[0] if known else None,
+            "width": ends[1] - ends[0] if known else None,
             "text": number_text(row["value"]),
             "range": span_text(row.get("interval")),
         }
