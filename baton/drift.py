@@ -254,30 +254,23 @@ def _numbers(known: Profile, values: pa.ChunkedArray) -> dict[str, Any]:
 
 
 def _categories(known: Profile, values: pa.ChunkedArray) -> dict[str, Any]:
-    """The most frequent categories one by one, the other known ones together, and the unseen together."""
+    """The most frequent categories one by one, all others together: that some are new is no distance by itself."""
     counted = as_text(values.drop_null()).value_counts()
     now = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
     counts = known.counts or {}
     top, total = list(counts)[:TOP], sum(now.values())
     unseen = sum(count for name, count in now.items() if name not in counts)
-    then = [counts[name] for name in top]
-    seen = [now.get(name, 0) for name in top]
-    pairs = (
-        np.array([*then, known.present - sum(then), 0], float),
-        np.array([*seen, total - sum(seen) - unseen, unseen], float),
-    )
-    kept = (pairs[0] + pairs[1]) > 0
-    labels = [label for label, keep in zip([*top, "others", "unseen"], kept, strict=True) if keep]
-    then_, now_ = pairs[0][kept], pairs[1][kept]
+    then = np.array([counts[name] for name in top] + [known.present - sum(counts[name] for name in top)], float)
+    seen = np.array([now.get(name, 0) for name in top] + [total - sum(now.get(name, 0) for name in top)], float)
+    used = (then + seen) > 0
+    shown = [*zip(top, then / known.present, seen / total, strict=False)]
+    shown += [("others", then[-1] / known.present, (seen[-1] - unseen) / total), ("unseen", 0.0, unseen / total)]
     return {
-        "psi": distances.psi(then_, now_),
-        "chance": distances.chance_psi(known.present, total, len(labels)),
-        "found": distances.chi_square(then_, now_),
-        "unseen_share": unseen / max(total, 1),
-        "bins": tuple(
-            (label, float(a), float(b))
-            for label, a, b in zip(labels, then_ / max(then_.sum(), 1), now_ / max(now_.sum(), 1), strict=True)
-        ),
+        "psi": distances.psi(then[used], seen[used]),
+        "chance": distances.chance_psi(known.present, total, int(used.sum())),
+        "found": distances.chi_square(then, seen),
+        "unseen_share": unseen / total,
+        "bins": tuple((label, float(a), float(b)) for label, a, b in shown if a or b),
     }
 
 

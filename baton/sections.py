@@ -339,7 +339,7 @@ def _metric_row(metric: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]
         {
             "text": "–" if v is None or not math.isfinite(v) else number_text(v),
             "interval": charts.span_text(span),
-            "best": v == best and len(known) > 1,
+            "best": v is not None and v == best and len(finite) > 1,
         }
         for v, span in zip(values, spans, strict=True)
     ]

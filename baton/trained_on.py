@@ -67,7 +67,6 @@ class TrainedOn:
             self.rows.replace_schema_metadata({KEY: json.dumps(plain)}),
             folder / names.TRAINED_ON,
             compression="zstd",
-            store_schema=False,  # it would hold the metadata once more
         )
 
 
