@@ -1,12 +1,14 @@
 """Plain values in, self-contained HTML pages out: no page loads anything from anywhere.
 
 Column names, categories and reasons come from strangers: Jinja escapes all of them, and images are
-embedded as data URIs in `<img>`, where no script in an SVG can run.
+embedded as data URIs in `<img>`, where no script in an SVG can run. The one script is Baton's own, and
+the page's policy names its hash, so that no other runs.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import math
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +28,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("train", "validation", "test", "quarantined")
 TOP = 5  # categories shown of each column
 DAY = 86_400_000_000  # µs
+# MLflow shows a page in a sandbox of its own, where a link to a place of the page leads nowhere.
+SCRIPT = """document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  const place = link && document.getElementById(link.getAttribute("href").slice(1));
+  if (place) { event.preventDefault(); place.scrollIntoView(); }
+});"""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,7 +73,8 @@ def profile_values(
 
 def render(template: str, **values: Any) -> str:
     """A template of baton/templates and its values → a page."""
-    return _template(template).render(**values)
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    return _template(template).render(**values, script=Markup(SCRIPT), script_hash=f"sha256-{digest}")
 
 
 def figure_uri(figure: Figure) -> str:
