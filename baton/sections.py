@@ -202,7 +202,8 @@ def explanation(steps: Steps) -> Values:
     if not found:
         return register.lacking(names.EXPLANATION)
     columns = found["columns"][:IMPORTANT]
-    figures = {_title(name): register.image(f"{names.FIGURES}/{name}.png") for name in register.figures("shap_")}
+    drawn = _not_drawn_here(register.figures("shap_"))
+    figures = {_title(name): register.image(f"{names.FIGURES}/{name}.png") for name in drawn}
     return {
         "found": found,
         "bars": [
@@ -414,6 +415,13 @@ def _epochs(evaluation: dict[str, Any]) -> str:
     epochs = max((len(v) for v in (evaluation.get("history") or {}).values()), default=0)
     best = evaluation.get("best_epoch")
     return f"{epochs}" if best is None else f"{epochs}, best {best + 1}"
+
+
+def _not_drawn_here(figures: list[str]) -> list[str]:
+    """SHAP's figures but for those that the page itself draws of explanation.json; of images it draws none."""
+    table = any(name.startswith("shap_beeswarm") for name in figures)
+    drawn = ("shap_row", "shap_importance") if table else ()
+    return [name for name in figures if not name.startswith(drawn)]
 
 
 def _title(figure: str) -> str:

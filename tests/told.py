@@ -197,6 +197,7 @@ def artifacts() -> dict[str, dict[str, Any]]:
             names.EXPLANATION: explanation(),
             names.AUDIT: audit(),
             "figures/shap_beeswarm.png": PIXEL,
+            "figures/shap_importance.png": PIXEL,  # the page draws it itself
         },
         "batch_infer": {
             names.SCORING: {
