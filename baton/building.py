@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baton import columns as cols
-from baton import dataset, names, preprocess, sources, split, summary
+from baton import dataset, names, preprocess, sources, split, summary, trained_on
 from baton.config import Config
 from baton.errors import BadInput, listed, refuse
 from baton.threads import together
@@ -87,14 +87,16 @@ def assign(
 def fit(
     config: Config, columns: list[cols.Column], parts: dict[str, summary.Summary], folder: Path
 ) -> preprocess.Preprocessor:
-    """Fit preprocessing on train's summary alone; write the profile of all rows."""
+    """Fit preprocessing on train's summary alone; write the profile of all rows, and what train's were like."""
     import json
 
     def write_profile() -> None:
         profile = summary.profile(_in_order(summary.merge(list(parts.values()))))
         (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
 
-    return together(lambda: preprocess.fit(parts["train"], columns, config.data), write_profile)[0]
+    fitted = together(lambda: preprocess.fit(parts["train"], columns, config.data), write_profile)[0]
+    trained_on.fit(parts["train"], fitted, config.data.travel_rows).save(folder)
+    return fitted
 
 
 def refuse_unseen_classes(

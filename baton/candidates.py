@@ -14,7 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from baton import assessment, calibration, figures, figures_assessment, fit, metrics, names, reports, runs, serving
+from baton import (
+    assessment,
+    calibration,
+    figures,
+    figures_assessment,
+    fit,
+    metrics,
+    names,
+    reports,
+    runs,
+    serving,
+    trained_on,
+)
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.feed import Feed
@@ -52,7 +64,9 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
     reports.log_inputs(run, dataset, ("train", "validation"))
     example = dataset.raw_example(100)
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
-    uri = serving.log_model(fitted, model.network, example, metadata)
+    known = trained_on.load(dataset.folder)
+    known = known and known.predicting(fitted.decode_prediction(rows.output)[names.PREDICTION])
+    uri = serving.log_model(fitted, model.network, example, metadata, known)
     _log_network(run, model.network)
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)

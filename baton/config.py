@@ -99,6 +99,9 @@ class Data(Section):
         description="numbers and dates with so many rows a distinct value are embedded as categories too; 0: none",
     )
     rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
+    travel_rows: int = Field(
+        5000, ge=0, description="train rows that travel in the model, for batch_infer.drift's classifier"
+    )
     image_column: str | None = Field(None, description="image bytes; default: the only binary column")
     image_size: ImageSize | None = None
     max_image_pixels: int = Field(
@@ -277,6 +280,17 @@ class Register(Section):
     audit: Audit = Audit()
 
 
+class Drift(Section):
+    """How far new rows may lie from the training rows before batch_infer warns."""
+
+    measure: bool = Field(True, description="compare what was scored with what the model was trained on")
+    psi: float = Field(0.2, gt=0, description="population stability index of a column")
+    auc: float = Field(0.75, gt=0.5, lt=1, description="of a classifier that tells new rows from training rows")
+    missing: float = Field(0.05, gt=0, le=1, description="change of the share of missing cells")
+    unseen: float = Field(0.05, gt=0, le=1, description="share of cells of new categories, beyond what is expected")
+    rows: int = Field(50_000, ge=1, description="scored rows that are looked at, at most")
+
+
 class BatchInfer(Section):
     """What is scored, and where the predictions go."""
 
@@ -285,6 +299,7 @@ class BatchInfer(Section):
     alias: str = Field(names.CHAMPION, description="the model when no register run is given")
     allow_unvalidated: bool = Field(False, description="score with a version that did not pass the gate, too")
     batch_rows: int = Field(65_536, ge=1)
+    drift: Drift = Drift()
     interval: float | None = Field(
         None, description="level of the interval beside each prediction of a regression: 0.8, 0.9 or 0.95"
     )

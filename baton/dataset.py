@@ -1,6 +1,7 @@
 """A dataset: a folder of encoded Parquet files and the manifest that lists them with their hashes.
 
 <folder>/manifest.json  preprocessor.json  profile.json
+         trained_on.parquet           what the train rows were like; it travels in the model
          train/ validation/ test/     encoded rows, each a Petastorm dataset
          raw/test.parquet             the test rows as they came, for the gate's judgement
          quarantine/*.parquet         rows that could not be used, with reasons
@@ -42,8 +43,10 @@ class Dataset:
 
     @property
     def content(self) -> str:
-        """A hash of all that later steps read of it: the encoded rows, and how they were encoded."""
-        return hashlib.sha256(f"{self.fingerprint}{sha256(self.folder / names.PREPROCESSOR)}".encode()).hexdigest()
+        """A hash of all that later steps read of it: the encoded rows, how they were encoded, what they were like."""
+        files = (self.folder / name for name in (names.PREPROCESSOR, names.TRAINED_ON))
+        found = "".join(sha256(file) for file in files if file.is_file())
+        return hashlib.sha256(f"{self.fingerprint}{found}".encode()).hexdigest()
 
     @property
     def rows(self) -> dict[str, int]:
@@ -181,7 +184,7 @@ def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> 
         "raw_test": [_file_entry(folder, "test", p) for p in _parquet(folder / names.RAW_FOLDER)],
         "others": [
             {"path": name, "sha256": sha256(folder / name)}
-            for name in (names.PREPROCESSOR, names.PROFILE)
+            for name in (names.PREPROCESSOR, names.PROFILE, names.TRAINED_ON)
             if (folder / name).is_file()
         ],
     }

@@ -53,6 +53,7 @@ PASSED = (PROMOTED, CHALLENGER)
 # Files of a dataset folder, and artifacts of runs
 MANIFEST = "manifest.json"
 PREPROCESSOR = "preprocessor.json"
+TRAINED_ON = "trained_on.parquet"  # what the train rows were like; in the model, too
 PROFILE = "profile.json"
 QUARANTINE_FOLDER = "quarantine"
 RAW_FOLDER = "raw"
@@ -69,6 +70,13 @@ AUDIT_FOLDER = "audit"
 SUSPECTS = "suspects.parquet"
 ROLLBACK = "rollback.json"
 SCORING = "scoring.json"
+DRIFT = "drift.json"
+ASSESSMENT = "assessment.json"
+EXPLANATION = "explanation.json"
+AUDIT = "audit.json"
+REASONS = "quarantine_reasons.json"
+REPORT = "report.html"
+CARD = "card.html"
 CONFIG = "config.yaml"
 FIGURES = "figures"
 

@@ -1,12 +1,14 @@
 """Plain values in, self-contained HTML pages out: no page loads anything from anywhere.
 
 Column names, categories and reasons come from strangers: Jinja escapes all of them, and images are
-embedded as data URIs in `<img>`, where no script in an SVG can run.
+embedded as data URIs in `<img>`, where no script in an SVG can run. The one script is Baton's own, and
+the page's policy names its hash, so that no other runs.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import math
 from dataclasses import dataclass
@@ -16,15 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-READS = ("baton/templates/*.j2",)
+READS = ("baton/templates/**/*.j2",)
 TEMPLATES = Path(__file__).parent / "templates"
 PARTS = ("train", "validation", "test", "quarantined")
 TOP = 5  # categories shown of each column
 DAY = 86_400_000_000  # µs
+# MLflow shows a page in a sandbox of its own, where a link to a place of the page leads nowhere.
+SCRIPT = """document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  const place = link && document.getElementById(link.getAttribute("href").slice(1));
+  if (place) { event.preventDefault(); place.scrollIntoView(); }
+});"""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,19 +46,35 @@ def profile_page(
     figures: dict[str, str],
 ) -> str:
     """Manifest, data profile, columns, reasons → rows, and figures (SVG or data URI) → an HTML page."""
+    values = profile_values(manifest, profile, columns, quarantine)
+    images = {title: _image(content) for title, content in figures.items()}
+    return render("profile.html.j2", name=name, v=values, figures=images)
+
+
+def profile_values(
+    manifest: dict[str, Any],
+    profile: dict[str, dict[str, Any]],
+    columns: list[dict[str, str]],
+    quarantine: dict[str, int],
+) -> dict[str, Any]:
+    """Manifest, data profile, columns and reasons → rows → what templates show of the data."""
     kinds = {column["name"]: column["kind"] for column in columns}
     shown = {**dict.fromkeys(kinds, ""), **profile}  # the columns' order, then what else was profiled
-    return _template("profile.html.j2").render(
-        name=name,
-        rows=manifest["rows"],
-        parts=_shares({part: manifest["rows"].get(part, 0) for part in PARTS}),
-        fingerprint=manifest["fingerprint"],
-        files=manifest["files"],
-        encoded=len(manifest["schema"]),
-        columns=[_column(key, kinds.get(key, ""), profile.get(key, {})) for key in shown],
-        quarantine=_bars(dict(sorted(quarantine.items(), key=lambda item: -item[1]))),
-        figures={title: _image(content) for title, content in figures.items()},
-    )
+    return {
+        "rows": manifest["rows"],
+        "parts": _shares({part: manifest["rows"].get(part, 0) for part in PARTS}),
+        "fingerprint": manifest["fingerprint"],
+        "files": manifest["files"],
+        "encoded": len(manifest["schema"]),
+        "columns": [_column(key, kinds.get(key, ""), profile.get(key, {})) for key in shown],
+        "quarantine": _bars(dict(sorted(quarantine.items(), key=lambda item: -item[1]))),
+    }
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of baton/templates and its values → a page."""
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    return _template(template).render(**values, script=Markup(SCRIPT), script_hash=f"sha256-{digest}")
 
 
 def figure_uri(figure: Figure) -> str:
@@ -68,7 +93,7 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent_text
+    environment.filters |= {"percent": percent_text, "number": number_text}
     return environment.get_template(name)
 
 

@@ -43,15 +43,15 @@ class Pipeline:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            self._close()
+            self._close("" if error is None else runs.sentence(error))
         except Exception as second:
             if error is None:
                 raise
             log.warning("main's summary could not be logged: %s", second)  # the first error is the one to tell
 
-    def _close(self) -> None:
-        """End what is left of the steps, and log the summary."""
-        from baton import closing
+    def _close(self, error: str) -> None:
+        """End what is left of the steps, log the summary and the report; `error` is what ended main, if it failed."""
+        from baton import closing, report
 
         self._dismiss()
         runs.close_below(self.main, {entry["run_id"] for entry in self.steps.values() if entry["run_id"]})
@@ -64,6 +64,7 @@ class Pipeline:
         self.main.tag("mlflow.note.content", "  \n".join(closing.sentences(summary)))
         if self.steps["ingest"]["status"] in ("finished", "cached"):
             runs.copy_inputs(self.steps["ingest"]["run_id"], self.main)
+        report.log_report(self.config, self.main, summary, error)
         closing.table(self.config, summary)
 
     def run(self, step: str, **inputs: str) -> str:

@@ -99,6 +99,11 @@ def aliases(name: str) -> dict[str, str]:
         raise
 
 
+def test_metrics(found: Any) -> dict[str, float]:
+    """What a model version's tags tell of its metrics on test data."""
+    return {key.removeprefix("test_"): float(v) for key, v in found.tags.items() if key.startswith("test_")}
+
+
 def demand_model(uri: str) -> None:
     """Raise `BatonError` if the files of the model at `uri` are not there."""
     from mlflow.artifacts import list_artifacts

@@ -16,6 +16,7 @@ from baton import conformal, names
 from baton.columns import typed
 from baton.errors import BadInput, BatonError, listed
 from baton.preprocess import Preprocessor
+from baton.trained_on import TrainedOn
 
 READS = ("baton/raw_model.py",)  # run by MLflow, not imported
 ENTRY = "raw_model.py"
@@ -129,8 +130,17 @@ def demand_interval(fitted: Preprocessor, level: float | None) -> None:
         )
 
 
-def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: dict[str, str]) -> str:
-    """Log the raw-column model (pyfunc, models from code) into the active run; return its URI."""
+def log_model(
+    fitted: Preprocessor,
+    network: Any,
+    example: pa.Table,
+    metadata: dict[str, str],
+    known: TrainedOn | None = None,
+) -> str:
+    """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
+
+    `known` is what it was trained on: it travels with it, and is what drift is measured against.
+    """
     import tempfile
 
     import mlflow
@@ -142,6 +152,8 @@ def log_model(fitted: Preprocessor, network: Any, example: pa.Table, metadata: d
         # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
         warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
         RawColumnModel(fitted, network).save(folder)
+        if known is not None:
+            known.save(folder)
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name(ENTRY)),

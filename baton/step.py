@@ -120,6 +120,10 @@ def execute(
                 started = time.monotonic()
                 function(config=config, run=run, **prepared, **given)
                 run.metrics({names.SECONDS: time.monotonic() - started})
+                if name != "main":
+                    from baton import report
+
+                    report.log_card(config, run)
 
     return guarded(name, run_it)
 

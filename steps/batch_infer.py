@@ -5,14 +5,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from baton import names, outputs, registry, scoring, sources
+from baton import drift, drift_figures, names, outputs, registry, scoring, sources, trained_on
 from baton.config import BatchInfer, Config
 from baton.errors import BadInput
 from baton.masking import masked
+from baton.preprocess import Preprocessor
 from baton.runs import Run
 from baton.scoring import Lineage, Scored
 from baton.serving import RawColumnModel
 from baton.step import step
+from baton.trained_on import TrainedOn
 
 log = logging.getLogger("baton")
 
@@ -20,7 +22,7 @@ log = logging.getLogger("baton")
 @step(
     "batch_infer",
     ("register_run_id", "the register run whose promoted version scores; empty: the alias decides"),
-    imports=("baton.fit", "mlflow.pyfunc"),
+    imports=("baton.fit", "mlflow.pyfunc", "sklearn.ensemble", "sklearn.model_selection"),
 )
 def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     """Score the new data with one model version and replace the output whole."""
@@ -33,25 +35,45 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
     with scoring.replaced(Path(settings.output)) as folder:
-        done = score(config, settings, version, lineage, folder)
+        done, fitted, known = score(config, settings, version, lineage, folder)
         summary = summarise(settings, done, lineage)
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
         summary["files"] = outputs.files_digest(folder)
     report(run, summary)
+    if settings.drift.measure:
+        report_drift(run, settings, version, fitted, known)
 
 
-def score(config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path) -> Scored:
-    """Score on the engine that the config, or the size of the source, asks for."""
+def score(
+    config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path
+) -> tuple[Scored, Preprocessor, TrainedOn | None]:
+    """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
     uri = f"models:/{version.name}/{version.version}"
     source = sources.resolve(settings.source, config.data.delimiter, config.data.target)
     with registry.downloaded(uri, version.tags) as model:
         if sources.engine(config, source) == "spark":
             from baton import spark
 
-            return spark.score(config, model, source, lineage, folder)
-        return scoring.score(
-            RawColumnModel.load(model, settings.interval), source, lineage, folder, settings.batch_rows
-        )
+            done = spark.score(config, model, source, lineage, folder)
+        else:
+            loaded = RawColumnModel.load(model, settings.interval)
+            done = scoring.score(loaded, source, lineage, folder, settings.batch_rows)
+        return done, Preprocessor.load(model / names.PREPROCESSOR), trained_on.load(model)
+
+
+def report_drift(run: Run, settings: BatchInfer, version: Any, fitted: Preprocessor, known: TrainedOn | None) -> None:
+    """Log how far what was scored lies from what the model was trained on. Predictions that are there do not fail."""
+    try:
+        rows = drift.sampled(Path(settings.output), fitted, settings.drift.rows)
+        found = drift.measure(known, fitted, rows, settings.drift, registry.test_metrics(version))
+        run.json(found, names.DRIFT)
+        run.figures(drift_figures.drift(found, settings.drift.psi))
+        run.metrics({f"live_{name}": v for name, v in (found["live"] or {"metrics": {}})["metrics"].items() if v})
+    except Exception as error:
+        log.exception("drift could not be measured: %s", error)
+        return
+    for sentence in found["warnings"]:
+        log.warning("drift: %s", sentence)
 
 
 def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def report(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) ->
     for name in (names.MANIFEST, names.PREPROCESSOR, names.PROFILE):
         run.file(dataset.folder / name)
     run.file(dataset.folder / names.QUARANTINE_FOLDER)
+    run.json(dict(reasons.most_common()), names.REASONS)
     for reason, count in reasons.most_common(10):
         log.info("quarantined %s rows: %s", f"{count:,}", reason)
     reports.profile(config, run, dataset, reasons)

@@ -229,6 +229,18 @@ def test_candidates_have_curves_figures_and_models(project):
         assert paths == {"keras/network.keras"}
 
 
+def test_every_step_has_its_card_and_the_new_rows_were_compared(project):
+    for name in names.STEPS[1:]:
+        page = Path(project.client.download_artifacts(of(project, name).info.run_id, names.CARD)).read_text()
+        assert page.count("<section") >= 1 and "holds no" not in page
+    scored = of(project, "batch_infer").info.run_id
+    drift = json.loads(Path(project.client.download_artifacts(scored, names.DRIFT)).read_text())
+    assert (drift["rows"], drift["live"], drift["warnings"]) == (200, None, [])
+    assert {c["name"] for c in drift["columns"]} == {"first number", "whole", "flag", "city", "at"}
+    assert drift["prediction"]["verdict"] == "ok" and drift["domain_auc"]["verdict"] == "ok"
+    assert any(a.path == "figures/drift.png" for a in project.client.list_artifacts(scored, names.FIGURES))
+
+
 def test_autologging_logged_the_fit_and_tensorboard(project):
     train = of(project, "train")
     artifacts = {a.path for a in project.client.list_artifacts(train.info.run_id)}
@@ -388,6 +400,8 @@ def test_a_failed_step_ends_main_with_its_sentence(project):
     main = next(r for r in failed if r.data.tags[names.TAG_STEP] == "main")
     summary = json.loads(Path(project.client.download_artifacts(main.info.run_id, names.SUMMARY)).read_text())
     assert [e["status"] for e in summary["steps"].values()] == ["failed", *["skipped"] * 5]
+    page = Path(project.client.download_artifacts(main.info.run_id, names.REPORT)).read_text()
+    assert "The run failed." in page and "The step ingest failed: The source has no column cost" in page
 
 
 def test_force_names_steps(project):
@@ -494,3 +508,31 @@ def test_ui_shows_curves_and_the_dataset(project, ui, page):
     page.goto(f"{ui}/#/experiments/{project.main.info.experiment_id}/runs/{train}")
     page.get_by_text("val_rmse").first.wait_for(timeout=60_000)
     page.get_by_text(of(project, "train").inputs.dataset_inputs[0].dataset.digest[:8]).first.wait_for(timeout=60_000)
+
+
+def test_ui_shows_the_report_with_every_section(project, ui, page):
+    """In the sandbox that MLflow shows pages in: whole, with links that work, and without a request of its own."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    run = project.main.info
+    for width in (1500, 390):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.goto(f"{ui}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/report.html")
+        page.reload()
+        frame = page.frame_locator("iframe").first
+        frame.locator("h2", has_text="Reproduce").wait_for(timeout=60_000)
+        found = frame.locator("h2").all_inner_texts()
+        assert found[:3] == ["Run", "Data", "Search"] and {"Gate", "Drift", "Lineage", "Reproduce"} < set(found)
+        body = frame.locator("body")
+        assert body.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        frame.locator("nav a[href='#gate']").click()
+        for _ in range(50):  # it scrolls smoothly
+            top = frame.locator("#gate").evaluate("e => Math.abs(e.getBoundingClientRect().top)")
+            if top < 200:
+                break
+            page.wait_for_timeout(100)
+        assert top < 200
+        text = body.inner_text()
+        assert "promoted" in text and f"{ROWS + BROKEN:,} rows in" in text
+    assert {url.split("/")[2] for url in asked if url.startswith("http")} == {ui.removeprefix("http://")}
+    page.set_viewport_size({"width": 1500, "height": 1000})

@@ -147,6 +147,11 @@ def pickled(files, canary):
     return "artifacts/model/scaler.pkl"
 
 
+def other_rows(files, canary):
+    (files / "artifacts" / "model" / names.TRAINED_ON).write_bytes(b"other rows")
+    return names.TRAINED_ON
+
+
 def lacking(files, canary):
     (files / "code" / "baton" / "layers.py").unlink()
     return "code/baton/layers.py"
@@ -191,7 +196,7 @@ def with_lambda(files, canary):
     return "artifacts/model/network.keras"
 
 
-TAMPERINGS = [edited, entry, extra, compiled, pickled, lacking, loader, another_entry, elsewhere, flavor,
+TAMPERINGS = [edited, entry, extra, compiled, pickled, other_rows, lacking, loader, another_entry, elsewhere, flavor,
               no_description, with_lambda]  # fmt: skip
 
 

@@ -18,7 +18,21 @@ from PIL import Image
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
 
-from baton import building, config, distributed, models, names, raw_model, scoring, search, serving, sources, spark
+from baton import (
+    building,
+    config,
+    distributed,
+    drift,
+    models,
+    names,
+    raw_model,
+    scoring,
+    search,
+    serving,
+    sources,
+    spark,
+    trained_on,
+)
 from baton.dataset import Dataset
 from baton.errors import BadInput, BatonError
 from baton.serving import RawColumnModel
@@ -123,6 +137,7 @@ def build_both(settings: config.Config, folder) -> tuple[Dataset, Dataset]:
     local, remote = Dataset.load(folder / "local"), Dataset.load(folder / "spark")
     for name in (names.PREPROCESSOR, names.PROFILE, "reasons.json"):
         assert (local.folder / name).read_text() == (remote.folder / name).read_text(), name
+    assert trained_on.load(local.folder) == trained_on.load(remote.folder) is not None
     assert local.rows == remote.rows
     assert local.manifest["schema"] == remote.manifest["schema"]
     for split in names.SPLITS:
@@ -231,6 +246,12 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
         near = [t.set_column(t.column_names.index("prediction"), "prediction", pc.round(t["prediction"], 4))
                 if "prediction" in t.column_names else t for t in tables]  # fmt: skip
         assert bag(near[0]) == bag(near[1])
+    known = trained_on.load(built.folder)
+    samples = [drift.sampled(tmp_path / name, built.preprocessor, 400) for name in ("local", "spark")]
+    assert samples[0].drop_columns("prediction").equals(samples[1].drop_columns("prediction"))
+    found = [drift.measure(known, built.preprocessor, rows, config.Drift(), {}) for rows in samples]
+    assert found[0]["columns"] == found[1]["columns"] != []
+    assert found[0]["domain_auc"] == found[1]["domain_auc"] is not None
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
     with pytest.raises(BadInput, match="The data lacks"):
         spark.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
