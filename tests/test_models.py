@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pyarrow as pa
 import pytest
 import tiny
 from keras import ops
@@ -10,7 +11,16 @@ from baton import fit, models
 from baton.config import Config, Fit, Model
 from baton.errors import BadInput
 from baton.feed import Feed, image_decoder
-from baton.layers import CategoryEmbedding, Maxout, PiecewiseLinear, Warmup
+from baton.layers import (
+    CategoryEmbedding,
+    Cross,
+    EachMember,
+    LinearPart,
+    Maxout,
+    MemberDense,
+    PiecewiseLinear,
+    Warmup,
+)
 
 ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu", "linear"]
 
@@ -95,7 +105,7 @@ def test_the_linear_recipe_recovers_known_coefficients(linear):
     dataset, result = linear
     fitted, target = dataset.preprocessor, dataset.preprocessor.spec["target"]
     assert result.best_value < 0.05  # the target's standard deviation is over 4
-    kernel = result.model.get_layer("standardised").get_weights()[0][:, 0] * target["std"]
+    kernel = result.model.get_layer("head").get_weights()[0][:, 0] * target["std"]
     names = fitted.names("number")
     slope = {
         name: kernel[names.index(name)] / fitted.spec["features"][name]["parts"][0]["std"] for name in ("x1", "x2", "n")
@@ -128,7 +138,7 @@ def test_layers_are_a_sequential_stack(images):
     ]
     model = models.build(dataset.preprocessor, Model(layers=layers))
     kinds = [type(layer).__name__ for layer in model.layers]
-    assert kinds == ["InputLayer", "Rescaling", "Conv2D", "GlobalAveragePooling2D", "Maxout", "Dense"]
+    assert kinds == ["InputLayer", "Rescaling", "Conv2D", "GlobalAveragePooling2D", "Maxout", "Dense", "Activation"]
     assert model.output_shape == (None, 3)
 
 
@@ -283,7 +293,7 @@ def test_the_networks_output_is_in_the_targets_unit(regression):
     _, dataset = regression
     target = dataset.preprocessor.spec["target"]
     model = models.build(dataset.preprocessor, Model(recipe="linear"))
-    dense = model.get_layer("standardised")
+    dense = model.get_layer("head")
     dense.set_weights([w * 0 for w in dense.get_weights()])
     inputs, _ = first_batch(dataset)
     np.testing.assert_allclose(model(inputs).numpy(), target["mean"], rtol=1e-6)
@@ -294,3 +304,80 @@ def test_binary_output_becomes_two_columns():
     np.testing.assert_array_equal(models.probabilities(output, ["no", "yes"]), [[0.75, 0.25], [0, 1]])
     three = np.eye(3, dtype=np.float32)
     assert models.probabilities(three, ["a", "b", "c"]) is three
+
+
+def test_values_of_numbers_are_categories_where_they_recur(tmp_path):
+    rows = np.arange(4000)
+    days = np.datetime64("2024-01-01T00:00:00", "us") + (rows % 40) * np.timedelta64(86_400_000_000, "us")
+    hours = days + (rows % 3) * np.timedelta64(3_600_000_000, "us")
+    table = pa.table({"n": rows % 50, "few": rows % 9, "own": rows * 1.5, "at": hours, "y": np.sin(rows % 50)})
+    _, dataset = tiny.build(table, tmp_path, "regression")
+    fitted = dataset.preprocessor
+    codes = {e.name: (e.source, e.encoding, e.size) for e in fitted.encoded if e.kind == "category"}
+    assert codes == {
+        "n__value": ("n", "value", 52),
+        "at__elapsed": ("at", "value", 122),
+        "at__date": ("at", "date", 42),
+    }
+    new = pa.table({"n": [7, 7, 60, None], "few": [1] * 4, "own": [1.0] * 4, "at": hours[[0, 40, 0, 0]]})
+    encoded = fitted.encode(new)
+    assert encoded["n__value"].tolist() == [9, 9, 0, 1]  # the eighth value; one that train lacks; missing
+    assert encoded["at__date"].tolist()[:2] == [2, 2]
+    assert len(set(encoded["at__elapsed"].tolist()[:2])) == 2
+    assert fitted.unknown(encoded) == {}  # of categorical columns only
+    counts = np.array(next(e.rows for e in fitted.encoded if e.name == "n__value"))
+    assert counts[:2].tolist() == [0, 0] and counts.sum() == dataset.rows["train"]
+
+
+def test_an_ensembles_members_are_trained_each_and_their_mean_predicts(regression):
+    config, dataset = regression
+    model = models.build(dataset.preprocessor, config.overridden({"model.members": 3}).model)
+    inputs, truth = first_batch(dataset)
+    heads = next(layer for layer in model.layers if isinstance(layer, MemberDense))
+    assert heads.kernel.shape[0] == 3
+    each, mean = model(inputs, training=True), model(inputs).numpy()
+    assert each.shape == (len(truth), 3, 1) and mean.shape == (len(truth), 1)
+    np.testing.assert_allclose(each.numpy().mean(axis=1), mean, rtol=1e-5)  # without dropout
+    assert len(np.unique(each.numpy()[0])) == 3
+    squares = (each.numpy()[:, :, 0] - truth[:, None]) ** 2
+    weight = np.arange(len(truth)) % 2
+    loss = EachMember("mean_squared_error")
+    assert float(loss(truth, each)) == pytest.approx(squares.mean(), rel=1e-5)
+    weighted = (squares.mean(axis=1) * weight).sum() / len(truth)
+    assert float(loss(truth, each, sample_weight=weight)) == pytest.approx(weighted, rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_each_members_loss_of_classes(classes):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, classes, 20)
+    p = rng.dirichlet(np.ones(classes), (20, 4)).astype(np.float32)
+    expected = -np.log(np.take_along_axis(p, truth[:, None, None].repeat(4, 1), 2)).mean()
+    name = "sparse_categorical_crossentropy" if classes > 2 else "binary_crossentropy"
+    given = p if classes > 2 else p[..., 1:]
+    assert float(EachMember(name)(truth, given)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_rare_codes_are_forgotten_in_training_only():
+    layer = CategoryEmbedding([4], 2, forget=[0.0, 0.0, 1.0, 0.0])
+    codes = np.array([[2], [3], [0]], np.int32)
+    plain, trained = layer(codes).numpy(), layer(codes, training=True).numpy()
+    np.testing.assert_array_equal(trained[0], plain[2])  # taken for unknown
+    np.testing.assert_array_equal(trained[1:], plain[1:])
+    assert (plain[0] != plain[2]).all()
+
+
+def test_the_linear_part_goes_on_beyond_the_train_rows_by_one_range():
+    layer = LinearPart([[-1.0, 0.0, 1.0]], 1)
+    layer.build((None, 1))
+    assert layer(np.ones((1, 1), np.float32)).numpy() == 0  # where training begins
+    layer.set_weights([np.array([[2.0]])])
+    found = layer(np.array([[0.5], [2.5], [9.0], [-9.0]], np.float32)).numpy()[:, 0]
+    np.testing.assert_allclose(found, [1, 5, 6, -6])
+
+
+def test_products_of_features():
+    layer = Cross(1)
+    layer.build((None, 2))
+    layer.set_weights([np.array([[1.0], [0.0]]), np.array([[0.0, 2.0]]), np.array([0.0, 1.0])])
+    np.testing.assert_allclose(layer(np.array([[3.0, 5.0]], np.float32)).numpy(), [[3, 5 + 5 * (2 * 3 + 1)]])

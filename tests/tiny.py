@@ -75,7 +75,14 @@ def config(task: str = "regression", source: str = "-", **sections: Any) -> Conf
         "name": "tiny",
         "data": {"source": source, "target": "label" if task == "image" else "y", "task": task, "rows_per_group": 40},
         "model": {"hidden": [8], "dropout": 0.0, "embedding": 2, "number_width": 4, "filters": [4]},
-        "train": {"epochs": 3, "batch_size": 32, "warmup_epochs": 0, "steps_per_execution": 4},
+        "train": {
+            "epochs": 3,
+            "batch_size": 32,
+            "warmup_epochs": 0,
+            "steps_per_execution": 4,
+            "learning_rate": 0.002,
+            "patience": 4,
+        },
         "distributed_train": {"workers": 1},
         "register": {"explain": {"rows": 0}, "audit": {"folds": 0}},
     }
