@@ -150,13 +150,15 @@ class Fit(Section):
     epochs: int = Field(0, ge=0, description="0: by the number of rows, 6 to 60")
     batch_size: int = Field(0, ge=0, description="0: by the number of rows, 16 to 512")
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
-    learning_rate: float = Field(0, ge=0, description="0: by the batch size, 0.003 for 512")
+    learning_rate: float | None = Field(None, gt=0, description="default: by the batch size, 0.003 for 512")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     warmup_epochs: float = Field(0.5, ge=0)
-    patience: int = Field(0, ge=0, description="epochs without progress before training stops; 0: by the epochs")
+    patience: int | None = Field(
+        None, ge=1, description="epochs without progress before training stops; default: a sixth of the epochs"
+    )
     shuffle_rows: int = Field(1 << 20, ge=1, description="rows shuffled, and held, at once")
     steps_per_execution: int = Field(32, ge=1)
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(

@@ -210,7 +210,8 @@ class BestWeights(keras.callbacks.Callback):
             self.result.model.set_weights(self.weights)
 
     def patience_is_over(self, epoch: int) -> bool:
-        return epoch - self.result.best_epoch >= self.config.train.patience
+        patience = self.config.train.patience
+        return patience is not None and epoch - self.result.best_epoch >= patience
 
     def seconds(self) -> float:
         """Spent on training, interrupted runs' saved epochs included."""

@@ -80,6 +80,7 @@ def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float 
     """Fit config and steps an epoch → an optimizer with its schedule; `scale` multiplies the rate."""
     total = max(steps * fit.epochs, 1)
     warmup = round(steps * (fit.warmup_epochs if warmup_epochs is None else warmup_epochs))
+    assert fit.learning_rate is not None  # `Config.sized` fills it in
     rate = fit.learning_rate * scale
     schedules = keras.optimizers.schedules
     schedule = {
