@@ -35,6 +35,7 @@ def scaled(config: Config, rows: int) -> Config:
     if settings.scale_learning_rate:
         larger = batch * settings.workers / config.train.batch_size
         factor = larger if config.train.optimizer in ("sgd", "momentum", "nesterov") else larger**0.5
+        assert config.train.learning_rate is not None  # filled in above
         changes["train.learning_rate"] = config.train.learning_rate * factor
         changes["train.warmup_epochs"] = max(config.train.warmup_epochs, settings.warmup_epochs)
     return config.overridden(changes)
