@@ -16,14 +16,15 @@ import click
 from bench.harness import Comparison, say
 
 NAMES = ("feed", "fit", "horovod", "tune", "cached", "overhead", "infer", "ingest", "memory")
+LONG = ("quality",)  # an hour each: by name only
 TABLE = Path("docs/BENCHMARKS.md")
 
 
 @click.command()
-@click.argument("name", required=False, type=click.Choice(NAMES))
+@click.argument("name", required=False, type=click.Choice((*NAMES, *LONG)))
 @click.option("--runs", type=click.IntRange(min=1), help="how often each side is measured; by default the benchmark's")
 def bench(name: str | None, runs: int | None) -> None:
-    """Measure Baton and its alternatives side by side; without a name all of them, into docs/BENCHMARKS.md."""
+    """Measure Baton and its alternatives side by side; without a name all but `quality`, into docs/BENCHMARKS.md."""
     if name:
         click.echo(json.dumps(one(name, runs)))
     else:

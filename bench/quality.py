@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import flights
 from bench.harness import Comparison, fresh, kept, say
 
 RUNS = 3  # seeds
@@ -38,8 +39,9 @@ def measure(runs: int) -> list[Comparison]:
         say(_line(table, found))
     for side, got in points.items():
         say(f"against {side}: {got.count(1.0)} wins, {got.count(0.5)} ties, {got.count(0.0)} losses")
-    return [Comparison(side, float(np.mean(got)), 1.0, GOALS.get(side, 0.5), "higher", "points a table")
-            for side, got in points.items()]  # fmt: skip
+    shares = [Comparison(side, float(np.mean(got)), 1.0, GOALS.get(side, 0.5), "higher", "points a table")
+              for side, got in points.items()]  # fmt: skip
+    return [*shares, *flights.measure()]
 
 
 def losses(table: str, seed: int, **sections: Any) -> dict[str, Any]:
@@ -184,8 +186,9 @@ def _hist_gradient_boosting(dataset: Any) -> np.ndarray:
     rows, target = frame(dataset, "train")
     test, truth = frame(dataset, "test")
     # It takes at most 255 categories a column; larger ones are numbers to it.
-    small = [e.name for e in dataset.preprocessor.encoded if e.kind == "category" and e.size <= 255]
-    large = [e.name for e in dataset.preprocessor.encoded if e.kind == "category" and e.size > 255]
+    codes = [e for e in dataset.preprocessor.encoded if e.encoding == "vocabulary"]
+    small = [e.name for e in codes if e.size <= 255]
+    large = [e.name for e in codes if e.size > 255]
     rows, test = (part.astype(dict.fromkeys(large, "int64")) for part in (rows, test))
     model = kind(random_state=0, categorical_features=small or None).fit(rows, target)
     return _row_losses(dataset, truth, model, test)
@@ -202,12 +205,11 @@ def _linear(dataset: Any) -> np.ndarray:
 
     rows, target = frame(dataset, "train")
     validation, known = frame(dataset, "validation")
-    names = dataset.preprocessor.names
+    numbers = dataset.preprocessor.names("number")
+    texts = [name for name in rows if name not in numbers]
     best: Any = (np.inf, None)
     for strength in 10.0 ** np.arange(-3, 4):
-        encode = make_column_transformer(
-            (StandardScaler(), names("number")), (OneHotEncoder(handle_unknown="ignore"), names("category"))
-        )
+        encode = make_column_transformer((StandardScaler(), numbers), (OneHotEncoder(handle_unknown="ignore"), texts))
         classes = bool(dataset.preprocessor.classes)
         model = LogisticRegression(C=1 / strength, max_iter=300) if classes else Ridge(strength)
         pipeline = make_pipeline(encode, model).fit(rows, target)

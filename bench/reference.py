@@ -18,11 +18,14 @@ from baton.dataset import Dataset
 
 
 def frame(dataset: Dataset, split: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """A split's features, with categories as such, and its target."""
+    """A split's features, with categories as such, and its target; not the values that networks embed."""
     fitted = dataset.preprocessor
     rows = pd.concat([pq.read_table(file).to_pandas() for file in dataset.files(split)], ignore_index=True)
     target = rows.pop(fitted.target_encoded).to_numpy()
-    codes = {e.name: pd.CategoricalDtype(range(e.size)) for e in fitted.encoded if e.kind == "category"}
+    rows = rows.drop(columns=[e.name for e in fitted.encoded if e.encoding in ("value", "date")])
+    codes = {
+        e.name: pd.CategoricalDtype(range(e.size)) for e in fitted.encoded if e.name in rows and e.kind == "category"
+    }
     return rows.astype(codes), target
 
 

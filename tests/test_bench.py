@@ -15,7 +15,7 @@ from baton.serving import RawColumnModel
 from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
-from bench import harness, infer, inputs, memory
+from bench import harness, infer, inputs, memory, quality, reference, tables
 from bench.harness import Comparison
 
 
@@ -129,3 +129,32 @@ def test_a_dataset_repeated_is_whole_and_has_so_many_times_the_rows(regression, 
 def test_the_benchmarks_config_is_of_the_flights():
     assert inputs.config().train.batch_size == 256
     assert pq.read_metadata(inputs.FLIGHTS).num_rows == inputs.ROWS
+
+
+def test_tables_of_quality_hold_what_is_predicted():
+    for name in tables.TABLES:
+        rows, target, task = tables.table(name)
+        assert 100 < len(rows) <= tables.MOST and rows[target].notna().all()
+        classes = rows[target].nunique()
+        assert classes > 10 if task == "regression" else classes == 2 if task == "binary" else 2 < classes < 12
+
+
+def test_a_win_is_more_than_chance():
+    rng = np.random.default_rng(0)
+    base = rng.exponential(size=400)
+    sides = {"baton": base, "lightgbm": base + 0.3, "lightgbm_tuned": rng.permutation(base), "linear": base - 0.2}
+    seed = {"metric": "log_loss", **sides, "hist_gradient_boosting": base + 0.5}
+    found = quality.compare("x", [seed])
+    assert found["verdicts"] == {
+        "lightgbm": "win", "lightgbm_tuned": "tie", "hist_gradient_boosting": "win", "linear": "loss",
+    }  # fmt: skip
+    assert found["values"]["baton"] == pytest.approx(base.mean())
+
+
+def test_trees_get_no_values_that_networks_embed(tmp_path):
+    _, dataset = quality._dataset("seattle", 0, tmp_path, {})
+    encoded = {e.name: e.encoding for e in dataset.preprocessor.encoded}
+    assert {"value", "date"} & set(encoded.values())
+    rows, truth = reference.frame(dataset, "test")
+    assert set(rows) == {name for name, encoding in encoded.items() if encoding not in ("value", "date")}
+    assert len(rows) == len(truth) == dataset.rows["test"]

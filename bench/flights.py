@@ -1,0 +1,119 @@
+"""The whole flights table: the default network of five seeds, and the best of a search, against LightGBM.
+
+All are trained and tested on the same rows; the live error is that of December, after the train rows.
+LightGBM's best has 3,000 trees of 255 leaves, and is given all columns and, in turn, those without the
+plane (`tailnum`, on which it overfits); the better counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness import Comparison, fresh, kept, say
+
+SEEDS = 5
+TUNE_S = 600.0
+BEST = {"n_estimators": 3000, "num_leaves": 255, "learning_rate": 0.05}
+CONFIG = "conf/flights.yaml"
+Errors = dict[str, float]  # rmse on test, and on December
+
+
+def measure() -> list[Comparison]:
+    """RMSE of the default network (median of the seeds) and of the tuned one, as shares of LightGBM's."""
+    folder = str(kept("datasets/flights-default", _build).absolute())
+    trees = json.loads(
+        kept("quality/flights-lightgbm.json", lambda p: p.write_text(json.dumps(_trees(folder)))).read_text()
+    )
+    seeds = [fresh(trained, folder, seed, {}) for seed in range(SEEDS)]
+    tuned = fresh(trained, folder, 0, fresh(searched, folder))
+    default = {name: statistics.median(found[name] for found in seeds) for name in seeds[0]}
+    best = min(trees["best"], trees["best without tailnum"], key=lambda errors: errors["test"])
+    for name, found in {**{f"seed {i}": e for i, e in enumerate(seeds)}, "tuned": tuned, **trees}.items():
+        say(f"flights, {name}: test {found['test']:.3f}, December {found['live']:.3f}")
+    return [
+        Comparison("flights: LightGBM's default", default["test"], trees["default"]["test"], 0.87, "lower", "rmse"),
+        Comparison("flights: LightGBM's best", tuned["test"], best["test"], 0.98, "lower", "rmse"),
+        Comparison("December: LightGBM's default", default["live"], trees["default"]["live"], 1.0, "lower", "rmse"),
+        Comparison("December: LightGBM's best", tuned["live"], best["live"], 1.0, "lower", "rmse"),
+    ]  # fmt: skip
+
+
+def trained(folder: str, seed: int, parameters: dict[str, Any]) -> Errors:
+    """The network of the flights' config, with a seed and a search's best parameters, as `train` trains it."""
+    from baton import config, fit, metrics
+    from baton.dataset import Dataset
+    from baton.feed import Feed
+
+    dataset = Dataset.load(folder)
+    result = fit.train(config.load(CONFIG).overridden({"seed": seed, **parameters}), dataset)
+    truth, output = fit.answers(result.model, Feed(dataset, "test", fit.PREDICT_ROWS))
+    encoded, later = _december(dataset)
+    live = fit.predict(result.model, dataset.preprocessor.blocks(encoded), dataset.preprocessor)
+    return {"test": metrics.evaluate(truth, output)["rmse"], "live": metrics.evaluate(later, live)["rmse"]}
+
+
+def searched(folder: str) -> dict[str, Any]:
+    """The best parameters of a search of `TUNE_S` seconds, as `tune` searches."""
+    from baton import config, search, trials
+    from baton.dataset import Dataset
+
+    settings = config.load(CONFIG, f"tune.time_budget_s={TUNE_S},tune.max_trials=1000")
+    settings = settings.sized(Dataset.load(folder).rows["train"])
+    with trials.Workers(settings.tune.parallelism) as workers:
+        evaluate = functools.partial(workers.evaluate, functools.partial(trials.run_trial, settings, folder))
+        return search.best(search.search(settings, evaluate, lambda trial: None)).parameters
+
+
+def _build(folder: Path) -> None:
+    from baton import building, config, sources
+
+    settings = config.load(CONFIG)
+    folder.mkdir()
+    building.build(settings, sources.resolve(settings.data.source), folder)
+
+
+def _trees(folder: str) -> dict[str, Errors]:
+    return {
+        "default": fresh(lightgbm, folder, {}, []),
+        "best": fresh(lightgbm, folder, BEST, []),
+        "best without tailnum": fresh(lightgbm, folder, BEST, ["tailnum"]),
+    }
+
+
+def lightgbm(folder: str, options: dict[str, Any], left_out: list[str]) -> Errors:
+    """LightGBM on the numbers and categories; embedded values are none of its columns."""
+    import lightgbm as trees
+    import pandas as pd
+
+    from baton.dataset import Dataset
+    from bench.reference import frame
+
+    dataset = Dataset.load(folder)
+    rows, target = frame(dataset, "train")
+    test, truth = frame(dataset, "test")
+    encoded, later = _december(dataset)
+    columns = [name for name in rows if name not in left_out]
+    model = trees.LGBMRegressor(verbose=-1, **options).fit(rows[columns], target)
+    december = pd.DataFrame({name: encoded[name] for name in columns}).astype(rows[columns].dtypes)
+    pairs = {"test": (test[columns], truth), "live": (december, later)}
+    return {name: float(np.sqrt(np.mean((model.predict(x) - y) ** 2))) for name, (x, y) in pairs.items()}
+
+
+def _december(dataset: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The new flights, encoded, and their delays."""
+    import pyarrow.parquet as pq
+
+    from baton import config
+    from baton.columns import typed
+
+    fitted, settings = dataset.preprocessor, config.load(CONFIG).batch_infer
+    assert settings is not None
+    rows, reasons = typed(pq.read_table(settings.source), [*fitted.features, fitted.target_column], fitted.target)
+    rows = rows.filter(reasons.is_null())
+    return fitted.encode(rows), fitted.encode_target(rows)
