@@ -99,7 +99,7 @@ def test_inputs_upstream_and_environment_count(copy):
         ("train", "baton/fit.py", "PREDICT_ROWS = 8192", "PREDICT_ROWS = 4096"),
         ("train", "baton/raw_model.py", "self.model.score", "self.model.evaluate"),  # run by MLflow
         ("train", "baton/__init__.py", '"""', 'X = 1\n"""'),
-        ("tune", "conf/spaces/table.yaml", "0.25", "0.26"),
+        ("tune", "conf/spaces/table.yaml", "0.0, 0.3", "0.0, 0.31"),
         ("tune", "baton/layers.py", "pieces: int = 2", "pieces: int = 3"),
         ("distributed_train", "baton/horovod_worker.py", "work(", "work(  "[:5] + "*[],"),  # started as a process
         ("register", "baton/gate.py", "LARGEST_SKEW = 1e-4", "LARGEST_SKEW = 1e-3"),

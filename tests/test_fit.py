@@ -67,7 +67,14 @@ def test_the_validation_metric_is_sklearns_of_the_restored_weights(trained):
 def test_the_training_metric_counts_every_row_once(regression):
     """With a learning rate near zero, the weighted train metric is that of the untrained network."""
     config, dataset = regression
-    changes = {"train.learning_rate": 1e-12, "train.epochs": 1, "train.optimizer": "sgd", "train.batch_size": 100}
+    changes = {
+        "train.learning_rate": 1e-12,
+        "train.epochs": 1,
+        "train.optimizer": "sgd",
+        "train.batch_size": 100,
+        "model.members": 1,
+        "model.forget": False,
+    }
     result = fit.train(config.overridden(changes), dataset)
     rows = Feed(dataset, "train", 64).arrays()
     truth = rows.pop("target")

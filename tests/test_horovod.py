@@ -125,7 +125,7 @@ def test_the_learning_rate_is_scaled_with_the_batch_of_all(optimizer, settings, 
 def test_a_config_without_sizes_is_scaled_from_those_its_rows_give():
     train = {"learning_rate": 0.01, "optimizer": "sgd", "batch_size": 0, "epochs": 0}
     own = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2}), 6400).train
-    assert (own.batch_size, own.epochs, own.learning_rate) == (64, 20, pytest.approx(0.02))
+    assert (own.batch_size, own.epochs, own.learning_rate) == (64, 30, pytest.approx(0.02))
     given = distributed.scaled(tiny.config(train=train, distributed_train={"workers": 2, "batch_size": 16}), 6400).train
     assert (given.batch_size, given.learning_rate) == (16, pytest.approx(0.005))
 

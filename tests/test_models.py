@@ -72,7 +72,10 @@ def test_a_cnn_trains(images, activation):
 
 
 def test_optimizers_are_what_their_names_say():
-    made = {name: models.optimizer(Fit(optimizer=name, epochs=1, momentum=0.8), 10) for name in models.OPTIMIZERS}
+    made = {
+        name: models.optimizer(Fit(optimizer=name, epochs=1, momentum=0.8, learning_rate=0.1), 10)
+        for name in models.OPTIMIZERS
+    }
     assert {name: type(o).__name__ for name, o in made.items()} == {
         "sgd": "SGD", "momentum": "SGD", "nesterov": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW",
     }  # fmt: skip
