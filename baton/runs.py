@@ -126,14 +126,25 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             for key, value in active.data.tags.items():
                 if masked(value) != value:
                     run.tag(key, value)  # MLflow's own, such as mlflow.source.name
-            # Without it the UI opens the experiment as one of language models.
-            client().set_experiment_tag(run.experiment_id, "mlflow.experimentKind", "custom_model_development")
+            _mark(run.experiment_id)
             run.text(_yaml(config), names.CONFIG)
             yield run
         except KeyboardInterrupt:
             run.tag(names.TAG_ERROR, "Stopped by a signal.")
             mlflow.end_run("KILLED")
             raise
+
+
+def _mark(experiment_id: str) -> None:
+    """Tell MLflow what the experiment is of: the UI would open it as one of language models.
+
+    Two runs that write the tag for the first time at once would have the database refuse one of them.
+    """
+    import mlflow
+
+    with alone(mlflow.get_tracking_uri()):
+        if KIND not in client().get_experiment(experiment_id).tags:
+            client().set_experiment_tag(experiment_id, KIND, "custom_model_development")
 
 
 def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:

@@ -68,7 +68,9 @@ def audited(config: Config, dataset: Dataset, folds: int = 3) -> tuple[float, fl
 )
 def test_planted_errors_are_found_in_real_tables(tmp_path, load, task, epochs, precise, complete):
     network = {"hidden": [64, 64], "number_width": 8}
-    config, dataset = tiny.build(table(load()), tmp_path, task, model=network, train={"epochs": epochs, "learning_rate": 0.005})
+    config, dataset = tiny.build(
+        table(load()), tmp_path, task, model=network, train={"epochs": epochs, "learning_rate": 0.005}
+    )
     precision, recall, suspects, rows = audited(config, dataset)
     assert precision > precise and recall > complete
     assert 0.5 * PLANTED < suspects.rate < 2.5 * PLANTED
