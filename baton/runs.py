@@ -31,6 +31,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 OPEN = ("RUNNING", "SCHEDULED")
 PAGE = 50  # runs asked for at once where most often the first will do
 
+KIND = "mlflow.experimentKind"
+
 
 @dataclass(frozen=True)
 class Run:
