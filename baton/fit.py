@@ -88,6 +88,9 @@ def train_on(
     """Config, its sizes filled in, and feeds → a new network, trained."""
     fitted = feed.preprocessor
     model = models.build(fitted, config.model)
+    rows = next(iter(feed.in_order()))
+    if "numbers" in rows:
+        models.begin_linear(model, fitted, rows["numbers"], rows["target"])
     made = models.optimizer(config.train, feed.steps)
     models.compile_model(model, fitted, config.train, collective.distribute(made))
     return fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)

@@ -137,6 +137,10 @@ class LinearPart(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         return ops.matmul(ops.maximum(ops.minimum(inputs, self._high), self._low), self.kernel)
 
+    def clipped(self, numbers: np.ndarray) -> np.ndarray:
+        """What counts of the numbers [rows, d]."""
+        return np.clip(numbers, self._low, self._high)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "edges": self.edges, "units": self.units}
 

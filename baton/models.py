@@ -32,6 +32,8 @@ from baton.preprocess import Encoded, Preprocessor
 # Train rows of a category that are forgotten every second time; of the value of a number, which the network sees as
 # a number too, more of them. Chosen on the tables of `bench quality`.
 FEW, FEW_VALUES = 15.0, 30.0
+RIDGE = 0.01  # penalty of the linear part's beginning, as a share of a number's variance
+RIDGE_ROWS = 10_000  # of fewer, the linear part begins at zero: training moves it, and validation would stop too soon
 
 # What a layer of `model.layers` or `model.graph` may be. All are plain: none runs code of its config.
 LAYERS: dict[str, Callable[..., Any]] = {
@@ -109,6 +111,21 @@ def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any)
         weighted_metrics=[metric],
         jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled
     )
+
+
+def begin_linear(model: keras.Model, fitted: Preprocessor, numbers: np.ndarray, target: np.ndarray) -> None:
+    """Let a regression's linear part begin as the ridge regression on these rows' numbers [rows, d].
+
+    Rare rows with large targets, which clipped gradients hardly move, are met by a trend from the start.
+    """
+    part = next((layer for layer in model.layers if isinstance(layer, LinearPart)), None)
+    if part is None or fitted.classes or len(numbers) < RIDGE_ROWS:
+        return
+    x = part.clipped(numbers).astype(np.float64)
+    x -= x.mean(axis=0)
+    y = (target - target.mean()) / fitted.spec["target"]["std"]
+    penalty = RIDGE * len(x) * np.eye(x.shape[1])
+    part.kernel.assign(np.linalg.solve(x.T @ x + penalty, x.T @ y)[:, None])
 
 
 def probabilities(output: np.ndarray, classes: list[str]) -> np.ndarray:

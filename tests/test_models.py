@@ -384,3 +384,20 @@ def test_products_of_features():
     layer.build((None, 2))
     layer.set_weights([np.array([[1.0], [0.0]]), np.array([[0.0, 2.0]]), np.array([0.0, 1.0])])
     np.testing.assert_allclose(layer(np.array([[3.0, 5.0]], np.float32)).numpy(), [[3, 5 + 5 * (2 * 3 + 1)]])
+
+
+def test_the_linear_part_of_a_large_table_begins_as_a_ridge_regression(regression):
+    config, dataset = regression
+    fitted = dataset.preprocessor
+    model = models.build(fitted, config.model)
+    part = next(layer for layer in model.layers if isinstance(layer, LinearPart))
+    x = np.random.default_rng(0).normal(size=(models.RIDGE_ROWS, part.kernel.shape[0])).astype(np.float32)
+    slopes = np.arange(1, x.shape[1] + 1)
+    models.begin_linear(model, fitted, x[:-1], x[:-1] @ slopes)
+    assert not part.kernel.numpy().any()  # too few rows
+    models.begin_linear(model, fitted, x, x @ slopes)
+    # Whatever of the made numbers lies beyond one range of the train rows does not count.
+    inside = (part.clipped(x) == x).mean(axis=0) > 0.99
+    found = part.kernel.numpy()[:, 0] * fitted.spec["target"]["std"] * (1 + models.RIDGE)
+    assert inside.sum() >= 2
+    np.testing.assert_allclose(found[inside], slopes[inside], rtol=0.05)
