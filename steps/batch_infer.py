@@ -68,7 +68,8 @@ def report_drift(run: Run, settings: BatchInfer, version: Any, fitted: Preproces
         found = drift.measure(known, fitted, rows, settings.drift, registry.test_metrics(version))
         run.json(found, names.DRIFT)
         run.figures(drift_figures.drift(found, settings.drift.psi))
-        run.metrics({f"live_{name}": v for name, v in (found["live"] or {"metrics": {}})["metrics"].items() if v})
+        live = found["live"]["metrics"] if found["live"] else {}
+        run.metrics({f"live_{name}": value for name, value in live.items() if value is not None})
     except Exception as error:
         log.exception("drift could not be measured: %s", error)
         return

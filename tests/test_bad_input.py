@@ -933,6 +933,8 @@ def test_the_table_is_true():
     text = (ROOT / "docs" / "BAD_INPUT.md").read_text()
     named = set(re.findall(r"`(test_\w+)`", text))
     assert named == {name for name in globals() if name.startswith("test_")}
+    for module, name in re.findall(r"`(test_\w+)\.(test_\w+)`", text):
+        assert f"\ndef {name}(" in (ROOT / "tests" / f"{module}.py").read_text(), f"{module}.{name}"
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:2] == "| "]
     said = {case: row[2] for row in rows for case in re.findall(r"\*([^*]+)\*", row[-1])}
     assert set(said) == set(NOT_FILES)
@@ -940,4 +942,4 @@ def test_the_table_is_true():
         assert said[case] == "the same" or re.search(sentence, said[case]), case
     for row in (row for row in rows if len(row) == 4 and row[0] != "case"):
         assert re.search("refused|quarantined|accepted|feature|status 1", row[1]), row
-        assert re.search(r"`test_\w+`|\*", row[3]), row
+        assert re.search(r"`test_[\w.]+`|\*", row[3]), row

@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 
 from baton import distances, drift, drift_figures, metrics, names, summary, trained_on
 from baton.columns import Column
-from baton.config import Drift
+from baton.config import BatchInfer, Drift
 from baton.errors import BadInput
 from baton.trained_on import TrainedOn
 
@@ -173,6 +173,17 @@ def test_a_model_from_before_says_so_and_does_not_fail(large):
         "the model was logged without a profile of its training data: drift cannot be measured"
     ]
     assert found["live"]["rows"] == 50 and found["columns"] == [] and drift_figures.drift(found, 0.2) == {}
+
+
+def test_predictions_stand_where_drift_cannot_be_measured(large, tmp_path, caplog):
+    """The step has replaced its output by then: it tells what went wrong, and does not fail."""
+    from steps import batch_infer
+
+    fitted, known = large
+    settings = BatchInfer(source="new.csv", output=str(tmp_path))
+    (tmp_path / "part-00000.parquet").write_text("torn")
+    batch_infer.report_drift(None, settings, SimpleNamespace(run_id=None, tags={}), fitted, known)
+    assert "drift could not be measured: Parquet" in caplog.text
 
 
 def test_no_rows_and_images_have_a_drift_too(large, images):
