@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import json
+import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,6 +94,7 @@ def environment() -> dict[str, str]:
 
 def code(entry: str) -> dict[str, str]:
     """A module's path → {path: hash} of every project module and declared file it can reach."""
+    known = len(_parsed())
     found: dict[str, str] = {}
     waiting = [entry]
     while waiting:
@@ -99,16 +103,48 @@ def code(entry: str) -> dict[str, str]:
             continue
         found[path], reached = _read(ROOT / path)
         waiting += reached
+    if len(_parsed()) > known:
+        _remember()
     return dict(sorted(found.items()))
 
 
 @cache
 def _read(file: Path) -> tuple[str, list[str]]:
-    """A file → its hash and the project files it reaches itself; each is parsed once for all steps."""
+    """A file → its hash and the project files it reaches itself; each is read once for all steps."""
     if file.suffix != ".py":
         return _file(file), []
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return syntax_hash(tree), [*_imports(tree), *_declared(tree)]
+    source = file.read_bytes()
+    known = hashlib.sha256(source).hexdigest()
+    if known not in _parsed():
+        tree = ast.parse(source)
+        _parsed()[known] = [syntax_hash(tree), _imports(tree), _declared(tree)]
+    digest, imports, patterns = _parsed()[known]
+    found = [path for path in imports if (ROOT / path).is_file()]
+    return digest, found + sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
+
+
+@cache
+def _parsed() -> dict[str, list[Any]]:
+    """{SHA-256 of a source: what its tree says}, of earlier processes too: parsing all takes half a second."""
+    try:
+        return json.loads(_memory().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember() -> None:
+    """Keep what was parsed for the next process; where nothing can be written, it parses again."""
+    partial = _memory().with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        partial.parent.mkdir(exist_ok=True)
+        partial.write_text(json.dumps(_parsed()), encoding="utf-8")
+        partial.replace(_memory())
+
+
+@cache
+def _memory() -> Path:
+    """Beside what Python compiles, which goes with it; another interpreter or other rules have another file."""
+    return Path(importlib.util.cache_from_source(__file__)).with_suffix(f".{_file(Path(__file__))[:16]}.json")
 
 
 def syntax_hash(tree: ast.AST) -> str:
@@ -120,7 +156,7 @@ def syntax_hash(tree: ast.AST) -> str:
 
 
 def _imports(tree: ast.AST) -> list[str]:
-    """The project's modules that a tree imports, late imports and packages' own files included."""
+    """Files that could be the project's modules that a tree imports, late imports and packages' own files included."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -132,15 +168,14 @@ def _imports(tree: ast.AST) -> list[str]:
         if name.split(".")[0] in ("baton", "steps"):
             place = name.replace(".", "/")
             paths |= {f"{place}.py", f"{place}/__init__.py", f"{place.split('/')[0]}/__init__.py"}
-    return sorted(path for path in paths if (ROOT / path).is_file())
+    return sorted(paths)
 
 
 def _declared(tree: ast.Module) -> list[str]:
-    """The project files that a module's READS constant names; patterns are expanded."""
+    """The project files, or patterns of them, that a module's READS constant names."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == DECLARATION for t in node.targets):
-            patterns = ast.literal_eval(node.value)
-            return sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
+            return list(ast.literal_eval(node.value))
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import logging
 import os
@@ -117,6 +118,7 @@ def execute(
                 os.environ["MLFLOW_RUN_ID"] = mine
             given, config = standby.handed_over(inputs, config)
             with runs.start(name, config, {"config": config_path, "set": overrides, **given}) as run:
+                _collect()
                 started = time.monotonic()
                 function(config=config, run=run, **prepared, **given)
                 run.metrics({names.SECONDS: time.monotonic() - started})
@@ -151,6 +153,7 @@ def guarded(name: str, work: Callable[[], None]) -> int:
     # MLflow does not pass a SIGTERM on: what it started would go on alone, and its run would stay open.
     driver = os.environ.pop(processes.DRIVER, None) or processes.launcher()
     processes.end_with(driver, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    gc.disable()  # MLflow's import makes very many objects, none of them garbage: looking for some takes half as long
     from baton import runs
 
     try:
@@ -162,6 +165,14 @@ def guarded(name: str, work: Callable[[], None]) -> int:
         if (known := explained(error)) is None:
             sys.stderr.write(masked(traceback.format_exc()))
         return _fail(runs.sentence(error), known.exit_status if known else 1)
+    finally:
+        _collect()
+
+
+def _collect() -> None:
+    """Collect garbage from now on, but not among what is there already."""
+    gc.freeze()
+    gc.enable()
 
 
 class _Masked(logging.Formatter):

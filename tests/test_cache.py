@@ -302,3 +302,26 @@ def test_a_last_run_without_its_parts_is_a_reason_and_no_failure(monkeypatch):
 
     monkeypatch.setattr(runs, "artifact", gone)
     assert one._changed("train", key("train")) == "cache.json of the last run is gone"
+
+
+def test_what_was_parsed_is_remembered_by_content(copy, tmp_path, monkeypatch):
+    """Another process parses only what it does not know, and a torn memory counts as none."""
+    memory, parsed = tmp_path / "kept" / "memory.json", []
+    monkeypatch.setattr(cache, "_memory", lambda: memory)
+    hashed = cache.syntax_hash
+    monkeypatch.setattr(cache, "syntax_hash", lambda tree: parsed.append(tree) or hashed(tree))
+
+    def reached() -> dict[str, str]:
+        cache._read.cache_clear()
+        cache._parsed.cache_clear()
+        parsed.clear()
+        return cache.code("steps/train.py")
+
+    first = reached()
+    assert len(parsed) > 20
+    assert reached() == first and not parsed
+    edit(copy / "baton" / "fit.py", "import", "import abc\nimport")
+    assert reached() != first and len(parsed) == 1
+    memory.write_text(memory.read_text()[:-9])
+    again = reached()
+    assert len(parsed) > 20 and again["baton/fit.py"] != first["baton/fit.py"]
