@@ -88,9 +88,7 @@ def train_on(
     """Config, its sizes filled in, and feeds → a new network, trained."""
     fitted = feed.preprocessor
     model = models.build(fitted, config.model)
-    rows = next(iter(feed.in_order()))
-    if "numbers" in rows:
-        models.begin_linear(model, fitted, rows["numbers"], rows["target"])
+    models.begin(model, fitted, next(iter(feed.in_order())))
     made = models.optimizer(config.train, feed.steps)
     models.compile_model(model, fitted, config.train, collective.distribute(made))
     return fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)

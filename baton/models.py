@@ -32,6 +32,7 @@ from baton.preprocess import Encoded, Preprocessor
 # Train rows of a category that are forgotten every second time; of the value of a number, which the network sees as
 # a number too, more of them. Chosen on the tables of `bench quality`.
 FEW, FEW_VALUES = 15.0, 30.0
+FEWEST = 1.0  # even of a column that tells all, some is forgotten: there are new categories to come
 RIDGE = 0.01  # penalty of the linear part's beginning, as a share of a number's variance
 RIDGE_ROWS = 10_000  # of fewer, the linear part begins at zero: training moves it, and validation would stop too soon
 
@@ -113,6 +114,66 @@ def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any)
     )
 
 
+def begin(model: keras.Model, fitted: Preprocessor, rows: dict[str, np.ndarray]) -> None:
+    """Settle what an untrained network owes to some train rows: how often it forgets categories, its linear part."""
+    if "categories" in rows:
+        _begin_forgetting(model, fitted, rows["categories"], rows["target"])
+    if "numbers" in rows:
+        begin_linear(model, fitted, rows["numbers"], rows["target"])
+
+
+def _begin_forgetting(model: keras.Model, fitted: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
+    """Forget fewer of the rare categories of a column whose categories tell the target nearly by themselves."""
+    layer = next((layer for layer in model.layers if isinstance(layer, CategoryEmbedding)), None)
+    if layer is None or layer.forget is None:
+        return
+    named = [e for e in fitted.encoded if e.kind == "category"]
+    told = np.eye(len(fitted.classes))[target.astype(int)] if fitted.classes else target[:, None]
+    found = credibilities(codes, told)
+    few = [min(max(found[i], FEWEST), FEW) if e.encoding == "vocabulary" else FEW_VALUES for i, e in enumerate(named)]
+    layer.forget = [share for i in layer.columns or range(len(named)) for share in _forget(named[i], few[i])]
+
+
+def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:
+    """Codes [rows, c] and target [rows, d] → `credibility` of each column for what columns of a lesser one leave."""
+    found: dict[int, float] = {}
+    left = target - target.mean(axis=0)
+    while len(found) < codes.shape[1]:
+        waiting = [i for i in range(codes.shape[1]) if i not in found]
+        among = {i: credibility(codes[:, i], left) for i in waiting}
+        best = min(among, key=lambda i: among[i])
+        found[best] = among[best]
+        left = left - _means(codes[:, best], left, found[best])
+    return [found[i] for i in range(codes.shape[1])]
+
+
+def credibility(codes: np.ndarray, target: np.ndarray) -> float:
+    """Codes [rows] and target [rows, d] → how many rows of a code tell as much of it as all others do together.
+
+    The variance within codes as a share of that between them, by the unbiased estimates of one-way analysis of
+    variance (Bühlmann and Straub, 1970); infinite where codes tell nothing.
+    """
+    code, count = np.unique(codes, return_inverse=True, return_counts=True)[1:]
+    rows, groups = len(codes), len(count)
+    if groups < 2 or groups == rows:
+        return np.inf
+    centred = target - target.mean(axis=0)
+    between = float((_sums(code, centred) ** 2 / count[:, None]).sum())
+    within = (float((centred**2).sum()) - between) / (rows - groups)
+    spread = (between - (groups - 1) * within) / (rows - float((count**2).sum()) / rows)
+    return within / spread if spread > 0 else np.inf
+
+
+def _means(codes: np.ndarray, target: np.ndarray, prior: float) -> np.ndarray:
+    """Each row's mean of its code [rows, d], drawn to zero as if `prior` rows more had it."""
+    code, count = np.unique(codes, return_inverse=True, return_counts=True)[1:]
+    return (_sums(code, target) / (count + prior)[:, None])[code]
+
+
+def _sums(codes: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return np.stack([np.bincount(codes, column) for column in target.T], axis=1)
+
+
 def begin_linear(model: keras.Model, fitted: Preprocessor, numbers: np.ndarray, target: np.ndarray) -> None:
     """Let a regression's linear part begin as the ridge regression on these rows' numbers [rows, d].
 
@@ -184,17 +245,16 @@ def _table_features(inputs: dict[str, Any], fitted: Preprocessor, model: Model, 
     if embedded:
         sizes = [codes[i].size for i in embedded]
         chosen = None if len(embedded) == len(codes) else embedded
-        forget = [share for i in embedded for share in _forget(codes[i])] if model.forget else None
+        forget = [share for i in embedded for share in _forget(codes[i], FEW)] if model.forget else None
         parts.append(CategoryEmbedding(sizes, width, chosen, forget)(inputs["categories"]))
     return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
 
-def _forget(code: Encoded) -> list[float]:
-    """A categorical column → how often training takes each of its codes for unknown: rare ones often.
+def _forget(code: Encoded, few: float) -> list[float]:
+    """A categorical column → how often training takes each of its codes for unknown: one of `few` rows half the time.
 
     What few rows say would be learnt by heart, and rows of new categories must be met prepared.
     """
-    few = FEW if code.encoding == "vocabulary" else FEW_VALUES
     return [1 / (1 + (rows / few) ** 2) for rows in code.rows]
 
 

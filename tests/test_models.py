@@ -370,6 +370,46 @@ def test_rare_codes_are_forgotten_in_training_only():
     assert (plain[0] != plain[2]).all()
 
 
+def test_credibility_is_the_variance_within_over_that_between():
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(4000), rng.integers(1, 12, 4000))
+    effect = rng.normal(size=4000)
+    for noise in (0.3, 1.0, 2.0):
+        target = effect[codes] + noise * rng.normal(size=len(codes)) + 100
+        assert models.credibility(codes, target[:, None]) == pytest.approx(noise**2, rel=0.1)
+    assert models.credibility(codes, rng.normal(size=(len(codes), 1))) > 50
+    assert models.credibility(np.arange(9), rng.normal(size=(9, 1))) == np.inf  # a code a row
+    assert models.credibility(np.zeros(9, int), rng.normal(size=(9, 1))) == np.inf
+
+
+def test_a_column_that_another_one_explains_is_not_credible():
+    """A plane flies one route: it tells the distance until the route has told it."""
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 2000, 20_000)
+    route = rng.integers(0, 50, 2000)[plane]
+    target = (rng.normal(size=50)[route] + 0.3 * rng.normal(size=20_000))[:, None]
+    assert models.credibility(plane, target) < 0.5
+    alone, after = models.credibilities(np.stack([route, plane], axis=1), target)
+    assert alone < 0.5 and after > 15
+
+
+def test_rare_categories_of_a_column_that_tells_the_target_are_hardly_forgotten(tmp_path):
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 300, 1500)
+    told = rng.normal(size=300)[kind]
+    texts = {"kind": [f"k{k}" for k in kind], "place": [f"p{k}" for k in rng.integers(0, 300, 1500)]}
+    rows = pa.table({**texts, "y": told + 0.05 * rng.normal(size=1500)})
+    config, dataset = tiny.build(rows, tmp_path, "regression")
+    model = models.build(dataset.preprocessor, config.model)
+    layer = next(layer for layer in model.layers if isinstance(layer, CategoryEmbedding))
+    before, size = layer.forget, layer.sizes[0]
+    models.begin(model, dataset.preprocessor, next(iter(Feed(dataset, "train", 32).in_order())))
+    kinds, places = np.array(layer.forget[:size]), np.array(layer.forget[size:])
+    np.testing.assert_allclose(places, before[size:])
+    known = kinds < 1
+    assert (kinds[known] <= 0.5).all() and kinds[known].mean() < 0.1 < np.array(before[:size])[known].mean()
+
+
 def test_the_linear_part_goes_on_beyond_the_train_rows_by_one_range():
     layer = LinearPart([[-1.0, 0.0, 1.0]], 1)
     layer.build((None, 1))
