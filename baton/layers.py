@@ -32,18 +32,22 @@ class Maxout(keras.layers.Layer):
         return {**super().get_config(), "units": self.units, "pieces": self.pieces}
 
 
+LIMIT = 3.0  # of a plain number, in standard deviations
+
+
 @keras.saving.register_keras_serializable("baton")
 class PiecewiseLinear(keras.layers.Layer):
-    """Numbers [rows, d] → [rows, d * width]: piecewise-linear encoding, a dense layer a column, ReLU.
+    """Numbers [rows, d] → [rows, d * width (+ d)]: piecewise-linear encoding, a dense layer a column, ReLU.
 
     `edges` holds each column's bin edges (2 to T + 1 of them). Bin t of a column is
     (x - edge_t) / (edge_t+1 - edge_t), clipped to 0 and 1; the first and last bins are open
     outwards by one width (Gorishniy et al., "On embeddings for numerical features", 2022, eq. 1).
+    `plain`: the numbers go along as they are too, from -3 to 3; few rows tell a trend sooner than bins.
     """
 
-    def __init__(self, edges: list[list[float]], width: int, **kwargs: Any):
+    def __init__(self, edges: list[list[float]], width: int, plain: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.edges, self.width = [list(e) for e in edges], width
+        self.edges, self.width, self.plain = [list(e) for e in edges], width, plain
         bins = max(len(e) for e in self.edges) - 1
         shape = (len(self.edges), bins)
         self._low, self._scale = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -66,10 +70,11 @@ class PiecewiseLinear(keras.layers.Layer):
         position = (ops.expand_dims(inputs, -1) - self._low) * self._scale
         position = ops.maximum(ops.minimum(position, self._most), self._least)
         out = ops.relu(ops.einsum("bdt,dtw->bdw", position, self.kernel) + self.bias)
-        return ops.reshape(out, (-1, len(self.edges) * self.width))
+        out = ops.reshape(out, (-1, len(self.edges) * self.width))
+        return ops.concatenate([out, ops.clip(inputs, -LIMIT, LIMIT)], axis=1) if self.plain else out
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "edges": self.edges, "width": self.width}
+        return {**super().get_config(), "edges": self.edges, "width": self.width, "plain": self.plain}
 
 
 @keras.saving.register_keras_serializable("baton")

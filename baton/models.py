@@ -235,10 +235,10 @@ def _body(inputs: dict[str, Any], fitted: Preprocessor, model: Model) -> Any:
 
 
 def _table_features(inputs: dict[str, Any], fitted: Preprocessor, model: Model, plain: bool, width: int) -> Any:
-    """numbers and categories → one matrix: numbers plain or piecewise-linear and by value, categories embedded."""
+    """numbers and categories → one matrix: numbers plain or piecewise-linear too and by value, categories embedded."""
     parts = []
     if "numbers" in inputs:
-        embed = keras.layers.Identity() if plain else PiecewiseLinear(_edges(fitted), model.number_width)
+        embed = keras.layers.Identity() if plain else PiecewiseLinear(_edges(fitted), model.number_width, plain=True)
         parts.append(embed(inputs["numbers"]))
     codes = [e for e in fitted.encoded if e.kind == "category"]
     embedded = [i for i, e in enumerate(codes) if e.encoding == "vocabulary" or not plain]

@@ -361,6 +361,18 @@ def test_each_members_loss_of_classes(classes):
     assert float(EachMember(name)(truth, given)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_plain_numbers_go_along_to_three_standard_deviations():
+    edges = [[-1.0, 0.0, 1.0], [-1.0, 1.0]]
+    x = np.array([[0.5, -9.0], [2.0, 4.0]], np.float32)
+    found = PiecewiseLinear(edges, 3, plain=True)(x).numpy()
+    assert found.shape == (2, 8)
+    np.testing.assert_allclose(found[:, 6:], [[0.5, -3], [2, 3]])
+    # Of a model from before, whose config does not name it, the layer stays as it was.
+    config = PiecewiseLinear(edges, 3).get_config()
+    del config["plain"]
+    assert PiecewiseLinear.from_config(config)(x).shape == (2, 6)
+
+
 def test_rare_codes_are_forgotten_in_training_only():
     layer = CategoryEmbedding([4], 2, forget=[0.0, 0.0, 1.0, 0.0])
     codes = np.array([[2], [3], [0]], np.int32)
