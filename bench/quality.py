@@ -75,14 +75,14 @@ def compare(table: str, seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def baton(table: str, seed: int, sections: dict[str, Any]) -> list[float]:
-    """Each test row's loss of the default network, trained as `train` does."""
-    from baton import fit, metrics
+    """Each test row's loss of the default network, trained and calibrated as `train` does."""
+    from baton import candidates, fit, metrics
     from baton.feed import Feed
 
     with tempfile.TemporaryDirectory() as folder:
         config, dataset = _dataset(table, seed, Path(folder), sections)
-        result = fit.train(config, dataset)
-        truth, output = fit.answers(result.model, Feed(dataset, "test", fit.PREDICT_ROWS))
+        model, _ = candidates.finished(config, dataset, fit.train(config, dataset).model)
+        truth, output = fit.answers(model.network, Feed(dataset, "test", fit.PREDICT_ROWS))
         return metrics.row_losses(truth, output).tolist()
 
 
