@@ -135,6 +135,7 @@ class Model(Section):
     number_width: int = Field(12, ge=1, le=1024, description="width of each piecewise-linear number")
     forget: bool = Field(True, description="whether training takes rare categories for unknown, now and then")
     cross_rank: int = Field(64, ge=0, le=4096, description="of the products of features that mlp gets; 0: none")
+    networks: int = Field(1, ge=1, le=16, description="of mlp, trained side by side, whose mean predicts")
     members: int = Field(0, ge=0, le=64, description="of mlp's ensemble, which share most weights; 0: by the rows")
     filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([32, 64], max_length=12)
     l2: float = Field(0.0, ge=0)

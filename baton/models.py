@@ -72,9 +72,10 @@ def build(fitted: Preprocessor, model: Model) -> keras.Model:
     """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack."""
     inputs = _inputs(fitted)
     try:
-        body = _body(inputs, fitted, model)
-        output = _head(body, inputs, fitted, model)
-        return keras.Model(inputs, output)
+        networks = model.networks if _is_mlp(fitted, model) else 1
+        heads = ["head", *(f"head_{index}" for index in range(1, networks))]
+        answers = [_answers(_body(inputs, fitted, model), fitted, model, head) for head in heads]
+        return keras.Model(inputs, _output(answers, inputs, fitted, model))
     except (ValueError, TypeError) as error:
         raise BadInput(f"model: Keras cannot build this network: {' '.join(str(error).split())[:300]}") from None
 
@@ -124,14 +125,15 @@ def begin(model: keras.Model, fitted: Preprocessor, rows: dict[str, np.ndarray])
 
 def _begin_forgetting(model: keras.Model, fitted: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
     """Forget fewer of the rare categories of a column whose categories tell the target nearly by themselves."""
-    layer = next((layer for layer in model.layers if isinstance(layer, CategoryEmbedding)), None)
-    if layer is None or layer.forget is None:
+    embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding) and layer.forget is not None]
+    if not embeddings:
         return
     named = [e for e in fitted.encoded if e.kind == "category"]
     told = np.eye(len(fitted.classes))[target.astype(int)] if fitted.classes else target[:, None]
     found = credibilities(codes, told)
     few = [min(max(found[i], FEWEST), FEW) if e.encoding == "vocabulary" else FEW_VALUES for i, e in enumerate(named)]
-    layer.forget = [share for i in layer.columns or range(len(named)) for share in _forget(named[i], few[i])]
+    for layer in embeddings:
+        layer.forget = [share for i in layer.columns or range(len(named)) for share in _forget(named[i], few[i])]
 
 
 def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:
@@ -342,15 +344,23 @@ def _layer(described: dict[str, Any], where: str) -> Any:
         raise BadInput(f"{where}: {' '.join(str(error).split())[:300]}. Received: {described}") from None
 
 
-def _head(body: Any, inputs: dict[str, Any], fitted: Preprocessor, model: Model) -> Any:
-    members = _members(fitted, model) > 1
-    if len(body.shape) > 2 and not members:
+def _answers(body: Any, fitted: Preprocessor, model: Model, name: str) -> Any:
+    """A network's last features → what it answers before the activation: [rows, units], of members [rows, m, units]."""
+    units, _ = _units(fitted)
+    if _members(fitted, model) > 1:
+        return MemberDense(units, name=name)(body)
+    if len(body.shape) > 2:
         body = keras.layers.Flatten()(body)
+    return keras.layers.Dense(units, kernel_regularizer=_regularizer(model), name=name)(body)
+
+
+def _output(answers: list[Any], inputs: dict[str, Any], fitted: Preprocessor, model: Model) -> Any:
+    """The networks' answers and the linear part → the output; several are members of one ensemble."""
     units, activation = _units(fitted)
+    members = len(answers) > 1 or len(answers[0].shape) > 2
     if members:
-        out = MemberDense(units, name="heads")(body)
-    else:
-        out = keras.layers.Dense(units, kernel_regularizer=_regularizer(model), name="head")(body)
+        answers = [a if len(a.shape) > 2 else keras.layers.Reshape((1, units))(a) for a in answers]
+    out = keras.layers.Concatenate(axis=1)(answers) if len(answers) > 1 else answers[0]
     if _is_mlp(fitted, model) and "numbers" in inputs:
         linear = LinearPart(_edges(fitted), units)(inputs["numbers"])
         out = keras.layers.Add()([out, keras.layers.Reshape((1, units))(linear) if members else linear])

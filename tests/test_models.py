@@ -350,6 +350,23 @@ def test_an_ensembles_members_are_trained_each_and_their_mean_predicts(regressio
     assert float(loss(truth, each, sample_weight=weight)) == pytest.approx(weighted, rel=1e-5)
 
 
+@pytest.mark.parametrize("members", [1, 3])
+def test_networks_side_by_side_share_nothing_but_the_linear_part(regression, members, tmp_path):
+    config, dataset = regression
+    changed = {"model.networks": 2, "model.members": members, "train.epochs": 2}
+    model = fit.train(config.overridden(changed), dataset).model
+    assert sum(isinstance(layer, LinearPart) for layer in model.layers) == 1
+    assert sum(isinstance(layer, PiecewiseLinear) for layer in model.layers) == 2
+    embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding)]
+    assert len(embeddings) == 2 and embeddings[0].forget == embeddings[1].forget
+    inputs, truth = first_batch(dataset)
+    each, mean = model(inputs, training=True), model(inputs).numpy()
+    assert each.shape == (len(truth), 2 * members, 1)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_allclose(again(inputs).numpy(), mean, rtol=1e-5)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_each_members_loss_of_classes(classes):
     rng = np.random.default_rng(0)
