@@ -108,7 +108,8 @@ def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[s
             history.setdefault(name, []).append(value)
 
     try:
-        trial_config = config.overridden({**parameters, "train.epochs": config.tune.epochs})
+        # Networks side by side are alike: what suits one suits all, in a part of the time.
+        trial_config = config.overridden({"model.networks": 1, **parameters, "train.epochs": config.tune.epochs})
         dataset = Dataset.load(folder)
         shards = min(math.ceil(dataset.rows["train"] / config.tune.max_rows), len(dataset.row_groups("train")))
         result = fit.train(trial_config, dataset, on_epoch=remember, train_shards=shards)
