@@ -31,7 +31,7 @@ log = logging.getLogger("baton")
 FILE = "epoch.npz"
 META = ("run_id", "history", "best_value", "seconds")
 # What reading a cut, altered or foreign file can raise.
-DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
