@@ -88,7 +88,7 @@ def train_on(
     """Config, its sizes filled in, and feeds → a new network, trained."""
     fitted = feed.preprocessor
     model = models.build(fitted, config.model)
-    models.begin(model, fitted, next(iter(feed.in_order())))
+    models.begin(model, fitted, feed.in_order())
     made = models.optimizer(config.train, feed.steps)
     models.compile_model(model, fitted, config.train, collective.distribute(made))
     return fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)

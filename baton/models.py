@@ -7,7 +7,7 @@ class's probability (binary), [rows, classes] probabilities (multiclass and imag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -33,6 +33,7 @@ from baton.preprocess import Encoded, Preprocessor
 # a number too, more of them. Chosen on the tables of `bench quality`.
 FEW, FEW_VALUES = 15.0, 30.0
 FEWEST = 1.0  # even of a column that tells all, some is forgotten: there are new categories to come
+BEGIN_ROWS = 25_000  # that the credibility of columns is estimated on: more would not change who is forgotten
 RIDGE = 0.01  # penalty of the linear part's beginning, as a share of a number's variance
 RIDGE_ROWS = 10_000  # of fewer, the linear part begins at zero: training moves it, and validation would stop too soon
 
@@ -115,8 +116,14 @@ def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any)
     )
 
 
-def begin(model: keras.Model, fitted: Preprocessor, rows: dict[str, np.ndarray]) -> None:
-    """Settle what an untrained network owes to some train rows: how often it forgets categories, its linear part."""
+def begin(model: keras.Model, fitted: Preprocessor, blocks: Iterator[dict[str, np.ndarray]]) -> None:
+    """Settle what an untrained network owes to some train rows: how often it forgets categories, its linear part.
+
+    Of the blocks of rows it takes the first, and none where no layer asks for it: images are not read for nothing.
+    """
+    if not any(isinstance(layer, CategoryEmbedding | LinearPart) for layer in model.layers):
+        return
+    rows = next(blocks)
     if "categories" in rows:
         _begin_forgetting(model, fitted, rows["categories"], rows["target"])
     if "numbers" in rows:
@@ -129,24 +136,25 @@ def _begin_forgetting(model: keras.Model, fitted: Preprocessor, codes: np.ndarra
     if not embeddings:
         return
     named = [e for e in fitted.encoded if e.kind == "category"]
+    target = target[:BEGIN_ROWS]
     told = np.eye(len(fitted.classes))[target.astype(int)] if fitted.classes else target[:, None]
-    found = credibilities(codes, told)
+    found = credibilities(codes[:BEGIN_ROWS], told)
     few = [min(max(found[i], FEWEST), FEW) if e.encoding == "vocabulary" else FEW_VALUES for i, e in enumerate(named)]
     for layer in embeddings:
         layer.forget = [share for i in layer.columns or range(len(named)) for share in _forget(named[i], few[i])]
 
 
 def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:
-    """Codes [rows, c] and target [rows, d] → `credibility` of each column for what columns of a lesser one leave."""
-    found: dict[int, float] = {}
+    """Codes [rows, c] and target [rows, d] → `credibility` of each column for what columns of a lesser one leave.
+
+    A lesser one tells more; the order is that of the columns taken alone.
+    """
     left = target - target.mean(axis=0)
-    while len(found) < codes.shape[1]:
-        waiting = [i for i in range(codes.shape[1]) if i not in found]
-        among = {i: credibility(codes[:, i], left) for i in waiting}
-        best = min(among, key=lambda i: among[i])
-        found[best] = among[best]
-        left = left - _means(codes[:, best], left, found[best])
-    return [found[i] for i in range(codes.shape[1])]
+    found = [credibility(column, left) for column in codes.T]
+    for index in np.argsort(found):
+        found[index] = credibility(codes[:, index], left)
+        left = left - _means(codes[:, index], left, found[index])
+    return found
 
 
 def credibility(codes: np.ndarray, target: np.ndarray) -> float:

@@ -432,11 +432,18 @@ def test_rare_categories_of_a_column_that_tells_the_target_are_hardly_forgotten(
     model = models.build(dataset.preprocessor, config.model)
     layer = next(layer for layer in model.layers if isinstance(layer, CategoryEmbedding))
     before, size = layer.forget, layer.sizes[0]
-    models.begin(model, dataset.preprocessor, next(iter(Feed(dataset, "train", 32).in_order())))
+    models.begin(model, dataset.preprocessor, Feed(dataset, "train", 32).in_order())
     kinds, places = np.array(layer.forget[:size]), np.array(layer.forget[size:])
     np.testing.assert_allclose(places, before[size:])
     known = kinds < 1
     assert (kinds[known] <= 0.5).all() and kinds[known].mean() < 0.1 < np.array(before[:size])[known].mean()
+
+
+def test_images_are_not_read_to_begin_with(images):
+    config, dataset = images
+    blocks = iter([{}])
+    models.begin(models.build(dataset.preprocessor, config.model), dataset.preprocessor, blocks)
+    assert next(blocks) == {}
 
 
 def test_the_linear_part_goes_on_beyond_the_train_rows_by_one_range():
