@@ -60,17 +60,33 @@ def space_of(config: Config) -> dict[str, Any]:
     return config.tune.space or {}
 
 
+def own_values(config: Config, rows: int) -> dict[str, Any] | None:
+    """Where in its space a config lies itself, as it is written or as `rows` train rows size it; None: outside."""
+    trees = config.dump(), config.sized(rows).dump()
+
+    def written(key: str) -> list[Any]:
+        section, _, name = key.partition(".")
+        return [tree[section].get(name) for tree in trees]
+
+    return space.place_of(space_of(config), written)
+
+
 def search(
-    config: Config, evaluate: Evaluate, on_trial: Callable[[Trial], None], journal: Journal | None = None
+    config: Config,
+    evaluate: Evaluate,
+    on_trial: Callable[[Trial], None],
+    journal: Journal | None = None,
+    first: dict[str, Any] | None = None,
 ) -> list[Trial]:
     """Run generations until `max_trials` or the time budget; every trial goes to `on_trial` once done.
 
-    Trials that a `journal` holds are taken from it. The time they took counts against the budget.
+    Trials that a `journal` holds are taken from it. The time they took counts against the budget. The `first`
+    trial is that place in the space (see `own_values`), so that a search is at least as good as its config.
     """
     from hyperopt import Trials
 
     settings = config.tune
-    proposer, known = Proposer(space_of(config), settings.algorithm, config.seed), Trials()
+    proposer, known = Proposer(space_of(config), settings.algorithm, config.seed, first), Trials()
     journal = journal or Journal(None)
     deadline = time.monotonic() + settings.time_budget_s - journal.elapsed
     finished: list[Trial] = []
@@ -155,14 +171,12 @@ def best(trials: list[Trial]) -> Trial:
 class Proposer:
     """Hyperopt's TPE or random search, asked one seeded proposal at a time."""
 
-    def __init__(self, tree: dict[str, Any], algorithm: str, seed: int):
-        from hyperopt import rand, tpe
+    def __init__(self, tree: dict[str, Any], algorithm: str, seed: int, first: dict[str, Any] | None = None):
         from hyperopt.base import Domain
 
         self.space, self.seed = to_hyperopt(tree), seed
         self.domain = Domain(lambda _: None, self.space)
-        suggest = functools.partial(tpe.suggest, n_startup_jobs=STARTUP, verbose=False)
-        self.suggest = suggest if algorithm == "tpe" else rand.suggest
+        self.suggest = suggestions(algorithm, first)
 
     def propose(self, known: Any, number: int) -> tuple[Trial, Any]:
         """The trial of that number, given the finished ones; and Hyperopt's own document of it."""
@@ -185,7 +199,24 @@ class Proposer:
         known.refresh()
 
 
-def to_hyperopt(tree: Any, path: str = "space") -> Any:
+def suggestions(algorithm: str, first: dict[str, Any] | None) -> Callable[..., list[Any]]:
+    """Hyperopt's algorithm of that name, but that trial 0 is the `first` place in the space, if there is one."""
+    from hyperopt import rand, tpe
+
+    suggest = {"random": rand.suggest, "tpe": functools.partial(tpe.suggest, n_startup_jobs=STARTUP, verbose=False)}
+
+    def suggested(numbers: list[int], domain: Any, known: Any, seed: int) -> list[Any]:
+        docs = suggest[algorithm](numbers, domain, known, seed)
+        for doc in docs:
+            if doc["tid"] == 0 and first is not None:
+                values = {label: [first[label]] if label in first else [] for label in doc["misc"]["vals"]}
+                doc["misc"] |= {"vals": values, "idxs": {label: [0] * len(v) for label, v in values.items()}}
+        return docs
+
+    return suggested
+
+
+def to_hyperopt(tree: Any, path: str = space.ROOT) -> Any:
     """A space without faults, as data → Hyperopt's expression."""
     from hyperopt import hp
 
@@ -212,9 +243,11 @@ def flatten(chosen: Any) -> dict[str, Any]:
     return overrides
 
 
-def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str, Any]]) -> list[Trial]:
+def spark_search(
+    config: Config, objective: Callable[[dict[str, Any]], dict[str, Any]], first: dict[str, Any] | None = None
+) -> list[Trial]:
     """The same search by Hyperopt's SparkTrials: each trial is a task of the Spark session's."""
-    from hyperopt import STATUS_FAIL, STATUS_OK, SparkTrials, fmin, rand, tpe
+    from hyperopt import STATUS_FAIL, STATUS_OK, SparkTrials, fmin
     from hyperopt.exceptions import AllTrialsFailed
 
     from baton import spark
@@ -229,12 +262,11 @@ def spark_search(config: Config, objective: Callable[[dict[str, Any]], dict[str,
     trials = SparkTrials(
         settings.parallelism, timeout=math.ceil(settings.time_budget_s), spark_session=spark.session(config)
     )
-    suggest = functools.partial(tpe.suggest, n_startup_jobs=STARTUP, verbose=False)
     with contextlib.suppress(AllTrialsFailed):  # `best` says why
         fmin(
             task,
             expression,
-            algo=suggest if settings.algorithm == "tpe" else rand.suggest,
+            algo=suggestions(settings.algorithm, first),
             max_evals=settings.max_trials,
             max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
             trials=trials,

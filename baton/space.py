@@ -6,12 +6,13 @@ A dotted key sets that key of the config. A key without a dot is a group: a choi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 DISTRIBUTIONS = ("uniform", "loguniform", "quniform", "qloguniform", "normal", "lognormal", "randint")
 INNER = (3 - math.sqrt(5)) / 2  # of a range: a place that no whole number stands on by chance
 
+ROOT = "space"  # what the paths of a space's ranges and choices begin with
 Place = tuple[str, ...]
 Fault = tuple[Place, str, Any]  # where in the space, what is allowed there, what was received
 
@@ -49,6 +50,14 @@ def samples(value: Any) -> list[Any]:
     return [value]
 
 
+def place_of(tree: Any, written: Callable[[str], list[Any]]) -> dict[str, Any] | None:
+    """Where a config lies in a faultless space, by path: each range's value, the number of each choice's option.
+
+    `written` gives for a dotted key the values that count as the config's. None: the config lies outside.
+    """
+    return _group_place(tree, written, ROOT)
+
+
 def is_choice(value: Any) -> bool:
     return isinstance(value, dict) and list(value) == ["choice"]
 
@@ -62,6 +71,64 @@ def bounds(kind: str, low: float, high: float, step: float = 0) -> tuple[float, 
     if not kind.startswith("q"):
         return low, high
     return math.ceil(low / step - 1e-9) * step, math.floor(high / step + 1e-9) * step
+
+
+def _group_place(tree: Any, written: Callable[[str], list[Any]], path: str) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        here = f"{path}.{key}"
+        if "." in str(key):
+            inside = _first(_value_place(value, wanted, here) for wanted in written(key))
+        elif is_choice(value):
+            inside = _chosen(value, here, lambda option, at: _group_place(option, written, at))
+        else:
+            inside = _group_place(value, written, here)
+        if inside is None:
+            return None
+        found |= inside
+    return found
+
+
+def _value_place(value: Any, wanted: Any, path: str) -> dict[str, Any] | None:
+    if is_choice(value):
+        return _chosen(value, path, lambda option, at: _value_place(option, wanted, at))
+    if is_distribution(value):
+        return {path: wanted} if _holds(value, wanted) else None
+    if isinstance(value, dict | list):
+        alike = type(value) is type(wanted) and len(value) == len(wanted)
+        keys = value if isinstance(value, dict) else range(len(value))
+        if not alike or (isinstance(value, dict) and value.keys() != wanted.keys()):
+            return None
+        inner = [_value_place(value[key], wanted[key], f"{path}.{key}") for key in keys]
+        return None if None in inner else {at: v for part in inner if part for at, v in part.items()}
+    return {} if isinstance(value, bool) == isinstance(wanted, bool) and value == wanted else None
+
+
+def _chosen(value: Any, path: str, inside: Callable[[Any, str], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The first option that holds what is looked for, and where within it."""
+    options = enumerate(value["choice"])
+    found = ((index, inside(option, f"{path}.{index}")) for index, option in options)
+    return _first({path: index, **at} for index, at in found if at is not None)
+
+
+def _first(found: Iterator[dict[str, Any] | None]) -> dict[str, Any] | None:
+    return next((at for at in found if at is not None), None)
+
+
+def _holds(value: dict[str, Any], wanted: Any) -> bool:
+    """Whether a distribution can give out a value."""
+    ((kind, arguments),) = value.items()
+    arguments = arguments if isinstance(arguments, list) else [arguments]
+    if not isinstance(wanted, int | float) or isinstance(wanted, bool):
+        return False
+    if kind == "randint":
+        low, high = [0, *arguments][-2:]
+        return isinstance(wanted, int) and low <= wanted < high
+    if kind in ("normal", "lognormal"):
+        return kind == "normal" or wanted > 0
+    low, high = bounds(kind, *arguments)
+    steps = wanted / arguments[2] if kind.startswith("q") else 0
+    return low <= wanted <= high and abs(steps - round(steps)) < 1e-9
 
 
 def _group_faults(tree: Any, place: Place) -> Iterator[Fault]:

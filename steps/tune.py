@@ -41,10 +41,10 @@ def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id
     """Search the hyperparameters, in warm local workers or with SparkTrials."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
-    config = config.sized(dataset.rows["train"])
+    own, config = search.own_values(config, dataset.rows["train"]), config.sized(dataset.rows["train"])
     reports.log_inputs(run, dataset, ("train", "validation"))
     with checkpoints.claimed(config, "tune", dataset, run) as state:
-        finished = search_on(config, run, dataset, state, workers)
+        finished = search_on(config, run, dataset, state, workers, own)
         report(config, run, finished)
 
 
@@ -60,14 +60,21 @@ def report(config: Config, run: Run, finished: list[Trial]) -> None:
     log.info("best of %d trials: %s %.4f with %s", len(finished), config.primary_metric, winner.loss, winner.parameters)
 
 
-def search_on(config: Config, run: Run, dataset: Dataset, state: Path, workers: trials.Workers | None) -> list[Trial]:
-    """Run the search on the engine of the config; log each trial as it ends, and keep it in `state`."""
+def search_on(
+    config: Config,
+    run: Run,
+    dataset: Dataset,
+    state: Path,
+    workers: trials.Workers | None,
+    own: dict[str, Any] | None,
+) -> list[Trial]:
+    """Run the search on the engine of the config, its `own` values first; log each trial, and keep it in `state`."""
     objective = functools.partial(trials.run_trial, config, str(dataset.folder.absolute()))
     if workers is None:
         if (state / STARTED).exists():
             log.warning("SparkTrials cannot go on with the interrupted search: it starts anew.")
         (state / STARTED).touch()
-        finished = search.spark_search(config, objective)
+        finished = search.spark_search(config, objective, own)
         for trial in finished:
             log_trial(config, run, trial)
         return finished
@@ -76,7 +83,7 @@ def search_on(config: Config, run: Run, dataset: Dataset, state: Path, workers: 
         run.tag(names.TAG_RESUMED, f"trial {len(journal.trials)} of an interrupted search")
         log.info("going on after %d trials of an interrupted search", len(journal.trials))
     evaluate = functools.partial(workers.evaluate, objective)
-    finished = search.search(config, evaluate, lambda trial: log_trial(config, run, trial), journal)
+    finished = search.search(config, evaluate, lambda trial: log_trial(config, run, trial), journal, own)
     run.metrics({names.SECONDS_WAITED: workers.waited()})
     return finished
 

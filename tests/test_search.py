@@ -18,6 +18,7 @@ from baton import search, trials
 from baton.config import validate
 from baton.errors import BadInput, BatonError
 from baton.search import Proposer, Trial, best, flatten, to_hyperopt
+from baton.space import place_of
 
 SPACE = {
     "train.batch_size": {"choice": [16, 32, 64]},
@@ -172,6 +173,12 @@ def test_groups_are_merged_into_dotted_keys():
     assert flatten({"a": {"b.c": 1, "d": {"e.f": (1, np.int64(2))}}}) == {"b.c": 1, "e.f": [1, 2]}
 
 
+def evaluator_of_nothing(batch, deadline):
+    for trial in batch:
+        trial.loss = float(trial.number)
+        yield trial
+
+
 def evaluator(shuffle: int | None = None, outcome=None):
     """Trials with a loss that their parameters decide, finished in an order that `shuffle` decides."""
 
@@ -211,6 +218,63 @@ def test_tpe_learns_from_what_finished():
 
     assert later("tpe", 1) != later("tpe", -1)
     assert later("random", 1) == later("random", -1)
+
+
+@pytest.mark.parametrize("task", ["regression", "image"])
+def test_the_first_trial_has_the_configs_own_values(task):
+    made = tiny.config(task, tune={"max_trials": 3}, model={"hidden": [], "embedding": 32})
+    made = made.overridden({"model.filters": [16, 64], "train.learning_rate": 0.002})
+    first = search.own_values(made, 5000)
+    assert first is not None
+    own = search.search(made, evaluator_of_nothing, lambda _: None, first=first)[0].parameters
+    for key, value in own.items():
+        section, _, name = key.partition(".")
+        assert getattr(getattr(made, section), name) == value, key
+    assert {"train.learning_rate", "model.dropout"} < own.keys()
+
+
+def test_a_place_is_found_for_whatever_a_space_gives_out():
+    from hyperopt import Trials
+
+    space = {
+        **SPACE,
+        "train.epochs": {"quniform": [2, 20, 2]},
+        "model.cross_rank": {"randint": [3, 9]},
+        "model.l2": {"lognormal": [0, 1]},
+        "model.layers": [{"type": "dense", "units": {"choice": [1, 2]}}],
+    }
+    proposer = Proposer(space, "random", seed=5)
+    for number in range(1, 30):
+        parameters = proposer.propose(Trials(), number)[0].parameters
+        found = place_of(space, lambda key, parameters=parameters: [parameters.get(key)])
+        assert Proposer(space, "random", 0, found).propose(Trials(), 0)[0].parameters == parameters
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train.batch_size": 48},
+        {"train.weight_decay": 0.5},
+        {"model.activation": "relu"},
+        {"train.optimizer": "momentum", "train.momentum": 0.7, "model.hidden": [9], "model.dropout": 0.3},
+    ],
+)
+def test_a_config_outside_the_space_is_no_first_trial(changed):
+    inside = {"train.batch_size": 32, "train.weight_decay": 0.01, "model.activation": "tanh"}
+    made = config(max_trials=5).overridden(inside)
+    assert search.own_values(made, 100) is not None
+    assert search.own_values(made.overridden(changed), 100) is None
+    assert len(search.search(made, evaluator(1), lambda _: None, first=None)) == 5
+
+
+def test_the_search_goes_on_as_it_would_after_the_first_trial():
+    """TPE learns from the config's own values; random proposals are the same with and without them."""
+    made = config(max_trials=4).overridden({"train.batch_size": 32, "model.activation": "tanh"})
+    with_own = search.search(made, evaluator(1), lambda _: None, first=search.own_values(made, 100))
+    without = search.search(made, evaluator(1), lambda _: None)
+    assert with_own[0].parameters["train.batch_size"] == 32
+    assert with_own[0].parameters["train.optimizer"] == made.train.optimizer
+    assert [t.parameters for t in with_own[1:]] == [t.parameters for t in without[1:]]
 
 
 @pytest.mark.parametrize("bad", ["some", "all"])
