@@ -135,7 +135,9 @@ class Model(Section):
     number_width: int = Field(12, ge=1, le=1024, description="width of each piecewise-linear number")
     forget: bool = Field(True, description="whether training takes rare categories for unknown, now and then")
     cross_rank: int = Field(64, ge=0, le=4096, description="of the products of features that mlp gets; 0: none")
-    networks: int = Field(1, ge=1, le=16, description="of mlp, trained side by side, whose mean predicts")
+    networks: int = Field(
+        0, ge=0, le=16, description="of mlp, trained side by side, whose mean predicts; 0: by the rows"
+    )
     members: int = Field(0, ge=0, le=64, description="of mlp's ensemble, which share most weights; 0: by the rows")
     filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([32, 64], max_length=12)
     l2: float = Field(0.0, ge=0)
@@ -194,11 +196,11 @@ class Evaluation(Section):
     slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
 
 
-# Train rows at most → hidden layers and members of the default network for tables.
-SIZES: list[tuple[float, list[int], int]] = [
-    (20_000, [128, 128], 16),
-    (100_000, [256, 128], 4),
-    (math.inf, [512, 256], 1),
+# Train rows at most → hidden layers, members and networks of the default for tables.
+SIZES: list[tuple[float, list[int], int, int]] = [
+    (20_000, [128, 128], 4, 4),
+    (100_000, [256, 128], 1, 8),
+    (math.inf, [512, 256], 1, 1),
 ]
 SEARCHED: dict[str, type[Section]] = {"model": Model, "train": Fit}  # what a trial can change
 
@@ -369,11 +371,11 @@ class Config(Section):
         """The config with what depends on the number of rows filled in for a train split of `rows` rows.
 
         About a hundred steps an epoch, and enough epochs for about three thousand steps in all. The fewer
-        the rows, the smaller the network and the more members its ensemble has.
+        the rows, the smaller the networks and the more of them.
         """
         batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
         epochs = self.train.epochs or min(max(math.ceil(3000 / math.ceil(rows / batch)), 6), 60)
-        hidden, members = next((hidden, members) for most, hidden, members in SIZES if rows <= most)
+        _, hidden, members, networks = next(sizes for sizes in SIZES if rows <= sizes[0])
         return self.overridden(
             {
                 "train.batch_size": batch,
@@ -383,6 +385,7 @@ class Config(Section):
                 "tune.epochs": self.tune.epochs or max(1, epochs // 3),
                 "model.hidden": self.model.hidden or hidden,
                 "model.members": self.model.members or members,
+                "model.networks": self.model.networks or networks,
             }
         )
 

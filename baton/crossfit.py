@@ -27,6 +27,7 @@ log = logging.getLogger("baton")
 
 SPLITS = names.SPLITS[:2]
 PROBED = 0.25  # of a fold's seconds, after which its epochs may be planned anew
+NETWORKS = 2  # a fold, side by side, at most: more of them would get fewer epochs in these seconds
 HELD_OUT = 0.1  # of the rows a network learns from, to choose its best epoch: never the fold that it judges
 
 
@@ -82,6 +83,7 @@ def out_of_fold(
     held = rows.take(sample)
     learnt = round(len(sample) * (1 - 1 / settings.folds))
     config = config.sized(learnt)
+    config = config.overridden({"model.networks": min(config.model.networks, NETWORKS)})
     outputs, others = None, []
     for fold in range(settings.folds):
         begun = time.monotonic()

@@ -25,7 +25,14 @@ def config(source: str = FLIGHTS, **sections: Any) -> Config:
     tree: dict[str, Any] = {
         "name": "bench",
         "data": {"source": source, "target": "arr_delay", "task": "regression", "rows_per_value": 0},
-        "model": {"hidden": [128, 64], "numbers": "plain", "dropout": 0.0, "cross_rank": 0, "members": 1},
+        "model": {
+            "hidden": [128, 64],
+            "numbers": "plain",
+            "dropout": 0.0,
+            "cross_rank": 0,
+            "members": 1,
+            "networks": 1,
+        },
         "train": {"batch_size": BATCH, "epochs": 1},
     }
     for name, values in sections.items():

@@ -634,7 +634,7 @@ def home(tmp_path_factory) -> SimpleNamespace:
         "name": "bad",
         "warehouse": str(folder / "warehouse"),
         "data": {"source": str(folder / "good.csv"), "target": "y", "task": "regression"},
-        "model": {"hidden": [4]},
+        "model": {"hidden": [4], "networks": 1},
         "train": {"epochs": 1},
         "batch_infer": {"source": str(folder / "new.csv"), "output": str(folder / "predictions")},
     }

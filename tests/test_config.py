@@ -291,9 +291,10 @@ def test_batches_and_epochs_follow_the_rows():
     assert sizes == {1: (16, 60), 150: (16, 60), 4_000: (32, 24), 240_000: (512, 7), 10**7: (512, 6)}
     chosen = small.overridden({"train.batch_size": 7, "train.epochs": 2, "tune.epochs": 5}).sized(1000)
     assert (chosen.train.batch_size, chosen.train.epochs, chosen.tune.epochs) == (7, 2, 5)
-    networks = {rows: (c := small.sized(rows)).model.hidden and (c.model.hidden, c.model.members) for rows in sizes}
-    assert networks[150] == networks[4_000] == ([128, 128], 16)
-    assert networks[240_000] == networks[10**7] == ([512, 256], 1)
+    networks = {rows: (m := small.sized(rows).model).hidden and (m.hidden, m.members, m.networks) for rows in sizes}
+    assert networks[150] == networks[4_000] == ([128, 128], 4, 4)
+    assert networks[240_000] == networks[10**7] == ([512, 256], 1, 1)
+    assert small.overridden({"model.networks": 2, "model.members": 3}).sized(150).model.networks == 2
     rates = {rows: round(small.sized(rows).train.learning_rate, 6) for rows in (150, 240_000)}
     assert rates == {150: 0.00053, 240_000: 0.003}  # with the root of the batch size
     assert [small.sized(rows).train.patience for rows in (150, 240_000)] == [10, 4]

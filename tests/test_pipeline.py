@@ -24,7 +24,7 @@ from baton import gc, names
 ROOT = Path(__file__).parent.parent
 ROWS, BROKEN, STRAY, NO_TARGET = 3_000, 2, 5, 40
 SMALL = {
-    "model": {"hidden": [16], "embedding": 2, "number_width": 4},
+    "model": {"hidden": [16], "networks": 1, "embedding": 2, "number_width": 4},
     "train": {"epochs": 3, "batch_size": 64},
     "tune": {"max_trials": 3, "generation": 2, "epochs": 1},
     "register": {"explain": {"rows": 20, "background": 10}, "audit": {"folds": 2, "rows": 500}},

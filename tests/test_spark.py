@@ -41,7 +41,7 @@ BASE = {
     "name": "t",
     "data": {"source": "-", "target": "y", "task": "regression"},
     "train": {"epochs": 1, "batch_size": 64},
-    "model": {"hidden": [8]},
+    "model": {"hidden": [8], "networks": 1},
     "distributed_train": {"launcher": "spark"},
 }
 ROWS = 1200

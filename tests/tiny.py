@@ -74,7 +74,7 @@ def config(task: str = "regression", source: str = "-", **sections: Any) -> Conf
     tree: dict[str, Any] = {
         "name": "tiny",
         "data": {"source": source, "target": "label" if task == "image" else "y", "task": task, "rows_per_group": 40},
-        "model": {"hidden": [8], "dropout": 0.0, "embedding": 2, "number_width": 4, "filters": [4]},
+        "model": {"hidden": [8], "networks": 1, "dropout": 0.0, "embedding": 2, "number_width": 4, "filters": [4]},
         "train": {
             "epochs": 3,
             "batch_size": 32,
