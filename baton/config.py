@@ -198,7 +198,7 @@ class Evaluation(Section):
 
 # Train rows at most → hidden layers, members and networks of the default for tables.
 SIZES: list[tuple[float, list[int], int, int]] = [
-    (20_000, [128, 128], 4, 4),
+    (10_000, [128, 128], 4, 4),
     (100_000, [256, 128], 1, 8),
     (math.inf, [512, 256], 1, 1),
 ]

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Comparison:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def alternate(sides: dict[str, Callable[[], float]], runs: int) -> dict[str, float]:
+def alternate(sides: Mapping[str, Callable[[], float]], runs: int) -> dict[str, float]:
     """Measure all sides in turn, `runs` times → the median of each, in the unit they return.
 
     Every second turn goes the other way round, so that none always follows the same one.
