@@ -7,15 +7,17 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 from click.testing import CliRunner
+from pyarrow.csv import write_csv
 
 from baton import fit
+from baton.dataset import Dataset
 from baton.feed import Feed
 from baton.scoring import PART
 from baton.serving import RawColumnModel
 from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
-from bench import harness, infer, inputs, memory, quality, reference, tables
+from bench import harness, infer, ingest, inputs, memory, quality, reference, tables
 from bench.harness import Comparison
 
 
@@ -137,6 +139,21 @@ def test_tables_of_quality_hold_what_is_predicted():
         assert 100 < len(rows) <= tables.MOST and rows[target].notna().all()
         classes = rows[target].nunique()
         assert classes > 10 if task == "regression" else classes == 2 if task == "binary" else 2 < classes < 12
+
+
+def test_small_tables_are_split_oftener_all_by_seeds_of_their_own():
+    iris, carrier = quality.splits("iris", 2), quality.splits("carrier", 2)
+    assert len(iris) == quality.OFTENER * len(carrier) == 2 * quality.OFTENER
+    assert min(iris) == min(carrier) == quality.FIRST_SEED
+
+
+def test_the_first_ingest_of_a_process_takes_every_line(tmp_path):
+    source, out = tmp_path / "flights.csv", tmp_path / "out"
+    write_csv(pq.read_table(inputs.FLIGHTS).slice(0, 700), source)
+    assert ingest.count(source) == 700
+    assert harness.fresh(ingest.first, "baton", str(source), 700, str(out)) > 0
+    rows = Dataset.load(out).rows
+    assert rows.pop("input") == sum(rows.values()) == 700
 
 
 def test_a_win_is_more_than_chance():
