@@ -21,7 +21,7 @@ from bench.harness import Comparison, fresh, kept, say
 
 RUNS = 3  # seeds of a large table
 FIRST_SEED = 100  # those below were used while the network was developed
-SMALL, OFTENER = 4000, 2  # tables of fewer rows are split so many times as often
+OFTENER = {500: 4, 4000: 2}  # tables of fewer rows are split so many times as often
 SEARCHED = 10  # configurations that the tuned LightGBM tries
 RESAMPLES = 2000
 GOALS = {"lightgbm": 0.8, "lightgbm_tuned": 0.5, "linear": 0.5}
@@ -50,7 +50,8 @@ def splits(table: str, runs: int) -> range:
     """The seeds of a table's splits."""
     from bench import tables
 
-    often = OFTENER if len(tables.table(table)[0]) < SMALL else 1
+    rows = len(tables.table(table)[0])
+    often = next((times for fewer, times in OFTENER.items() if rows < fewer), 1)
     return range(FIRST_SEED, FIRST_SEED + runs * often)
 
 

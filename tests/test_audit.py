@@ -67,7 +67,7 @@ def audited(config: Config, dataset: Dataset, folds: int = 3) -> tuple[float, fl
     ids=["breast_cancer", "wine", "digits", "diabetes"],
 )
 def test_planted_errors_are_found_in_real_tables(tmp_path, load, task, epochs, precise, complete):
-    network = {"hidden": [64, 64], "number_width": 8}
+    network = {"hidden": [64, 64], "networks": 0, "number_width": 8}
     config, dataset = tiny.build(
         table(load()), tmp_path, task, model=network, train={"epochs": epochs, "learning_rate": 0.005}
     )

@@ -142,9 +142,9 @@ def test_tables_of_quality_hold_what_is_predicted():
 
 
 def test_small_tables_are_split_oftener_all_by_seeds_of_their_own():
-    iris, carrier = quality.splits("iris", 2), quality.splits("carrier", 2)
-    assert len(iris) == quality.OFTENER * len(carrier) == 2 * quality.OFTENER
-    assert min(iris) == min(carrier) == quality.FIRST_SEED
+    found = {name: quality.splits(name, 2) for name in ("iris", "seattle", "carrier")}
+    assert {name: len(seeds) for name, seeds in found.items()} == {"iris": 8, "seattle": 4, "carrier": 2}
+    assert {min(seeds) for seeds in found.values()} == {quality.FIRST_SEED}
 
 
 def test_the_first_ingest_of_a_process_takes_every_line(tmp_path):
