@@ -20,6 +20,7 @@ from baton.dataset import Dataset
 from baton.errors import BatonError, Diverged
 from baton.search import Trial
 
+NETWORKS = 4  # side by side, at most: what suits them suits more of them, but what suits one by itself does not
 Objective = Callable[[dict[str, Any]], dict[str, Any]]  # a trial's parameters → its fields once it has ended
 
 
@@ -108,8 +109,8 @@ def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[s
             history.setdefault(name, []).append(value)
 
     try:
-        # Networks side by side are alike: what suits one suits all, in a part of the time.
-        trial_config = config.overridden({"model.networks": 1, **parameters, "train.epochs": config.tune.epochs})
+        networks = min(config.model.networks, NETWORKS)
+        trial_config = config.overridden({"model.networks": networks, **parameters, "train.epochs": config.tune.epochs})
         dataset = Dataset.load(folder)
         shards = min(math.ceil(dataset.rows["train"] / config.tune.max_rows), len(dataset.row_groups("train")))
         result = fit.train(trial_config, dataset, on_epoch=remember, train_shards=shards)

@@ -1,5 +1,5 @@
 """The whole flights table: the default network of five seeds, and the best of a search with eight networks side by
-side (`model.networks`; trials train one, in as many epochs), against LightGBM.
+side (`model.networks`; trials train four, in as many epochs), against LightGBM.
 
 All are trained and tested on the same rows; the live error is that of December, after the train rows.
 LightGBM's best has 3,000 trees of 255 leaves, and is given all columns and, in turn, those without the

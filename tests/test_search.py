@@ -371,13 +371,13 @@ def test_workers_finish_good_failing_and_diverging_trials(workers):
     assert json.dumps(found[0].to_dict())
 
 
-def test_a_trial_trains_one_of_the_networks_unless_it_searches_for_their_number(tmp_path, monkeypatch):
-    made, dataset = tiny.build(tiny.regression_table(60), tmp_path, "regression", model={"networks": 3})
+def test_a_trial_trains_four_of_the_networks_unless_it_searches_for_their_number(tmp_path, monkeypatch):
+    made, dataset = tiny.build(tiny.regression_table(60), tmp_path, "regression", model={"networks": 9})
     seen = []
     monkeypatch.setattr("baton.fit.train", lambda config, *_, **__: seen.append(config.model.networks) or 1 / 0)
     for parameters in ({}, {"model.networks": 2}):
         assert "division" in trials.run_trial(made, str(dataset.folder), parameters)["error"]
-    assert seen == [1, 2] and made.model.networks == 3
+    assert seen == [4, 2] and made.model.networks == 9
 
 
 def test_a_killed_worker_fails_its_own_trial_and_the_pool_goes_on(workers):
