@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness import Comparison, fresh, kept, say
+from bench.harness import Comparison, fresh, kept, made, say
 
 SEEDS = 5
 TUNE_S = 600.0
@@ -28,7 +28,7 @@ Errors = dict[str, float]  # rmse on test, and on December
 
 def measure() -> list[Comparison]:
     """RMSE of the default network (median of the seeds) and of the tuned one, as shares of LightGBM's."""
-    folder = str(kept("datasets/flights-default", _build).absolute())
+    folder = str(made("datasets/flights-default", _build).absolute())
     trees = json.loads(
         kept("quality/flights-lightgbm.json", lambda p: p.write_text(json.dumps(_trees(folder)))).read_text()
     )

@@ -6,6 +6,7 @@ A benchmark is a module `bench/<name>.py` with `RUNS`, how often each side is me
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -103,6 +104,15 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
         make(aside)
         aside.rename(place)
     return place
+
+
+def made(name: str, make: Callable[[Path], None]) -> Path:
+    """The same of what Baton makes: made anew once Baton's code is another, and what the older code made removed."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path("baton").glob("*.py"))))
+    named = f"{name}-{digest.hexdigest()[:12]}"
+    for older in set(KEPT.glob(f"{name}-" + "[0-9a-f]" * 12)) - {KEPT / named}:
+        shutil.rmtree(older)
+    return kept(named, make)
 
 
 def say(text: str) -> None:

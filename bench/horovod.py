@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Comparison, alternate, kept
+from bench.harness import Comparison, alternate, made
 
 RUNS = 3
 EPOCHS, RANKS = 3, 2
@@ -27,7 +27,7 @@ SIDES = ("baton", "apart", "bare")
 
 
 def measure(runs: int) -> list[Comparison]:
-    dataset = kept("fashion-60000", build)
+    dataset = made("datasets/fashion-60000", build)
     median = alternate({side: functools.partial(images_a_second, side, dataset) for side in SIDES}, runs)
     return [
         Comparison("two ranks that do not talk", median["baton"], median["apart"], 0.95, "higher", "images/s"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import inputs
-from bench.harness import KEPT, Comparison, alternate, kept, rate
+from bench.harness import KEPT, Comparison, alternate, made, rate
 from bench.spark import spark_session
 
 RUNS = 5
@@ -115,7 +115,7 @@ def networks() -> tuple[Path, Path]:
         RawColumnModel(dataset.preprocessor, network).save(folder / "baton")
         mlflow.tensorflow.save_model(standardising(network, dataset.preprocessor), str(folder / "mlflow"))
 
-    folder = kept("networks", make)
+    folder = made("networks", make)
     return folder / "baton", folder / "mlflow"
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from baton import building, sources
 from baton.config import Config, validate
 from baton.dataset import Dataset
-from bench.harness import kept
+from bench.harness import kept, made
 
 FLIGHTS = "data/flights.parquet"
 BATCH = 256
@@ -47,7 +47,7 @@ def dataset(name: str = "all-columns", **sections: Any) -> Dataset:
         folder.mkdir()
         building.build(config(**sections), sources.resolve(FLIGHTS), folder)
 
-    return Dataset.load(kept(f"datasets/{name}", make))
+    return Dataset.load(made(f"datasets/{name}", make))
 
 
 def numbers() -> Dataset:

@@ -59,6 +59,16 @@ def test_an_input_is_made_once_and_whole_or_not_at_all(tmp_path, monkeypatch):
     assert harness.kept("input", half).read_text() == "whole"
 
 
+def test_what_older_code_made_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "KEPT", tmp_path)
+    older = tmp_path / "dataset-0123456789ab"
+    for place in (older, tmp_path / "dataset-of-others"):
+        place.mkdir()
+    found = harness.made("dataset", lambda path: path.mkdir())
+    assert found.is_dir() and not older.exists() and (tmp_path / "dataset-of-others").exists()
+    assert harness.made("dataset", lambda path: 1 / 0) == found
+
+
 def test_the_last_line_is_json_and_the_table_says_what_is_met(monkeypatch):
     found = [Comparison("one", 8.0, 1.0, 8.0, "higher", "rows/s"), Comparison("two", 3.0, 2.0, 1.1, "lower", "MiB")]
     monkeypatch.setattr(feed_bench, "measure", lambda runs: found)
