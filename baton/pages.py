@@ -11,13 +11,14 @@ import base64
 import hashlib
 import io
 import math
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 READS = ("baton/templates/**/*.j2",)
 TEMPLATES = Path(__file__).parent / "templates"
+COMPILED = Path(__file__).parent / "__pycache__"  # where Python keeps compiled modules, if it may write there
 PARTS = ("train", "validation", "test", "quarantined")
 TOP = 5  # categories shown of each column
 DAY = 86_400_000_000  # µs
@@ -92,6 +94,7 @@ def _template(name: str) -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=FileSystemBytecodeCache(str(COMPILED)) if os.access(COMPILED, os.W_OK) else None,
     )
     environment.filters |= {"percent": percent_text, "number": number_text}
     return environment.get_template(name)

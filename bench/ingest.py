@@ -48,7 +48,8 @@ def measure(runs: int = RUNS, dict_rows: int = DICT_ROWS) -> list[Comparison]:
 
 def first(side: str, source: str, rows: int, out: str) -> float:
     """A side's rows a second in this process, which has not worked before."""
-    importlib.import_module("baton.building")
+    for module in ("baton.building", "pandas", "petastorm.etl.dataset_metadata"):  # as ingest has before it begins
+        importlib.import_module(module)
     with nullcontext() if side == "baton" else spark_session() as spark:
         return rate(functools.partial(WORK[side], spark, Path(source), Path(out)), rows)()
 
