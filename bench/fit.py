@@ -24,6 +24,7 @@ def measure(runs: int = RUNS) -> list[Comparison]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     config = inputs.config(data={"drop": inputs.NOT_NUMBERS}, train={"epochs": runs + 1, "patience": runs + 1})
     dataset = inputs.numbers()
+    config = config.sized(dataset.rows["train"])  # the alternatives compile with the same learning rate
     sides = {steps: in_memory(config, dataset, steps) for steps in (1, 32)}
     found = take_turns(config, dataset, sides)
     medians = {name: dataset.rows["train"] / statistics.median(seconds[1:]) for name, seconds in found.items()}
