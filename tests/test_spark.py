@@ -352,7 +352,8 @@ def test_spark_trials_give_finished_and_failed_trials(session):
     found = search.spark_search(settings, objective)
     assert [trial.number for trial in found] == [0, 1, 2]
     own = search.own_values(settings.overridden({"train.epochs": 4}), 100)
-    assert [trial.parameters["train.epochs"] for trial in search.spark_search(settings, objective, own)].count(4)
+    assert search.spark_search(settings, objective, own)[0].parameters == {"train.epochs": 4}
+    assert found[0].parameters != {"train.epochs": 4}
     for trial in found:
         odd = trial.parameters["train.epochs"] % 2
         assert trial.status == ("failed" if odd else "ok")
