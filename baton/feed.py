@@ -21,7 +21,7 @@ from baton.dataset import Dataset
 from baton.errors import BatonError
 
 KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
-BLOCK_PIXELS = 1 << 26  # and those of a block
+BLOCK_PIXELS = 1 << 23  # and those of a block
 Block = dict[str, Any]
 
 
@@ -64,8 +64,7 @@ class Feed:
         """A tf.data.Dataset of the blocks of the epoch `self.epoch`, images decoded."""
         import tensorflow as tf
 
-        dataset = tf.data.Dataset.from_generator(lambda: self.blocks(self.epoch), output_signature=self._signature())
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(math.ceil(self.steps / self.block_batches)))
+        dataset = self._dataset_of_blocks()
         if self.preprocessor.names("image") and not self._decoded():
             decode = image_decoder(self.preprocessor.image_size)
 
@@ -156,6 +155,32 @@ class Feed:
         out = {name: v.reshape(batches, self.batch_size, *v.shape[1:]) for name, v in out.items()}
         target = out.pop("target")
         return out, target, weight.reshape(batches, self.batch_size)
+
+    def _dataset_of_blocks(self) -> Any:
+        """What `blocks` yields, as a tf.data.Dataset; images stay encoded where `blocks` leaves them so.
+
+        Not by `from_generator`: with Python 3.11 TensorFlow then has malloc map every piece of memory of more
+        than 128 KiB anew and give it back at once, from there on and in the whole process.
+        """
+        import tensorflow as tf
+
+        signature = self._signature()
+        specs = tf.nest.flatten(signature)
+        blocks: Iterator[Any] = iter(())
+
+        def take(index: int) -> list[np.ndarray]:
+            nonlocal blocks
+            if index == 0:
+                blocks = self.blocks(self.epoch)
+            return tf.nest.flatten(next(blocks))
+
+        def block(index: Any) -> Any:
+            arrays = tf.numpy_function(take, [index], [spec.dtype for spec in specs])
+            shaped = [tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, specs, strict=True)]
+            return tf.nest.pack_sequence_as(signature, shaped)
+
+        count = math.ceil(self.steps / self.block_batches)
+        return tf.data.Dataset.range(count).map(block).apply(tf.data.experimental.assert_cardinality(count))
 
     def _signature(self) -> Any:
         import tensorflow as tf

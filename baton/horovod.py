@@ -245,7 +245,7 @@ def environment(workers: int) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": "1",
         "OMP_NUM_THREADS": threads,
-        "HOROVOD_CYCLE_TIME": "5",  # ms at most: the wheel that Baton builds wakes as soon as there are tensors
+        "HOROVOD_CYCLE_TIME": "100",  # ms at most: the wheel that Baton builds wakes as soon as there are tensors
     }
 
 

@@ -298,9 +298,9 @@ def _cnn(features: Any, model: Model) -> Any:
         features = keras.layers.Conv2D(filters, 3, padding="same", use_bias=not model.batch_normalization)(features)
         if model.batch_normalization:
             features = keras.layers.BatchNormalization()(features)
-        features = keras.layers.Activation(activation)(features)
         if min(features.shape[1:3]) >= 4:
             features = keras.layers.MaxPooling2D()(features)
+        features = keras.layers.Activation(activation)(features)  # of a quarter of the values; the same, if it rises
     features = keras.layers.Flatten()(features)
     features = keras.layers.Dense(128, activation, kernel_regularizer=_regularizer(model))(features)
     return keras.layers.Dropout(model.dropout)(features) if model.dropout else features

@@ -86,6 +86,16 @@ def test_all_blocks_but_the_last_hold_as_many_batches_as_asked_for(regression, s
     assert rows_of(feed) == rows_of(Feed(dataset, "train", 16, seed=7, shuffle_rows=shuffle_rows, block_batches=3))
 
 
+def test_no_generator_dataset_changes_how_memory_is_allocated(regression):
+    _, dataset = regression
+    stages, kinds = [Feed(dataset, "train", 16, seed=7).stream()], set()
+    while stages:
+        stage = stages.pop()
+        kinds.add(type(stage).__name__.strip("_"))
+        stages += stage._inputs()
+    assert "MapDataset" in kinds and not {kind for kind in kinds if "Generator" in kind or "FlatMap" in kind}
+
+
 def test_blocks_of_large_images_hold_fewer_batches(images, monkeypatch):
     _, dataset = images
     monkeypatch.setattr(feed_module, "BLOCK_PIXELS", 2 * 4 * 50 * 8 * 8)

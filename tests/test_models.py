@@ -132,6 +132,22 @@ def test_a_separable_binary_problem_is_learnt(binary):
     assert result.best_value < 0.1
 
 
+def test_the_cnn_is_that_which_activates_before_it_pools(images):
+    config, dataset = images
+    model = models.build(dataset.preprocessor, config.model)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.index("MaxPooling2D") < kinds.index("Activation")
+    known = {"MaxPooling2D": keras.layers.MaxPooling2D(), "Activation": keras.layers.Activation("relu")}
+    swapped = dict(zip(known, reversed(known.values()), strict=True))
+    pixels = np.random.default_rng(1).uniform(0, 255, (4, *model.inputs[0].shape[1:])).astype(np.float32)
+    values = ops.convert_to_tensor(pixels)
+    for layer in model.layers[1 : kinds.index("Flatten")]:
+        values = swapped.get(type(layer).__name__, layer)(values)
+    feature = keras.Model(model.inputs, model.layers[kinds.index("Flatten") - 1].output)({"image": pixels})
+    np.testing.assert_array_equal(values, feature)
+    assert (np.asarray(values) > 0).any()
+
+
 def test_layers_are_a_sequential_stack(images):
     _, dataset = images
     layers = [
