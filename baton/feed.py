@@ -83,10 +83,9 @@ class Feed:
         """Stacked batches: inputs [k, batch, …], target [k, batch], weight [k, batch]; only the last k is smaller."""
         most = self.block_batches
         done = 0
-        for rows in self._buffers(epoch):
-            for block in _slices(rows, self.batch_size * most):
-                yield self._stacked(block, min(most, self.steps - done))
-                done += most
+        for rows in self._shuffled(epoch, self.batch_size * most):
+            yield self._stacked(rows, min(most, self.steps - done))
+            done += most
         for left in range(self.steps - done, 0, -most):  # of a shard with fewer rows than the longest
             yield self._stacked({name: values[:0] for name, values in rows.items()}, min(most, left))
 
@@ -111,26 +110,27 @@ class Feed:
     def _group_rows(self) -> list[int]:
         return self.dataset.row_groups(self.split)
 
-    def _buffers(self, epoch: int) -> Iterator[Block]:
-        """Shuffled buffers; all but the last hold whole blocks."""
-        block = self.batch_size * self.block_batches
+    def _shuffled(self, epoch: int, block: int) -> Iterator[Block]:
+        """The epoch's rows in its order, `block` at a time; only the last are fewer."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, epoch, self.shard[0]])
         if self.rows <= self.shuffle_rows:
             for rows in self.in_order():
-                yield from _permuted_slices(rows, rng, block)
+                yield from _gathered(rows, _order(_length(rows), rng), block)
             return
-        held: list[Block] = []
+        held, count = dict[str, np.ndarray](), 0  # one buffer, filled in place
+        most = max(self.shuffle_rows, block)
         seed = None if self.seed is None else int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
         for group in self._groups(seed):
-            held.append(group)
-            if sum(map(_length, held)) >= max(self.shuffle_rows, block):
-                rows = _permuted(_concat(held), rng)
-                whole = _length(rows) - _length(rows) % block
-                yield {name: values[:whole] for name, values in rows.items()}
-                held = [{name: values[whole:] for name, values in rows.items()}]
-        rows = _permuted(_concat(held), rng)
-        if _length(rows):
-            yield rows
+            held = held or _empty(group, most + max(self._group_rows()))
+            _put(held, count, group)
+            count += _length(group)
+            if count >= most:
+                order = _order(count, rng)
+                whole = count - count % block
+                yield from _gathered(held, order[:whole], block)
+                _put(held, 0, {name: values[order[whole:]] for name, values in held.items()})
+                count -= whole
+        yield from _gathered(held, _order(count, rng), block)
 
     def _decoded(self) -> bool:
         """Whether images are decoded once and kept as pixels, not anew in every epoch: where they take little room."""
@@ -166,20 +166,23 @@ class Feed:
 
         signature = self._signature()
         specs = tf.nest.flatten(signature)
+        count = math.ceil(self.steps / self.block_batches)
         blocks: Iterator[Any] = iter(())
 
         def take(index: int) -> list[np.ndarray]:
             nonlocal blocks
             if index == 0:
                 blocks = self.blocks(self.epoch)
-            return tf.nest.flatten(next(blocks))
+            taken = tf.nest.flatten(next(blocks))
+            # An epoch's end lets go of its buffers: what follows it needs the memory.
+            assert index < count - 1 or next(blocks, None) is None, "the feed has more blocks than it said"
+            return taken
 
         def block(index: Any) -> Any:
             arrays = tf.numpy_function(take, [index], [spec.dtype for spec in specs])
             shaped = [tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, specs, strict=True)]
             return tf.nest.pack_sequence_as(signature, shaped)
 
-        count = math.ceil(self.steps / self.block_batches)
         return tf.data.Dataset.range(count).map(block).apply(tf.data.experimental.assert_cardinality(count))
 
     def _signature(self) -> Any:
@@ -259,24 +262,24 @@ def _shape(size: dict[str, int] | None) -> tuple[int, int, int]:
     return size["height"], size["width"], size["channels"]
 
 
-def _slices(rows: Block, size: int) -> Iterator[Block]:
-    for start in range(0, _length(rows), size):
-        yield {name: values[start : start + size] for name, values in rows.items()}
+def _order(count: int, rng: np.random.Generator | None) -> np.ndarray:
+    return np.arange(count) if rng is None else rng.permutation(count)
 
 
-def _permuted_slices(rows: Block, rng: np.random.Generator | None, size: int) -> Iterator[Block]:
-    """A permutation of `rows`, gathered a slice at a time so that training starts at once."""
-    order = np.arange(_length(rows)) if rng is None else rng.permutation(_length(rows))
+def _gathered(rows: Block, order: np.ndarray, size: int) -> Iterator[Block]:
+    """The rows in that order, a slice at a time so that training starts at once."""
     for start in range(0, len(order), size):
         part = order[start : start + size]
         yield {name: values[part] for name, values in rows.items()}
 
 
-def _permuted(rows: Block, rng: np.random.Generator | None) -> Block:
-    if rng is None:
-        return rows
-    order = rng.permutation(_length(rows))
-    return {name: values[order] for name, values in rows.items()}
+def _empty(like: Block, count: int) -> Block:
+    return {name: np.empty((count, *values.shape[1:]), values.dtype) for name, values in like.items()}
+
+
+def _put(rows: Block, start: int, group: Block) -> None:
+    for name, values in group.items():
+        rows[name][start : start + len(values)] = values
 
 
 def _concat(parts: list[Block]) -> Block:

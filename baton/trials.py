@@ -90,10 +90,10 @@ class Workers:
 
 
 def _stop(worker: ProcessPoolExecutor) -> None:
-    running = list((worker._processes or {}).values())
-    worker.shutdown(wait=False, cancel_futures=True)
-    for process in running:
+    for process in (worker._processes or {}).values():
         process.terminate()
+    # Waits for the pool's thread: while it closes its pipe, the interpreter's end would write to it.
+    worker.shutdown(wait=True, cancel_futures=True)
 
 
 def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[str, Any]:

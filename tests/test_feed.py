@@ -96,6 +96,33 @@ def test_no_generator_dataset_changes_how_memory_is_allocated(regression):
     assert "MapDataset" in kinds and not {kind for kind in kinds if "Generator" in kind or "FlatMap" in kind}
 
 
+def test_the_end_of_an_epoch_lets_go_of_its_buffers(regression, monkeypatch):
+    _, dataset = regression
+    ended = []
+
+    def watched(feed, epoch):
+        yield from blocks(feed, epoch)
+        ended.append(epoch)
+
+    blocks = Feed.blocks
+    monkeypatch.setattr(Feed, "blocks", watched)
+    feed = Feed(dataset, "train", 16, seed=7, shuffle_rows=100, block_batches=3)
+    stream = feed.stream()
+    for epoch in range(2):
+        feed.epoch = epoch
+        assert sum(len(weight) for _, _, weight in stream) == feed.steps
+        assert ended == list(range(epoch + 1))
+
+
+def test_a_feed_with_more_blocks_than_steps_is_an_error(regression, monkeypatch):
+    _, dataset = regression
+    feed = Feed(dataset, "train", 16, seed=7, block_batches=3)
+    twice = 2 * list(feed.blocks(0))
+    monkeypatch.setattr(Feed, "blocks", lambda feed, epoch: iter(twice))
+    with pytest.raises(Exception, match="more blocks than it said"):
+        list(feed.stream())
+
+
 def test_blocks_of_large_images_hold_fewer_batches(images, monkeypatch):
     _, dataset = images
     monkeypatch.setattr(feed_module, "BLOCK_PIXELS", 2 * 4 * 50 * 8 * 8)
