@@ -26,7 +26,7 @@ def fit(config: Config, fitted: Preprocessor, truth: np.ndarray, output: np.ndar
     `thresholds`; a binary task: the `threshold` that the config asks for.
     """
     if not fitted.classes:
-        return {"intervals": conformal.fit(truth.astype(np.float64), output[:, 0].astype(np.float64))}
+        return {"intervals": conformal.fit(truth, output[:, 0])}
     found = calibration.fit(truth, output, config.seed) if config.train.calibrate else None
     kept: dict[str, Any] = {"calibration": None}
     if found:
@@ -111,10 +111,9 @@ def _coverage(
 ) -> dict[str, Any] | None:
     if kept is None:
         return None
-    actual, predicted = truth.astype(np.float64), output[:, 0].astype(np.float64)
     if split == "validation":
-        return {"levels": conformal.cross_coverage(actual, predicted, config.seed)}
-    return {"levels": conformal.coverage(kept, actual, predicted)}
+        return {"levels": conformal.cross_coverage(truth, output[:, 0], config.seed)}
+    return {"levels": conformal.coverage(kept, truth, output[:, 0])}
 
 
 def _rare(fitted: Preprocessor) -> int:

@@ -5,27 +5,37 @@ Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 BLOCK = 1 << 15  # rows resampled at a time: their statistics stay in the processor's cache
 
 
-def sums(statistics: Sequence[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Statistics of the same rows, s of them [rows] each → their sums over each resample's rows [s, resamples].
+def _themselves(*columns: np.ndarray) -> Sequence[np.ndarray]:
+    return columns
 
+
+def sums(
+    columns: Sequence[np.ndarray],
+    resamples: int,
+    rng: np.random.Generator,
+    statistics: Callable[..., Sequence[np.ndarray]] = _themselves,
+) -> np.ndarray:
+    """Columns of the same rows [rows] → the sums of s statistics over each resample's rows [s, resamples].
+
+    `statistics` makes them of a block's columns; without it they are the columns themselves.
     How many rows a resample takes of each block is drawn first, then which: the same distribution
     as drawing from all rows at once, but what is read at random stays small. Equal statistics give
     equal sums.
     """
-    rows = len(statistics[0])
+    rows = len(columns[0])
     starts = np.arange(0, rows, BLOCK)
     sizes = np.diff(np.append(starts, rows))
     counts = rng.multinomial(rows, sizes / rows, size=resamples)
-    found = np.zeros((len(statistics), resamples))
+    found = np.zeros((len(statistics(*(values[:0] for values in columns))), resamples))
     for start, size, taken in zip(starts, sizes, counts.T, strict=True):
-        blocks = [values[start : start + size] for values in statistics]
+        blocks = statistics(*(values[start : start + size] for values in columns))
         for resample, count in enumerate(taken):
             drawn = rng.integers(0, size, count)
             for row, block in enumerate(blocks):

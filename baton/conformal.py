@@ -24,10 +24,10 @@ def fit(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     A level that the smallest group has too few rows for (below n = level / (1 - level)) is left out.
     """
     edges = _edges(predicted)
-    group, residuals = np.searchsorted(edges, predicted, side="right"), np.abs(truth - predicted)
-    parts = [np.sort(residuals[group == g]) for g in range(len(edges) + 1)]
-    half_widths = {str(level): [_quantile(part, level) for part in parts] for level in INTERVAL_LEVELS}
-    known = {level: widths for level, widths in half_widths.items() if all(map(math.isfinite, widths))}
+    groups = np.searchsorted(edges, predicted, side="right").astype(np.int8)
+    widths = [_half_widths(truth[group], predicted[group]) for group in (groups == g for g in range(len(edges) + 1))]
+    of_levels = zip(map(str, INTERVAL_LEVELS), np.transpose(widths).tolist(), strict=True)
+    known = {level: each for level, each in of_levels if all(map(math.isfinite, each))}
     return {"edges": [float(edge) for edge in edges], "half_widths": known}
 
 
@@ -50,7 +50,7 @@ def coverage(fitted: dict[str, Any], truth: np.ndarray, predicted: np.ndarray) -
 
 def cross_coverage(truth: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     """The same, of rows that the widths were not fitted on: those of each fold by all others."""
-    fold = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    fold = np.random.default_rng(seed).permutation(np.resize(np.arange(FOLDS, dtype=np.int8), len(truth)))
     found = []
     for held in (fold == f for f in range(FOLDS)):
         if held.any() and not held.all():
@@ -74,6 +74,12 @@ def _edges(predicted: np.ndarray) -> np.ndarray:
             kept.append(edge)
             begun = below
     return np.array(kept)
+
+
+def _half_widths(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
+    """Truth and prediction of a group's rows → the half-width of each of `INTERVAL_LEVELS`."""
+    residuals = np.sort(np.abs(np.subtract(truth, predicted, dtype=np.float64)))
+    return [_quantile(residuals, level) for level in INTERVAL_LEVELS]
 
 
 def _quantile(residuals: np.ndarray, level: float) -> float:

@@ -24,7 +24,7 @@ def of_metrics(
     """
     rng = np.random.default_rng(seed)
     if np.issubdtype(truth.dtype, np.floating):
-        found = _regression(truth.astype(np.float64), output[:, 0].astype(np.float64), resamples, rng)
+        found = _regression(truth, output[:, 0], resamples, rng)
     else:
         found = _classification(truth, output.astype(np.float64), threshold, resamples, rng)
     return {name: _interval(values, confidence) for name, values in found.items()}
@@ -42,9 +42,14 @@ def _interval(values: np.ndarray, confidence: float) -> Interval:
 def _regression(
     truth: np.ndarray, predicted: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    error, centred, rows = predicted - truth, truth - truth.mean(), len(truth)
+    rows, mean = len(truth), truth.mean(dtype=np.float64)
+
+    def statistics(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]:
+        error, centred = np.subtract(predicted, truth, dtype=np.float64), truth - mean
+        return error**2, np.abs(error), centred, centred**2
+
     times = _affordable(resamples, rows, SUMMED)
-    squares, sizes, sum_, spread = bootstrap.sums((error**2, np.abs(error), centred, centred**2), times, rng)
+    squares, sizes, sum_, spread = bootstrap.sums((truth, predicted), times, rng, statistics)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1 - squares / (spread - sum_**2 / rows)
     return {"rmse": np.sqrt(squares / rows), "mae": sizes / rows, "r2": r2}

@@ -18,7 +18,7 @@ def evaluate(truth: np.ndarray, output: np.ndarray, threshold: float = HALF) -> 
     that of `decided`.
     """
     if np.issubdtype(truth.dtype, np.floating):
-        return _regression(truth.astype(np.float64), output[:, 0].astype(np.float64))
+        return _regression(truth, output[:, 0])
     return _classification(truth, output.astype(np.float64), threshold)
 
 
@@ -70,12 +70,13 @@ def trivial(target: dict[str, Any], rows: int) -> np.ndarray:
 
 
 def _regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    error = predicted - truth
-    spread = np.sum((truth - truth.mean()) ** 2)
+    error = np.subtract(predicted, truth, dtype=np.float64)
+    centred = np.subtract(truth, truth.mean(dtype=np.float64))
+    squares, spread = error @ error, centred @ centred
     return {
-        "rmse": float(np.sqrt(np.mean(error**2))),
-        "mae": float(np.mean(np.abs(error))),
-        "r2": float(1 - np.sum(error**2) / spread) if spread else float("nan"),
+        "rmse": float(np.sqrt(squares / len(error))),
+        "mae": float(np.mean(np.abs(error, out=error))),
+        "r2": float(1 - squares / spread) if spread else float("nan"),
     }
 
 
