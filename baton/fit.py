@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from baton import metrics, models, thresholds
+from baton import metrics, microbatches, models, thresholds
 from baton.checkpoints import Checkpoint, State
 from baton.collective import Alone
 from baton.config import Config
@@ -112,7 +112,10 @@ def fit(
     collective.broadcast(model)
     if first and keeper.patience_is_over(first - 1):
         first = config.train.epochs
-    model.train_function, model.steps_per_execution = each_batch(model), 1  # of Keras' steps; each takes a block
+    model.train_function, model.steps_per_execution = (
+        each_batch(model, feed.batch_size),
+        1,
+    )  # of Keras' steps; each takes a block
     # Of a training that had ended no epoch is left: then this only lets MLflow's autologging know of it.
     model.fit(
         feed.stream(),
@@ -127,7 +130,7 @@ def fit(
     return result
 
 
-def each_batch(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
+def each_batch(model: keras.Model, batch_size: int) -> Callable[[Any], dict[str, Any]]:
     """What Keras' fit calls with an iterator of blocks: a training step on each batch of the next one.
 
     Keras' own loop over steps asks the iterator for every batch; each time threads hand over, and with a
@@ -135,12 +138,14 @@ def each_batch(model: keras.Model) -> Callable[[Any], dict[str, Any]]:
     """
     import tensorflow as tf
 
+    train_step = microbatches.train_step(model, batch_size)
+
     @tf.function(autograph=False)
     def train(iterator: Any) -> dict[str, Any]:
         block = next(iterator)
 
         def step(index: Any) -> Any:
-            model.train_step(tf.nest.map_structure(lambda stacked: stacked[index], block))
+            train_step(tf.nest.map_structure(lambda stacked: stacked[index], block))
             return index + 1
 
         tf.while_loop(lambda index: index < tf.shape(block[-1])[0], step, [0])
