@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.harness import Comparison, alternate, made
 
-RUNS = 5
+RUNS = 9
 EPOCHS, RANKS = 3, 2
 COPIES = 12  # of the images: as many as Fashion-MNIST has
 SIDES = ("baton", "apart", "bare")
