@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from baton import names, runs
 from baton.errors import BatonError
@@ -50,7 +50,7 @@ class Findings:
         """The names of the run's figures that begin so, in order."""
         if self.run is None:
             return []
-        if (folder := _folder(self.run)) is not None:
+        if (folder := runs.local_artifacts(self.run)) is not None:
             return sorted(p.stem for p in (folder / names.FIGURES).glob(f"{prefix}*.png"))
         found = runs.client().list_artifacts(self.run.info.run_id, names.FIGURES)
         return sorted(Path(f.path).stem for f in found if Path(f.path).name.startswith(prefix))
@@ -73,12 +73,10 @@ class Findings:
         return f"The run of {self.step} holds no {what}: it is switched off, or an earlier Baton made the run."
 
     def _bytes(self, name: str) -> bytes | None:
-        if self.run is None:
+        try:
+            return None if self.run is None else runs.content(self.run, name)
+        except BatonError:
             return None
-        if (folder := _folder(self.run)) is not None:
-            path = folder / name
-            return path.read_bytes() if path.is_file() else None
-        return _downloaded(self.run.info.run_id, name)
 
 
 def of_run(run_id: str, step: str) -> Findings:
@@ -86,30 +84,13 @@ def of_run(run_id: str, step: str) -> Findings:
     return Findings(step, "finished", runs.find(run_id))
 
 
-def of_steps(steps: dict[str, dict[str, Any]]) -> dict[str, Findings]:
-    """summary.json's steps → {step: what its run, or the run that had its result, left}."""
+def of_steps(steps: dict[str, dict[str, Any]], known: Mapping[str, Any]) -> dict[str, Findings]:
+    """summary.json's steps → {step: what its run, or its source run, left}; `known` as of `outputs.key`."""
     return {
-        name: Findings(
-            name, entry["status"], runs.find(entry["run_id"]) if entry["run_id"] else None, entry["cache"],
-            entry["seconds"],
-        )
+        name: Findings(name, entry["status"], _run(entry["run_id"], known), entry["cache"], entry["seconds"])
         for name, entry in steps.items()
-    }  # fmt: skip
+    }
 
 
-def _folder(run: Any) -> Path | None:
-    """A run's artifacts on this machine, if they lie here: reading them so takes no time."""
-    place = urlparse(run.info.artifact_uri)
-    return Path(unquote(place.path)) if place.scheme in ("", "file") and not place.netloc else None
-
-
-def _downloaded(run_id: str, name: str) -> bytes | None:
-    import tempfile
-
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory() as home:
-        try:
-            return Path(runs.client().download_artifacts(run_id, name, home)).read_bytes()
-        except (MlflowException, BatonError, OSError):
-            return None
+def _run(run_id: str | None, known: Mapping[str, Any]) -> Any | None:
+    return known.get(run_id) or runs.find(run_id) if run_id else None

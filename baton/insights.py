@@ -77,9 +77,10 @@ def audit(config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids
 
 def candidate_config(chosen: Any) -> Config:
     """The config that a candidate's run was given, with the hyperparameters that its tune run found."""
-    config = validate(runs.artifact(chosen.info.run_id, names.CONFIG, yaml.safe_load), {}, f"run {chosen.info.run_id}")
-    tune = chosen.data.params.get("tune_run_id")
-    return config.overridden(runs.artifact(tune, names.BEST_PARAMETERS)) if tune else config
+    config = validate(runs.artifact(chosen, names.CONFIG, yaml.safe_load), {}, f"run {chosen.info.run_id}")
+    if not (tune := chosen.data.params.get("tune_run_id")):
+        return config
+    return config.overridden(runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS))
 
 
 class Judged:

@@ -5,7 +5,7 @@ STEPS = ("ingest", "train", "tune", "distributed_train", "register", "batch_infe
 # Tags on runs
 TAG_STEP = "baton.step"
 TAG_NAME = "baton.name"  # the pipeline's, whatever experiment its runs are in
-TAG_CACHE = "baton.cache"
+TAG_CACHE = "baton.cache"  # HIT, or MISS and why
 TAG_CACHE_KEY = "baton.cache_key"
 TAG_PIPELINE_RUN = "baton.pipeline_run_id"
 TAG_SOURCE_RUN = "baton.source_run_id"
@@ -20,6 +20,9 @@ TAG_HOST = "baton.host"
 TAG_PROCESS = "baton.process"  # pid:start:boot, which no other process of that host ever has
 TAG_RESTARTS = "baton.restarts"
 TAG_ERROR = "baton.error"
+
+HIT = "hit"
+MISS = "miss"
 
 # Metrics on runs of steps, in seconds
 SECONDS = "seconds_function"  # from the first line of a step's function to its last

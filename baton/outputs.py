@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from baton.dataset import Dataset, sha256
 from baton.errors import BatonError
 
 
-def key(step: str, config: Config, inputs: dict[str, str]) -> cache.Key:
-    """The cache key of a step that is given `inputs` (run IDs as its options name them)."""
-    return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs))
+def key(step: str, config: Config, inputs: dict[str, str], known: Mapping[str, Any]) -> cache.Key:
+    """The cache key of a step that is given `inputs` (run IDs as its options name them).
+
+    `known` are finished MLflow runs by their IDs: those that need not be asked for again.
+    """
+    return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs, known))
 
 
 def broken(step: str, run: Any, config: Config, version: str = "") -> str | None:
@@ -27,15 +31,15 @@ def broken(step: str, run: Any, config: Config, version: str = "") -> str | None
             damage = Dataset.load(run.data.tags[names.TAG_DATASET]).damage()
             return damage and f"output {' '.join(damage)}"
         if step in ("train", "distributed_train"):
-            expected = runs.artifact(run.info.run_id, names.EVALUATION)["files"]
+            expected = runs.artifact(run, names.EVALUATION)["files"]
             return _first_difference(expected, runs.model_files(run.data.tags[names.TAG_MODEL_URI]))
         if step == "tune":
-            runs.artifact(run.info.run_id, names.BEST_PARAMETERS)
+            runs.artifact(run, names.BEST_PARAMETERS)
         elif step == "register":
-            runs.artifact(run.info.run_id, names.VERDICT)
+            runs.artifact(run, names.VERDICT)
             return _registry_moved(run, config)
         elif step == "batch_infer":
-            return _predictions_changed(runs.artifact(run.info.run_id, names.SCORING), version)
+            return _predictions_changed(runs.artifact(run, names.SCORING), version)
     except (BatonError, KeyError, ValueError, OSError) as error:
         return f"output: {runs.sentence(error)}"
     return None
@@ -71,14 +75,14 @@ def _source(location: str, config: Config) -> str:
     return cache.content(source.files, Path(location) if source.format == "images" else None)
 
 
-def _upstream(step: str, config: Config, inputs: dict[str, str]) -> dict[str, str]:
+def _upstream(step: str, config: Config, inputs: dict[str, str], known: Mapping[str, Any]) -> dict[str, str]:
     """What earlier steps gave, as content: run IDs differ from run to run, so they don't count."""
     if step == "batch_infer":
         return {cache.VERSION: _scoring_version(config, inputs.get("register_run_id", ""))}
     given = {}
     for option, value in inputs.items():
         for run_id in filter(None, value.split(",")):
-            run = runs.client().get_run(run_id)
+            run = known.get(run_id) or runs.client().get_run(run_id)
             label = f"the output of {run.data.tags.get(names.TAG_STEP, option)}"
             given[label] = run.data.tags.get(names.TAG_OUTPUT, run_id)
     return given

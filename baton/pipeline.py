@@ -10,7 +10,7 @@ from typing import Any
 from baton import cache, names, outputs, registry, runs
 from baton.config import Config
 from baton.errors import BadInput, BatonError, StepFailed
-from baton.masking import masked, masked_values
+from baton.masking import masked_values
 from baton.runs import Run
 from baton.standby import Standby
 
@@ -28,6 +28,7 @@ class Pipeline:
         self.steps: dict[str, dict[str, Any]] = {
             name: {"run_id": None, "status": "skipped", "cache": None, "seconds": 0.0} for name in names.STEPS
         }
+        self.known: dict[str, Any] = {}  # finished MLflow runs by ID: what is in them will not change
         self.next: Standby | None = None
         self.started = time.monotonic()
 
@@ -64,7 +65,7 @@ class Pipeline:
         self.main.tag("mlflow.note.content", "  \n".join(closing.sentences(summary)))
         if self.steps["ingest"]["status"] in ("finished", "cached"):
             runs.copy_inputs(self.steps["ingest"]["run_id"], self.main)
-        report.log_report(self.config, self.main, summary, error)
+        report.log_report(self.config, self.main, summary, error, self.known)
         closing.table(self.config, summary)
 
     def run(self, step: str, **inputs: str) -> str:
@@ -76,36 +77,43 @@ class Pipeline:
         entry |= {"run_id": run_id, "status": "failed"}
         try:
             source, entry["cache"] = self._look_up(step, inputs, run_id)
-            runs.client().set_tag(run_id, names.TAG_CACHE, masked(entry["cache"]))
             log.info("%s: %s", step, entry["cache"])
             if source is None:
                 self._process(step, inputs, run_id)
             else:
                 self._dismiss()
-                runs.client().set_tag(run_id, names.TAG_SOURCE_RUN, source)
             entry |= {"status": "cached", "run_id": source} if source else {"status": "finished"}
         except KeyboardInterrupt:
             runs.close(run_id, "KILLED")
             raise
         finally:
             entry["seconds"] = round(time.monotonic() - started, 2)
-            runs.close(run_id, "FAILED" if entry["status"] == "failed" else "FINISHED")
+            if entry["status"] == "cached":  # by a run that nobody else could have closed
+                runs.client().set_terminated(run_id, "FINISHED")
+            else:
+                runs.close(run_id, "FAILED" if entry["status"] == "failed" else "FINISHED")
         return source or run_id
 
     def _look_up(self, step: str, inputs: dict[str, str], run_id: str) -> tuple[str | None, str]:
-        """The run that has this step's result already, or None; and `hit` or `miss: why`."""
-        key = outputs.key(step, self.config, inputs)
-        runs.client().set_tag(run_id, names.TAG_CACHE_KEY, key.digest)
+        """The run that has this step's result already, or None; and `hit` or `miss: why`, as it was tagged."""
+        key = outputs.key(step, self.config, inputs, self.known)
         runs.client().log_dict(run_id, key.told(), names.CACHE_PARTS)
+        source, told = self._found(step, key)
+        tags = {names.TAG_CACHE_KEY: key.digest, names.TAG_CACHE: told}
+        runs.tag(run_id, tags | ({names.TAG_SOURCE_RUN: source} if source else {}))
+        return source, told
+
+    def _found(self, step: str, key: cache.Key) -> tuple[str | None, str]:
         if step in self.force:
-            return None, "miss: forced"
+            return None, f"{names.MISS}: forced"
         why = ""
         for run in runs.cached(self.main.experiment_id, step, key.digest):
             damage = outputs.broken(step, run, self.config, key.parts.get(cache.VERSION, ""))
             if damage is None:
-                return run.info.run_id, "hit"
+                self.known[run.info.run_id] = run
+                return run.info.run_id, names.HIT
             why = why or damage
-        return None, f"miss: {why or self._changed(step, key)}"
+        return None, f"{names.MISS}: {why or self._changed(step, key)}"
 
     def _changed(self, step: str, key: cache.Key) -> str:
         """What sets a step's key apart from that of its newest run."""
@@ -113,7 +121,7 @@ class Pipeline:
         if last is None:
             return "first run"
         try:
-            return key.difference(cache.Key(runs.artifact(last.info.run_id, names.CACHE_PARTS)))
+            return key.difference(cache.Key(runs.artifact(last, names.CACHE_PARTS)))
         except (BatonError, ValueError):
             return f"{names.CACHE_PARTS} of the last run is gone"
 
@@ -181,8 +189,11 @@ class Pipeline:
             self.next = None
 
     def _artifact(self, step: str, name: str) -> Any:
+        """An artifact of a step that has ended well, or None if it has not."""
         entry = self.steps[step]
-        return runs.artifact(entry["run_id"], name) if entry["status"] in ("finished", "cached") else None
+        if entry["status"] not in ("finished", "cached"):
+            return None
+        return runs.artifact(self.known.get(entry["run_id"]) or runs.client().get_run(entry["run_id"]), name)
 
 
 def _forced(force: str) -> set[str]:

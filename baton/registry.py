@@ -141,7 +141,7 @@ def to_score_with(config: Config, register_run_id: str) -> Any:
     alias = config.batch_infer.alias if config.batch_infer else names.CHAMPION
     if register_run_id:
         run = runs.of_step(register_run_id, "register", "register_run_id")
-        verdict = runs.artifact(run.info.run_id, names.VERDICT)
+        verdict = runs.artifact(run, names.VERDICT)
         if verdict["verdict"] == names.PROMOTED:
             return version(verdict["name"], verdict["version"])
     found = champion(config.name, alias)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import platform
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,10 +38,13 @@ WHAT = {"mlflow.source.git.commit": "Commit", "mlflow.source.git.branch": "Branc
         names.TAG_HOST: "Machine"}  # fmt: skip
 
 
-def log_report(config: Config, run: Run, summary: dict[str, Any], error: str = "") -> None:
-    """Make the page of a pipeline run from summary.json and its runs' artifacts, and log it on main's run."""
+def log_report(config: Config, run: Run, summary: dict[str, Any], error: str, known: Mapping[str, Any]) -> None:
+    """Make the page of a pipeline run from summary.json and its runs' artifacts, and log it on main's run.
+
+    `error` is what ended main, if it failed; `known` as of `outputs.key`.
+    """
     try:
-        steps = findings.of_steps(summary["steps"])
+        steps = findings.of_steps(summary["steps"], known)
         run.text(page(config, runs.client().get_run(run.id), summary, steps, error), names.REPORT)
     except Exception as fault:
         log.exception("the report could not be made: %s", fault)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from baton import calibration, figures, names
+from baton import calibration, figures, names, runs
 from baton.config import Config
 from baton.dataset import Dataset
 from baton.preprocess import Preprocessor
-from baton.runs import Run, client
+from baton.runs import Run
 
 FIGURE_ROWS = 250_000
 
@@ -52,7 +52,7 @@ def log_inputs(run: Run, dataset: Dataset, splits: tuple[str, ...]) -> None:
         source = LocalArtifactDatasetSource(str((dataset.folder / split).absolute()))
         meta = MetaDataset(source, name=split, digest=dataset.fingerprint[:36], schema=schema)
         inputs.append(DatasetInput(meta._to_mlflow_entity(), [InputTag("mlflow.data.context", split)]))
-    client().log_inputs(run.id, inputs)
+    runs.log_inputs(run, inputs)
 
 
 def evaluation(run: Run, fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> None:

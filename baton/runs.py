@@ -9,10 +9,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
 
 from baton import names, processes
 from baton.config import Config
@@ -29,6 +30,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 OPEN = ("RUNNING", "SCHEDULED")
+INPUT_TRIES = 5
 PAGE = 50  # runs asked for at once where most often the first will do
 
 KIND = "mlflow.experimentKind"
@@ -36,12 +38,16 @@ KIND = "mlflow.experimentKind"
 
 @dataclass(frozen=True)
 class Run:
-    """An active MLflow run of a step, and the options its entry point was given. What it logs is masked."""
+    """An active MLflow run of a step, the options its entry point was given, and the run's tags when it began.
+
+    What it logs is masked.
+    """
 
     id: str
     experiment_id: str
     step: str
     options: dict[str, str]
+    tags: dict[str, str] = field(default_factory=dict)
 
     def tag(self, key: str, value: str) -> None:
         client().set_tag(self.id, key, masked(value)[:5000])
@@ -119,7 +125,7 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
     tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
     whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
     with mlflow.start_run(tags=tags | whose, log_system_metrics=False) as active:
-        run = Run(active.info.run_id, active.info.experiment_id, step, options)
+        run = Run(active.info.run_id, active.info.experiment_id, step, options, active.data.tags)
         try:
             # A Horovod worker or Spark's JVM must not take this run for its own.
             os.environ.pop("MLFLOW_RUN_ID", None)
@@ -152,29 +158,32 @@ def _mark(experiment_id: str) -> None:
 def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:
     """A new run nested under `parent`, with the tags and parameters MLflow's own launch would set."""
     import mlflow
-    from mlflow.entities import RunTag
 
     kept = ("mlflow.source.", "mlflow.project.", "mlflow.user", "mlflow.gitRepoURL", names.TAG_NAME)
-    tags = {k: v for k, v in client().get_run(parent.id).data.tags.items() if k.startswith(kept)}
+    tags = {k: v for k, v in parent.tags.items() if k.startswith(kept)}
     tags |= {
         "mlflow.parentRunId": parent.id,
         "mlflow.project.entryPoint": step,
         "mlflow.source.type": "PROJECT",
         "mlflow.source.name": tags.get("mlflow.source.name", Path.cwd().as_uri()),
         "mlflow.project.backend": tags.get("mlflow.project.backend", "local"),
+        "mlflow.project.trackingUri": mlflow.get_tracking_uri(),
         names.TAG_STEP: step,
         names.TAG_PIPELINE_RUN: parent.id,
     }
-    if commit := git_commit():
+    if "mlflow.source.git.commit" not in tags and (commit := git_commit()):
         tags["mlflow.source.git.commit"] = commit
     tags = {key: masked(value) for key, value in tags.items()}
     run = client().create_run(parent.experiment_id, tags=tags, run_name=step)
-    client().log_batch(
-        run.info.run_id,
-        params=_params(parameters),
-        tags=[RunTag("mlflow.project.trackingUri", masked(mlflow.get_tracking_uri()))],
-    )
+    client().log_batch(run.info.run_id, params=_params(parameters))
     return run.info.run_id
+
+
+def tag(run_id: str, values: dict[str, str]) -> None:
+    """Set tags of a run that is not this process's own, all at once."""
+    from mlflow.entities import RunTag
+
+    client().log_batch(run_id, tags=[RunTag(key, masked(value)[:5000]) for key, value in values.items()])
 
 
 def log_nested(
@@ -200,7 +209,23 @@ def log_nested(
 
 def copy_inputs(source_id: str, run: Run) -> None:
     """Log the dataset inputs of another run on `run` too."""
-    client().log_inputs(run.id, client().get_run(source_id).inputs.dataset_inputs)
+    log_inputs(run, client().get_run(source_id).inputs.dataset_inputs)
+
+
+def log_inputs(run: Run, inputs: list[Any]) -> None:
+    """Log MLflow's `DatasetInput`s; raises `MlflowException` if the store refuses them.
+
+    MLflow looks whether a dataset is known and inserts it if not: if another run does so in between, the store
+    refuses the second. Then it is known, and the next try succeeds.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for more in range(INPUT_TRIES)[::-1]:
+        try:
+            return client().log_inputs(run.id, inputs)
+        except MlflowException as error:
+            if not more or "IntegrityError" not in str(error):
+                raise
 
 
 def close(run_id: str, status: str) -> None:
@@ -304,16 +329,28 @@ def find(run_id: str) -> Any | None:
         return None
 
 
-def artifact(run_id: str, name: str, parse: Callable[[str], Any] = json.loads) -> Any:
-    """An artifact of a run, parsed, as JSON by default; raises `BatonError` if the run has none of that name."""
+def artifact(run: Any, name: str, parse: Callable[[str], Any] = json.loads) -> Any:
+    """An artifact of an MLflow run, parsed, as JSON by default; raises `BatonError` if it has none of that name."""
+    return parse(content(run, name).decode())
+
+
+def content(run: Any, name: str) -> bytes:
+    """An artifact of an MLflow run, byte for byte; raises `BatonError` if it has none of that name."""
     from mlflow.exceptions import MlflowException
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = client().download_artifacts(run_id, name, folder)
-            return parse(Path(path).read_text())
-        except (MlflowException, OSError) as error:
-            raise BatonError(f"Run {run_id} has no artifact {name}: {error}") from None
+    try:
+        if (folder := local_artifacts(run)) is not None:
+            return (folder / name).read_bytes()
+        with tempfile.TemporaryDirectory() as home:
+            return Path(client().download_artifacts(run.info.run_id, name, home)).read_bytes()
+    except (MlflowException, OSError) as error:
+        raise BatonError(f"Run {run.info.run_id} has no artifact {name}: {error}") from None
+
+
+def local_artifacts(run: Any) -> Path | None:
+    """The folder of a run's artifacts, if it lies on this machine; reading there spares MLflow a dozen queries."""
+    place = urlparse(run.info.artifact_uri)
+    return Path(unquote(place.path)) if place.scheme in ("", "file") and not place.netloc else None
 
 
 def model_files(uri: str) -> dict[str, int]:
@@ -369,7 +406,7 @@ def _user(run_id: str) -> str:
 
 
 def cached(experiment_id: str, step: str, digest: str) -> Iterator[Any]:
-    """Finished runs of a step with this cache key, newest first; hits are no sources of hits."""
+    """Finished runs of a step with this cache key, newest first, but for hits, which are no sources of hits."""
     return _finished(experiment_id, step, f" AND tags.`{names.TAG_CACHE_KEY}` = '{digest}'")
 
 
@@ -380,11 +417,11 @@ def latest(experiment_id: str, step: str) -> Any | None:
 
 
 def _finished(experiment_id: str, step: str, more: str) -> Iterator[Any]:
-    """Newest first, asked for a page at a time: any number of hits may have come after the run that worked."""
-    query = f"tags.`{names.TAG_STEP}` = '{step}' AND attributes.status = 'FINISHED'{more}"
+    """Newest first, asked for a page at a time; hits, of which there may be any number, are left out."""
+    worked = f"tags.`{names.TAG_CACHE}` LIKE '{names.MISS}%' AND attributes.status = 'FINISHED'"
+    query = f"tags.`{names.TAG_STEP}` = '{step}' AND {worked}{more}"
     order = ["attributes.start_time DESC"]
-    found = paged(partial(client().search_runs, [experiment_id], query, max_results=PAGE, order_by=order))
-    return (run for run in found if names.TAG_SOURCE_RUN not in run.data.tags)
+    return paged(partial(client().search_runs, [experiment_id], query, max_results=PAGE, order_by=order))
 
 
 def of_pipeline(name: str) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ class Home:
 
         self.folder, self.store = folder, f"sqlite:///{folder}/mlflow.db"
         self.client = MlflowClient(self.store, self.store)
-        self.peak = 0.0
+        self.peak, self.seconds, self.processor_seconds = 0.0, 0.0, 0.0  # of the last step
         tree = inputs.config(train={"batch_size": BATCH, "epochs": 1}).dump()
         tree |= {
             "engine": "local",
@@ -78,7 +79,7 @@ class Home:
         if not source.exists():
             source.mkdir()
             link(inputs.tiled(inputs.ROWS), [source / f"{n:03d}.parquet" for n in range(times)])
-        self._run("batch_infer", f"--set=batch_infer.source={source}", "--register_run_id=")
+        self.run("batch_infer", f"--set=batch_infer.source={source}", "--register_run_id=")
         shutil.rmtree(self.folder / "predictions")
         return self.peak
 
@@ -90,7 +91,7 @@ class Home:
         tags = {names.TAG_STEP: "ingest", names.TAG_DATASET: str(data)}
         ingest = self.client.create_run(self.experiment, tags=tags).info.run_id
         self.client.set_terminated(ingest)
-        self._run("train", "--set=", f"--ingest_run_id={ingest}")
+        self.run("train", "--set=", f"--ingest_run_id={ingest}")
         return self.client.search_runs([self.experiment], max_results=1)[0].info.run_id
 
     def register(self, run_id: str) -> None:
@@ -102,20 +103,31 @@ class Home:
         version = self.client.create_model_version(name, files, run_id, tags={names.TAG_FINGERPRINT: "-"})
         self.client.set_registered_model_alias(name, names.CHAMPION, version.version)
 
-    def _run(self, step: str, *options: str) -> None:
-        """A whole step; `peak` is what its processes held at most, in MiB. Raises `CalledProcessError`."""
+    def run(self, step: str, *options: str) -> None:
+        """A whole step. Raises `CalledProcessError`.
+
+        Then `peak` is what its processes held at most, in MiB; `seconds` what it took, `processor_seconds` on all cores.
+        """
         command = [sys.executable, "-m", f"steps.{step}", "--config=config.yaml", *options]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.store}
+        started, before = time.perf_counter(), processor_seconds()
         with (self.folder / "errors").open("w+") as errors:
             process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=errors, stderr=errors)
             self.peak = 0.0
             while process.poll() is None:
                 self.peak = max(self.peak, resident(process.pid) / 2**20)
                 time.sleep(LOOK_EVERY_S)
+            self.seconds, self.processor_seconds = time.perf_counter() - started, processor_seconds() - before
             if process.returncode:
                 errors.seek(0)
                 sys.stderr.write(errors.read()[-5000:])
                 raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one started and that have ended, and of those below them."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def resident(pid: int) -> int:

@@ -23,16 +23,21 @@ EMPTY = ROOT / "bench" / "empty"
 def baton(home: Path) -> float:
     """`mlflow run . -e main` on the flights, all that it writes under `home` → seconds."""
     changes = f"warehouse={home / 'warehouse'},batch_infer.output={home / 'predictions'}"
-    return mlflow_run(ROOT, home, f"set={changes}")
+    return mlflow_run(ROOT, "main", home, f"set={changes}")
 
 
 def empty(home: Path, tensorflow: bool) -> float:
     """`mlflow run` of the project whose main runs six empty steps → seconds."""
-    return mlflow_run(EMPTY, home, *(["tensorflow=yes"] if tensorflow else []))
+    return mlflow_run(EMPTY, "main", home, *(["tensorflow=yes"] if tensorflow else []))
 
 
-def mlflow_run(project: Path, home: Path, *parameters: str) -> float:
-    """The seconds of `mlflow run PROJECT -e main` with its tracking store under `home`."""
+def empty_step(home: Path) -> float:
+    """`mlflow run` of one of those steps alone → seconds."""
+    return mlflow_run(EMPTY, "step", home, "imports=mlflow")
+
+
+def mlflow_run(project: Path, entry_point: str, home: Path, *parameters: str) -> float:
+    """The seconds of `mlflow run PROJECT -e ENTRY_POINT` with its tracking store under `home`."""
     home.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
@@ -41,7 +46,7 @@ def mlflow_run(project: Path, home: Path, *parameters: str) -> float:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     given = [word for parameter in parameters for word in ("-P", parameter)]
-    command = ["mlflow", "run", str(project), "-e", "main", "--env-manager", "local", *given]
+    command = ["mlflow", "run", str(project), "-e", entry_point, "--env-manager", "local", *given]
     started = time.perf_counter()
     done = subprocess.run(
         command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

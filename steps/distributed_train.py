@@ -41,7 +41,7 @@ def distributed_train(
     config = tuned = config.sized(dataset.rows["train"])
     if tune_run_id:
         tune = runs.of_step(tune_run_id, "tune", "tune_run_id")
-        tuned = config.overridden(runs.artifact(tune.info.run_id, names.BEST_PARAMETERS))
+        tuned = config.overridden(runs.artifact(tune, names.BEST_PARAMETERS))
     scaled = distributed.scaled(tuned, dataset.rows["train"])
     run.params({f"distributed_train.{k}": v for k, v in config.dump()["distributed_train"].items()})
     with checkpoints.claimed(scaled, "distributed_train", dataset, run) as folder:

@@ -32,7 +32,7 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     test = candidates.Rows.of(model.network, dataset, "test")
     found, truth, output = evidence.gather(config, chosen, dataset, model, rival, test.output)
     judgement = gate.judge(config, found)
-    assessed = {"validation": runs.artifact(chosen.info.run_id, names.EVALUATION).get("assessment"), "test": None}
+    assessed = {"validation": runs.artifact(chosen, names.EVALUATION).get("assessment"), "test": None}
     if found.metrics:  # none: the output is not finite and cannot be drawn
         assessed["test"] = candidates.assess(config, run, model.fitted, test)
         reports.evaluation(run, model.fitted, truth, output)
@@ -62,7 +62,7 @@ def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float
     candidates = []
     for run_id in ids:
         candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
-        validation = runs.artifact(run_id, names.EVALUATION)["validation"]
+        validation = runs.artifact(candidate, names.EVALUATION)["validation"]
         value = validation[config.primary_metric]
         log.info("candidate %s (%s): %s %.6g", candidate.info.run_name, run_id, config.primary_metric, value)
         candidates.append((value if math.isfinite(value) else math.inf, candidate, validation))

@@ -227,12 +227,12 @@ def test_train_and_register_log_it(store, mixed, caplog):
         candidates.log_candidate(config, run, dataset, fit.train(config, dataset))
     told = " ".join(caplog.messages)
     assert "90 % intervals cover" in told and "slice" in told
-    kept = runs.artifact(run.id, names.EVALUATION)
+    kept = runs.artifact(runs.find(run.id), names.EVALUATION)
     assert set(kept["assessment"]) == KEYS and kept["assessment"]["metrics"] == pytest.approx(kept["validation"])
     done = CliRunner().invoke(register, [f"--config={path}", "--set=", f"--candidate_run_ids={run.id}"])
     assert done.exit_code == 0, done.output
     (last,) = store.client.search_runs(["1"], f"tags.`{names.TAG_STEP}` = 'register'", max_results=1)
-    both = runs.artifact(last.info.run_id, names.ASSESSMENT)
+    both = runs.artifact(last, names.ASSESSMENT)
     assert both["validation"] == kept["assessment"] and set(both["test"]) == KEYS
     assert (
         both["test"]["rows"] == dataset.rows["test"]

@@ -182,7 +182,8 @@ def test_any_number_of_hits_hides_no_result(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "PAGE", 2)
     made = []
     for number in range(6):
-        tags = {names.TAG_STEP: "train", names.TAG_CACHE_KEY: "k"} | ({names.TAG_SOURCE_RUN: made[0]} if made else {})
+        told = {names.TAG_CACHE: names.HIT, names.TAG_SOURCE_RUN: made[0]} if made else {names.TAG_CACHE: "miss: new"}
+        tags = {names.TAG_STEP: "train", names.TAG_CACHE_KEY: "k"} | told
         made.append(client.create_run(experiment, start_time=number, tags=tags).info.run_id)
         client.set_terminated(made[-1])
     assert [run.info.run_id for run in runs.cached(experiment, "train", "k")] == made[:1]
@@ -230,7 +231,7 @@ def test_what_upstream_gave_counts_and_not_which_run_gave_it(monkeypatch):
     tagged = {k: {names.TAG_STEP: "ingest", names.TAG_OUTPUT: v} for k, v in gave.items()}
     client = SimpleNamespace(get_run=lambda run_id: SimpleNamespace(data=SimpleNamespace(tags=tagged[run_id])))
     monkeypatch.setattr(runs, "client", lambda: client)
-    one, again, other = (outputs.key("train", FLIGHTS, {"ingest_run_id": run_id}) for run_id in gave)
+    one, again, other = (outputs.key("train", FLIGHTS, {"ingest_run_id": run_id}, {}) for run_id in gave)
     assert one.digest == again.digest
     assert other.difference(one) == "the output of ingest changed"
 
@@ -242,11 +243,11 @@ def test_the_version_that_scores_counts_and_is_named(monkeypatch, tmp_path):
     keys = []
     for number in (3, 3, 4):
         monkeypatch.setattr(registry, "to_score_with", lambda *a, n=number: SimpleNamespace(name="flights", version=n))
-        keys.append(outputs.key("batch_infer", settings, {"register_run_id": "r"}))
+        keys.append(outputs.key("batch_infer", settings, {"register_run_id": "r"}, {}))
     assert keys[0].digest == keys[1].digest
     assert keys[2].difference(keys[0]) == "model version flights 3 → flights 4"
     source.write_text("a\n2\n")
-    changed = outputs.key("batch_infer", settings, {"register_run_id": "r"})
+    changed = outputs.key("batch_infer", settings, {"register_run_id": "r"}, {})
     assert changed.difference(keys[2]) == f"{source} content changed"
 
 

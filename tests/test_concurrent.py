@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 import yaml
+from mlflow.entities import Dataset, DatasetInput
 
 from baton import champions, names, outputs, processes, runs
 
 ROOT = Path(__file__).parent.parent
 ROWS = 50
+AT_ONCE = 4
 # The same work up to distributed_train, then other rules at the gate and other batches into the same output.
 OTHERS = ("", "register.min_test_rows=11,batch_infer.batch_rows=20")
 
@@ -61,9 +65,29 @@ def both(tmp_path_factory):
     client = mlflow.MlflowClient()
     found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     ids = [run.info.run_id for run in found if run.data.tags.get(names.TAG_STEP) == "main"]
-    summaries = [runs.artifact(run_id, names.SUMMARY) for run_id in ids]
+    summaries = [runs.artifact(client.get_run(run_id), names.SUMMARY) for run_id in ids]
     yield SimpleNamespace(home=home, client=client, logs=logs, runs=found, summaries=summaries)
     mlflow.set_tracking_uri(None)
+
+
+def test_many_runs_that_log_one_dataset_at_the_same_moment_all_have_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    client = runs.client()
+    experiment = client.create_experiment("at once", artifact_location=tmp_path.as_uri())
+    gate = threading.Barrier(AT_ONCE)
+
+    def log(digest: str) -> str:
+        run = SimpleNamespace(id=client.create_run(experiment).info.run_id)
+        gate.wait()
+        runs.log_inputs(run, [DatasetInput(Dataset(split, digest, "local", "{}"), []) for split in names.SPLITS])
+        return run.id
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for digest in "abcdef":
+            for run_id in threads.map(log, [digest] * AT_ONCE):
+                logged = [used.dataset for used in client.get_run(run_id).inputs.dataset_inputs]
+                assert sorted((d.name, d.digest) for d in logged) == [(s, digest) for s in sorted(names.SPLITS)]
 
 
 def test_both_end_well_and_leave_nothing_behind(both):
@@ -108,7 +132,7 @@ def test_there_is_one_champion_and_every_change_is_kept(both):
 
 def test_the_output_is_one_whole_output_and_both_summaries_are_true(both):
     ids = [summary["steps"]["batch_infer"]["run_id"] for summary in both.summaries]
-    whole = [runs.artifact(run_id, names.SCORING)["files"] for run_id in ids]
+    whole = [runs.artifact(both.client.get_run(run_id), names.SCORING)["files"] for run_id in ids]
     there = outputs.files_digest(both.home / "predictions")
     assert whole.count(there) == 1
     scored = pd.read_parquet(both.home / "predictions")
@@ -120,7 +144,7 @@ def test_the_output_is_one_whole_output_and_both_summaries_are_true(both):
         # Each scored with the champion, whoever's it was.
         assert (
             json.loads((both.home / "predictions" / "_scoring.json").read_text())["model_version"]
-            == (runs.artifact(run_id, names.SCORING)["model_version"])
+            == (runs.artifact(both.client.get_run(run_id), names.SCORING)["model_version"])
         )
 
 
@@ -189,7 +213,7 @@ def test_a_killed_main_is_gone_on_from_and_a_lost_worker_made_up_for_and_the_wei
     assert both.client.get_run(killed.info.run_id).info.status == "KILLED"
     assert resumed.data.tags[names.TAG_RESUMED].endswith(f"of run {killed.info.run_id}")
     assert resumed.data.tags[names.TAG_RESTARTS] == "1"
-    summary = runs.artifact(newest(both, "main")[0].info.run_id, names.SUMMARY)
+    summary = runs.artifact(newest(both, "main")[0], names.SUMMARY)
     assert [summary["steps"][step]["status"] for step in names.STEPS[:4]] == ["cached"] * 3 + ["finished"]
     assert summary["steps"]["distributed_train"]["restarts"] == 1
     undisturbed = both.client.get_run(both.summaries[0]["steps"]["distributed_train"]["run_id"])

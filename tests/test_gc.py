@@ -375,7 +375,9 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(pipeline, monkeypatch,
 
 def test_the_look_up_finds_six_hits_after_gc(pipeline, monkeypatch):
     """The look-up itself, on six results as steps leave them; only their making is left out."""
-    monkeypatch.setattr(outputs, "key", lambda step, config, inputs: SimpleNamespace(digest=step, told=dict, parts={}))
+    monkeypatch.setattr(
+        outputs, "key", lambda step, config, inputs, known: SimpleNamespace(digest=step, told=dict, parts={})
+    )
     monkeypatch.setattr(outputs, "broken", lambda step, run, config, version: missing(step, run))
 
     def missing(step: str, run) -> str | None:
@@ -384,7 +386,7 @@ def test_the_look_up_finds_six_hits_after_gc(pipeline, monkeypatch):
 
     def family(days: float) -> dict[str, str]:
         main = pipeline.run("main", days)
-        keyed = {"mlflow__parentRunId": main}
+        keyed = {"mlflow__parentRunId": main, "baton__cache": "miss: first run"}
         data = pipeline.ingest(days, **keyed, baton__cache_key="ingest")
         made = {"ingest": data, "train": pipeline.train(days, data, **keyed, baton__cache_key="train")}
         for step in names.STEPS[2:]:

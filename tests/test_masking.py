@@ -1,5 +1,6 @@
 """Secrets in what leaves Baton: by property, by example, and in everything that a failing main leaves behind."""
 
+import base64
 import json
 import logging
 import os
@@ -51,6 +52,18 @@ def test_the_user_part_of_a_uri_is_masked_whatever_a_password_holds(scheme, user
 @given(st.sampled_from(SCHEMES), secrets(UNRESERVED + "!$&'()*+,;=%"))
 def test_a_token_alone_is_masked(scheme, token):
     assert masked(f"{scheme}://{token}@host/x.git") == f"{scheme}://{MASK}@host/x.git"
+
+
+@given(st.binary(max_size=60), st.sampled_from(NAMES), secrets(UNRESERVED))
+def test_pictures_stay_as_they_are_and_all_around_them_is_masked(picture, name, value):
+    shown = f'"data:image/png;base64,{base64.b64encode(picture).decode()}"'
+    page = "<p>a?{name}={value} <img src={shown}> b://{value}@c <img src={shown}> {{'{name}': '{value}'}}"
+    assert masked(page.format(name=name, value=value, shown=shown)) == page.format(name=name, value=MASK, shown=shown)
+
+
+def test_a_secret_that_calls_itself_a_picture_is_masked():
+    for text in (f'"data:image/png;base64,=?token={MARK}"', f'"data:text/plain;base64,token={MARK}"'):
+        assert MARK not in masked(text)
 
 
 @pytest.mark.parametrize("place", PLACES)

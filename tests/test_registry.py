@@ -365,7 +365,7 @@ def lab(store, regression):
         done = do(register, f"--candidate_run_ids={run_ids}", **(overrides or {}))
         assert done.exit_code == 0, done.output
         (last,) = store.client.search_runs([store.experiment], f"tags.`{names.TAG_STEP}` = 'register'", max_results=1)
-        return {**runs.artifact(last.info.run_id, names.VERDICT), "run": last}
+        return {**runs.artifact(last, names.VERDICT), "run": last}
 
     return SimpleNamespace(
         candidate=candidate, do=do, judged=judged, config=loaded, poor=candidate(4), good=candidate(30)
@@ -480,7 +480,7 @@ def test_rollback_the_step(lab, store):
     assert done.exit_code == 0, done.output
     assert outputs.broken("register", before, lab.config).startswith("registry changed: ")
     (run,) = store.client.search_runs([store.experiment], f"tags.`{names.TAG_STEP}` = 'rollback'")
-    kept = runs.artifact(run.info.run_id, names.ROLLBACK)
+    kept = runs.artifact(run, names.ROLLBACK)
     assert (run.info.status, kept["version"], kept["why"]) == ("FINISHED", alias(lab), WHY)
     assert champions.history("lab")[-1].by == run.info.run_id
 
