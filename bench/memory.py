@@ -106,7 +106,8 @@ class Home:
     def run(self, step: str, *options: str) -> None:
         """A whole step. Raises `CalledProcessError`.
 
-        Then `peak` is what its processes held at most, in MiB; `seconds` what it took, `processor_seconds` on all cores.
+        Then `peak` is what its processes held at most, in MiB; `seconds` what it took, and `processor_seconds` on all
+        cores.
         """
         command = [sys.executable, "-m", f"steps.{step}", "--config=config.yaml", *options]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.store}
