@@ -1,13 +1,17 @@
 """Two Horovod ranks with a core each, Baton's cnn on 60,000 images (5,000 of Fashion-MNIST, twelve times),
-batches as Baton sizes them: images a second, epochs from the second on, from an epoch's first step to its last.
+batches as Baton sizes them: images a second, from an epoch's first step to its last.
 Against two single processes that train the same share each, side by side, without talking; and against a bare
 Horovod script of the same network, with Keras' own fit on arrays in memory and an all-reduce in the optimizer.
-All with 1 thread a rank, and with Baton's build of Horovod.
+All with 1 thread a rank, and with Baton's build of Horovod. The ranks of all sides are up at the same time and their
+epochs take turns; the first of each, in which TensorFlow traces the step, does not count.
+
+Where something else now and then slows one core, ranks that train in step wait for the slower one, however little the
+exchange costs. What that leaves is the line "in step": the ranks that do not talk, with each of their steps counted
+as long as the slower one's of the two.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import statistics
@@ -15,22 +19,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench.harness import Comparison, alternate, made
 
-RUNS = 9
-EPOCHS, RANKS = 3, 2
+RUNS = 15
+RANKS = 2
 COPIES = 12  # of the images: as many as Fashion-MNIST has
 SIDES = ("baton", "apart", "bare")
+LOOK_EVERY_S = 0.1
 
 
 def measure(runs: int) -> list[Comparison]:
     dataset = made("datasets/fashion-60000", build)
-    median = alternate({side: functools.partial(images_a_second, side, dataset) for side in SIDES}, runs)
+    with tempfile.TemporaryDirectory() as folder, crews(dataset, Path(folder), runs + 1) as sides:
+        for crew in sides.values():
+            crew.epoch()  # traces
+        median = alternate({side: crew.epoch for side, crew in sides.items()}, runs)
+        in_step = median["apart"] * statistics.median(sides["apart"].in_step[1:])
     return [
         Comparison("two ranks that do not talk", median["baton"], median["apart"], 0.95, "higher", "images/s"),
+        Comparison("two ranks that do not talk, in step", median["baton"], in_step, 0.95, "higher", "images/s"),
         Comparison("a bare Horovod script", median["baton"], median["bare"], 0.98, "higher", "images/s"),
     ]
 
@@ -47,86 +59,122 @@ def build(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as aside:
         source = Path(aside) / "fashion.parquet"
         pq.write_table(pa.concat_tables([images] * COPIES), source)
-        building.build(settings(), sources.resolve(str(source)), folder)
+        building.build(settings(1), sources.resolve(str(source)), folder)
 
 
-def settings() -> Any:
+def settings(epochs: int) -> Any:
     """The config of all sides."""
     from baton import config
 
-    changes = f"train.epochs={EPOCHS},train.patience={EPOCHS}"
-    return config.load("conf/fashion.yaml", changes)
+    return config.load("conf/fashion.yaml", f"train.epochs={epochs},train.patience={epochs}")
 
 
-def images_a_second(side: str, dataset: Path) -> float:
-    """The sum of both ranks."""
-    from baton import horovod
+class Crew:
+    """The two ranks of a side, as processes; each waits before every epoch until it is told to go."""
 
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "bench.horovod", side, str(dataset.absolute()), folder]
-        environment = {**os.environ, **horovod.environment(RANKS), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    def __init__(self, side: str, dataset: Path, folder: Path, epochs: int):
+        from baton import horovod, processes
+
+        self.folder, self.done = folder, 0
+        self.in_step: list[float] = []  # of each epoch: the pace in step, of the pace as it is
+        folder.mkdir()
+        command = [sys.executable, "-m", "bench.horovod", side, str(dataset.absolute()), str(folder), str(epochs)]
         starts = [f"{sys.executable} -m baton.horovod --gloo --network-interfaces lo -np 2 -H localhost:2".split()]
         if side == "apart":
             starts = [
                 ["env", f"HOROVOD_RANK={r}", f"HOROVOD_LOCAL_RANK={r}", f"HOROVOD_LOCAL_SIZE={RANKS}"]
                 for r in range(RANKS)
             ]
-        ranks = [subprocess.Popen([*start, *command], env=environment, stdout=2, stderr=2) for start in starts]
-        assert [rank.wait() for rank in ranks] == [0] * len(ranks)
-        return sum(json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(RANKS))
+        environment = {**os.environ, **horovod.environment(RANKS), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment[processes.DRIVER] = processes.me()
+        self.processes = [subprocess.Popen([*s, *command], env=environment, stdout=2, stderr=2) for s in starts]
+
+    def epoch(self) -> float:
+        """Images a second of the next epoch, the sum of both ranks."""
+        (self.folder / f"{self.done}.go").touch()
+        places = [self.folder / f"{self.done}-{rank}.json" for rank in range(RANKS)]
+        while not all(place.exists() for place in places):
+            assert all(process.poll() in (None, 0) for process in self.processes), "a rank was lost"
+            time.sleep(LOOK_EVERY_S)
+        self.done += 1
+        told = [json.loads(place.read_text()) for place in places]
+        if steps := [rank["steps"] for rank in told if "steps" in rank]:
+            self.in_step.append(pace_in_step(steps))
+        return sum(rank["images_a_second"] for rank in told)
+
+    def end(self) -> None:
+        """Wait for the ranks, which end by themselves after their last epoch."""
+        assert [process.wait() for process in self.processes] == [0] * len(self.processes)
 
 
-def rank(side: str, dataset: str, folder: str) -> None:
-    """One rank: train, and leave its images a second in the folder."""
-    from baton import horovod
+def pace_in_step(steps: list[list[float]]) -> float:
+    """Seconds of each rank's steps → what is left of their pace if every step takes as long as the slowest rank's."""
+    return sum(map(sum, steps)) / len(steps) / sum(map(max, zip(*steps, strict=True)))
+
+
+@contextmanager
+def crews(dataset: Path, folder: Path, epochs: int) -> Iterator[dict[str, Crew]]:
+    """The crews of all sides, all of whose epochs must be asked for; whatever happens, no process is left."""
+    from baton import processes
+
+    found = {side: Crew(side, dataset, folder / side, epochs) for side in SIDES}
+    try:
+        yield found
+        for crew in found.values():
+            crew.end()
+    finally:
+        for process in (process for crew in found.values() for process in crew.processes):
+            processes.Tree(process.pid).end()
+
+
+def rank(side: str, dataset: str, folder: str, epochs: str) -> None:
+    """One rank: train an epoch whenever told to, and leave its images a second in the folder."""
+    from baton import horovod, processes
     from baton.dataset import Dataset
 
+    processes.end_with(os.environ.get(processes.DRIVER), processes.die)
     if side != "bare":
         horovod.keep_to_own_cores()  # as distributed_train's workers do
-    timer = {"baton": baton, "apart": apart, "bare": bare}[side](Dataset.load(dataset))
-    (Path(folder) / f"{os.environ['HOROVOD_RANK']}.json").write_text(json.dumps(timer.images_a_second()))
+    loaded, number = Dataset.load(dataset), int(os.environ["HOROVOD_RANK"])
+    images = sum(loaded.row_groups("train")[number::RANKS])
+    {"baton": baton, "apart": apart, "bare": bare}[side](loaded, int(epochs), turns(Path(folder), number, images))
 
 
-def timer(images: int) -> Any:
-    """A Keras callback that times epochs, from the first step's begin to the last one's end."""
+def turns(folder: Path, number: int, images: int) -> Any:
+    """A Keras callback: waits for each epoch's turn, and times it from the first step's begin to the last one's end."""
     import keras
 
-    class Timer(keras.callbacks.Callback):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seconds: list[float] = []
+    class Turns(keras.callbacks.Callback):
+        clock: Any = None  # of the steps, if they are timed
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            while not (folder / f"{epoch}.go").exists():
+                time.sleep(LOOK_EVERY_S)
             self.started = time.perf_counter()
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.ended = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.seconds.append(self.ended - self.started)
+            told: dict[str, Any] = {"images_a_second": images / (self.ended - self.started)}
+            if self.clock is not None:
+                told["steps"] = self.clock.steps()
+            aside = folder / f"{number}.aside"
+            aside.write_text(json.dumps(told))
+            aside.rename(folder / f"{epoch}-{number}.json")
 
-        def images_a_second(self) -> float:
-            return images / statistics.median(self.seconds[1:])
-
-    return Timer()
-
-
-def images_of(dataset: Any) -> int:
-    """How many images a rank sees in an epoch."""
-    return sum(dataset.row_groups("train")[int(os.environ["HOROVOD_RANK"]) :: RANKS])
+    return Turns()
 
 
-def baton(dataset: Any) -> Any:
+def baton(dataset: Any, epochs: int, watch: Any) -> None:
     """A rank as distributed_train's workers are."""
     from baton import fit
     from baton.horovod import Horovod
 
-    watch = timer(images_of(dataset))
-    fit.train(settings(), dataset, collective=Horovod(), callbacks=[watch])
-    return watch
+    fit.train(settings(epochs), dataset, collective=Horovod(), callbacks=[watch])
 
 
-def apart(dataset: Any) -> Any:
+def apart(dataset: Any, epochs: int, watch: Any) -> None:
     """The same rank's share and steps, by itself."""
     from baton import fit
     from baton.collective import Alone
@@ -134,12 +182,47 @@ def apart(dataset: Any) -> Any:
     class Silent(Alone):
         rank, size = int(os.environ["HOROVOD_RANK"]), RANKS
 
-    watch = timer(images_of(dataset))
-    fit.train(settings(), dataset, collective=Silent(), callbacks=[watch])
-    return watch
+        def distribute(self, optimizer: Any) -> Any:
+            """Note the time where `Horovod` has the ranks meet."""
+
+            class Timed(type(optimizer)):  # type: ignore[misc]
+                def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
+                    watch.clock.tick(grads)
+                    return super().apply(grads, trainable_variables)
+
+            optimizer.__class__ = Timed
+            return optimizer
+
+    watch.clock = Clock()
+    fit.train(settings(epochs), dataset, collective=Silent(), callbacks=[watch])
 
 
-def bare(dataset: Any) -> Any:
+class Clock:
+    """Notes the time of each step within the graph: ranks take apart blocks of steps there."""
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self.times = tf.Variable(tf.zeros([10_000], tf.float64), trainable=False)
+        self.count = tf.Variable(0, trainable=False)
+
+    def tick(self, gradients: Any) -> None:
+        """Note the time at which the gradients are there; called while the step is traced."""
+        import tensorflow as tf
+
+        with tf.control_dependencies(gradients):
+            now = tf.timestamp()
+        self.times.scatter_nd_update([[self.count]], [now])
+        self.count.assign_add(1)
+
+    def steps(self) -> list[float]:
+        """The seconds from one step of the epoch to the next; begins anew."""
+        times = self.times[: self.count].numpy()
+        self.count.assign(0)
+        return [float(later - earlier) for earlier, later in zip(times, times[1:], strict=False)]
+
+
+def bare(dataset: Any, epochs: int, watch: Any) -> None:
     """The same network, batch and steps by hand: arrays in memory, Keras' fit, an all-reduce before `apply`."""
     import horovod.tensorflow as hvd
     import keras
@@ -150,7 +233,7 @@ def bare(dataset: Any) -> Any:
     from baton.feed import Feed, image_decoder
 
     hvd.init()
-    config, fitted = settings().sized(dataset.rows["train"]), dataset.preprocessor
+    config, fitted = settings(epochs).sized(dataset.rows["train"]), dataset.preprocessor
     size = config.train.batch_size
     rows = Feed(dataset, "train", size, shard=(hvd.rank(), hvd.size())).arrays()
     pixels = np.concatenate([image_decoder(fitted.image_size)(tf.constant([p])).numpy() for p in rows["image"]])
@@ -168,10 +251,8 @@ def bare(dataset: Any) -> Any:
     hvd.broadcast_variables([v.value for v in network.variables], root_rank=0)
     steps = -(-max(sum(dataset.row_groups("train")[r::RANKS]) for r in range(RANKS)) // size)
     data = tf.data.Dataset.from_tensor_slices((pixels, rows["target"])).shuffle(len(pixels)).repeat().batch(size)
-    watch = timer(images_of(dataset))
     data = data.map(lambda image, label: ({"image": image}, label))
-    network.fit(data.prefetch(2), epochs=EPOCHS, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[watch])
-    return watch
+    network.fit(data.prefetch(2), epochs=epochs, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[watch])
 
 
 if __name__ == "__main__":

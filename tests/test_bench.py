@@ -1,6 +1,8 @@
 """What the benchmarks compare is alike: the same rows, the same training, the same predictions."""
 
 import json
+import threading
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +19,7 @@ from baton.serving import RawColumnModel
 from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
-from bench import harness, infer, ingest, inputs, memory, quality, reference, tables
+from bench import harness, horovod, infer, ingest, inputs, memory, quality, reference, tables
 from bench.harness import Comparison
 
 
@@ -125,6 +127,32 @@ def test_the_network_of_the_alternatives_predicts_the_same_and_all_rows_are_scor
     raw = np.stack([scored[name].to_numpy() for name in ("x1", "n")], axis=1).astype(np.float32)
     other = infer.standardising(network, dataset.preprocessor)(raw).numpy()[:, 0]
     np.testing.assert_allclose(scored["prediction"].to_numpy(), other, rtol=1e-4, atol=1e-4)
+
+
+def test_in_step_every_step_takes_as_long_as_the_slower_rank():
+    assert horovod.pace_in_step([[1.0, 3.0], [2.0, 2.0]]) == 0.8
+    assert horovod.pace_in_step([[1.0, 3.0], [1.0, 3.0]]) == 1
+
+
+def test_a_silent_rank_waits_for_its_turn_and_times_every_step(images, tmp_path, monkeypatch):
+    config, dataset = images
+    monkeypatch.setattr(horovod, "settings", lambda epochs: config.overridden({"train.epochs": epochs}))
+    monkeypatch.setenv("HOROVOD_RANK", "1")
+    (tmp_path / "0.go").touch()
+    watch, steps = horovod.turns(tmp_path, 1, 64), Feed(dataset, "train", 32, shard=(1, 2)).steps
+    trained = threading.Thread(target=horovod.apart, args=(dataset, 2, watch), daemon=True)
+    trained.start()
+    first, second = (tmp_path / f"{epoch}-1.json" for epoch in range(2))
+    for place in (first, second):
+        while trained.is_alive() and not place.exists():
+            time.sleep(0.05)
+        told = json.loads(place.read_text())
+        assert told["images_a_second"] > 0 and len(told["steps"]) == steps - 1 and min(told["steps"]) > 0
+        if place == first:
+            trained.join(0.5)
+            assert trained.is_alive() and not second.exists()
+            (tmp_path / "1.go").touch()
+    trained.join()
 
 
 def test_a_dataset_repeated_is_whole_and_has_so_many_times_the_rows(regression, tmp_path):
