@@ -108,7 +108,7 @@ class Data(Section):
         50_000_000, ge=1, le=89_478_485, description="an image of more is quarantined before it is decoded"
     )
     delimiter: str = Field(",", pattern=r"^[\t -!#-~]$", description="of CSV files: one character of ASCII, no quote")
-    spark_above_mb: int = Field(4096, ge=0, description="engine auto takes Spark for larger inputs")
+    spark_above_mb: int = Field(2048, ge=0, description="engine auto takes Spark for larger inputs")
 
     @model_validator(mode="after")
     def _drops_nothing_it_needs(self) -> Data:
