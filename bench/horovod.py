@@ -3,7 +3,8 @@ batches as Baton sizes them: images a second, from an epoch's first step to its 
 Against two single processes that train the same share each, side by side, without talking; and against a bare
 Horovod script of the same network, with Keras' own fit on arrays in memory and an all-reduce in the optimizer.
 All with 1 thread a rank, and with Baton's build of Horovod. The ranks of all sides are up at the same time and their
-epochs take turns; the first of each, in which TensorFlow traces the step, does not count.
+epochs take turns. After five a side starts its ranks anew: processes differ, for as long as they live. The first epoch
+of each, in which TensorFlow traces the step, does not count.
 
 Where something else now and then slows one core, ranks that train in step wait for the slower one, however little the
 exchange costs. What that leaves is the line "in step": the ranks that do not talk, with each of their steps counted
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from typing import Any
 from bench.harness import Comparison, alternate, made
 
 RUNS = 15
-RANKS = 2
+RANKS, EPOCHS = 2, 6  # of a rank's life, the first one does not count
 COPIES = 12  # of the images: as many as Fashion-MNIST has
 SIDES = ("baton", "apart", "bare")
 LOOK_EVERY_S = 0.1
@@ -35,11 +37,9 @@ LOOK_EVERY_S = 0.1
 
 def measure(runs: int) -> list[Comparison]:
     dataset = made("datasets/fashion-60000", build)
-    with tempfile.TemporaryDirectory() as folder, crews(dataset, Path(folder), runs + 1) as sides:
-        for crew in sides.values():
-            crew.epoch()  # traces
+    with tempfile.TemporaryDirectory() as folder, crews(dataset, Path(folder)) as sides:
         median = alternate({side: crew.epoch for side, crew in sides.items()}, runs)
-        in_step = median["apart"] * statistics.median(sides["apart"].in_step[1:])
+        in_step = median["apart"] * statistics.median(sides["apart"].in_step)
     return [
         Comparison("two ranks that do not talk", median["baton"], median["apart"], 0.95, "higher", "images/s"),
         Comparison("two ranks that do not talk, in step", median["baton"], in_step, 0.95, "higher", "images/s"),
@@ -59,28 +59,46 @@ def build(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as aside:
         source = Path(aside) / "fashion.parquet"
         pq.write_table(pa.concat_tables([images] * COPIES), source)
-        building.build(settings(1), sources.resolve(str(source)), folder)
+        building.build(settings(), sources.resolve(str(source)), folder)
 
 
-def settings(epochs: int) -> Any:
+def settings() -> Any:
     """The config of all sides."""
     from baton import config
 
-    return config.load("conf/fashion.yaml", f"train.epochs={epochs},train.patience={epochs}")
+    return config.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS}")
 
 
 class Crew:
     """The two ranks of a side, as processes; each waits before every epoch until it is told to go."""
 
-    def __init__(self, side: str, dataset: Path, folder: Path, epochs: int):
+    def __init__(self, side: str, dataset: Path, folder: Path):
+        self.side, self.dataset, self.folder = side, dataset, folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.done = EPOCHS  # of the ranks that are up: there are none
+        self.in_step: list[float] = []  # of each epoch that counts: the pace in step, of the pace as it is
+
+    def epoch(self) -> float:
+        """Images a second of the next epoch, the sum of both ranks."""
+        if self.done == EPOCHS:
+            self.start()
+            self._epoch()  # traces
+        told = self._epoch()
+        if steps := [rank["steps"] for rank in told if "steps" in rank]:
+            self.in_step.append(pace_in_step(steps))
+        return sum(rank["images_a_second"] for rank in told)
+
+    def start(self) -> None:
+        """Start ranks, after the last ones have ended, as they do by themselves after their last epoch."""
         from baton import horovod, processes
 
-        self.folder, self.done = folder, 0
-        self.in_step: list[float] = []  # of each epoch: the pace in step, of the pace as it is
-        folder.mkdir()
-        command = [sys.executable, "-m", "bench.horovod", side, str(dataset.absolute()), str(folder), str(epochs)]
+        assert not any(process.wait() for process in self.processes), "a rank failed"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self.done = 0
+        command = [sys.executable, "-m", "bench.horovod", self.side, str(self.dataset.absolute()), str(self.folder)]
         starts = [f"{sys.executable} -m baton.horovod --gloo --network-interfaces lo -np 2 -H localhost:2".split()]
-        if side == "apart":
+        if self.side == "apart":
             starts = [
                 ["env", f"HOROVOD_RANK={r}", f"HOROVOD_LOCAL_RANK={r}", f"HOROVOD_LOCAL_SIZE={RANKS}"]
                 for r in range(RANKS)
@@ -89,22 +107,22 @@ class Crew:
         environment[processes.DRIVER] = processes.me()
         self.processes = [subprocess.Popen([*s, *command], env=environment, stdout=2, stderr=2) for s in starts]
 
-    def epoch(self) -> float:
-        """Images a second of the next epoch, the sum of both ranks."""
+    def end(self) -> None:
+        """End the ranks, whatever they do."""
+        from baton import processes
+
+        for process in self.processes:
+            processes.Tree(process.pid).end()
+
+    def _epoch(self) -> list[dict[str, Any]]:
+        """What each rank tells of the next epoch."""
         (self.folder / f"{self.done}.go").touch()
         places = [self.folder / f"{self.done}-{rank}.json" for rank in range(RANKS)]
         while not all(place.exists() for place in places):
             assert all(process.poll() in (None, 0) for process in self.processes), "a rank was lost"
             time.sleep(LOOK_EVERY_S)
         self.done += 1
-        told = [json.loads(place.read_text()) for place in places]
-        if steps := [rank["steps"] for rank in told if "steps" in rank]:
-            self.in_step.append(pace_in_step(steps))
-        return sum(rank["images_a_second"] for rank in told)
-
-    def end(self) -> None:
-        """Wait for the ranks, which end by themselves after their last epoch."""
-        assert [process.wait() for process in self.processes] == [0] * len(self.processes)
+        return [json.loads(place.read_text()) for place in places]
 
 
 def pace_in_step(steps: list[list[float]]) -> float:
@@ -113,21 +131,17 @@ def pace_in_step(steps: list[list[float]]) -> float:
 
 
 @contextmanager
-def crews(dataset: Path, folder: Path, epochs: int) -> Iterator[dict[str, Crew]]:
-    """The crews of all sides, all of whose epochs must be asked for; whatever happens, no process is left."""
-    from baton import processes
-
-    found = {side: Crew(side, dataset, folder / side, epochs) for side in SIDES}
+def crews(dataset: Path, folder: Path) -> Iterator[dict[str, Crew]]:
+    """The crews of all sides; whatever happens, no process is left."""
+    found = {side: Crew(side, dataset, folder / side) for side in SIDES}
     try:
         yield found
+    finally:
         for crew in found.values():
             crew.end()
-    finally:
-        for process in (process for crew in found.values() for process in crew.processes):
-            processes.Tree(process.pid).end()
 
 
-def rank(side: str, dataset: str, folder: str, epochs: str) -> None:
+def rank(side: str, dataset: str, folder: str) -> None:
     """One rank: train an epoch whenever told to, and leave its images a second in the folder."""
     from baton import horovod, processes
     from baton.dataset import Dataset
@@ -137,7 +151,7 @@ def rank(side: str, dataset: str, folder: str, epochs: str) -> None:
         horovod.keep_to_own_cores()  # as distributed_train's workers do
     loaded, number = Dataset.load(dataset), int(os.environ["HOROVOD_RANK"])
     images = sum(loaded.row_groups("train")[number::RANKS])
-    {"baton": baton, "apart": apart, "bare": bare}[side](loaded, int(epochs), turns(Path(folder), number, images))
+    {"baton": baton, "apart": apart, "bare": bare}[side](loaded, turns(Path(folder), number, images))
 
 
 def turns(folder: Path, number: int, images: int) -> Any:
@@ -166,15 +180,15 @@ def turns(folder: Path, number: int, images: int) -> Any:
     return Turns()
 
 
-def baton(dataset: Any, epochs: int, watch: Any) -> None:
+def baton(dataset: Any, watch: Any) -> None:
     """A rank as distributed_train's workers are."""
     from baton import fit
     from baton.horovod import Horovod
 
-    fit.train(settings(epochs), dataset, collective=Horovod(), callbacks=[watch])
+    fit.train(settings(), dataset, collective=Horovod(), callbacks=[watch])
 
 
-def apart(dataset: Any, epochs: int, watch: Any) -> None:
+def apart(dataset: Any, watch: Any) -> None:
     """The same rank's share and steps, by itself."""
     from baton import fit
     from baton.collective import Alone
@@ -194,7 +208,7 @@ def apart(dataset: Any, epochs: int, watch: Any) -> None:
             return optimizer
 
     watch.clock = Clock()
-    fit.train(settings(epochs), dataset, collective=Silent(), callbacks=[watch])
+    fit.train(settings(), dataset, collective=Silent(), callbacks=[watch])
 
 
 class Clock:
@@ -222,7 +236,7 @@ class Clock:
         return [float(later - earlier) for earlier, later in zip(times, times[1:], strict=False)]
 
 
-def bare(dataset: Any, epochs: int, watch: Any) -> None:
+def bare(dataset: Any, watch: Any) -> None:
     """The same network, batch and steps by hand: arrays in memory, Keras' fit, an all-reduce before `apply`."""
     import horovod.tensorflow as hvd
     import keras
@@ -233,7 +247,7 @@ def bare(dataset: Any, epochs: int, watch: Any) -> None:
     from baton.feed import Feed, image_decoder
 
     hvd.init()
-    config, fitted = settings(epochs).sized(dataset.rows["train"]), dataset.preprocessor
+    config, fitted = settings().sized(dataset.rows["train"]), dataset.preprocessor
     size = config.train.batch_size
     rows = Feed(dataset, "train", size, shard=(hvd.rank(), hvd.size())).arrays()
     pixels = np.concatenate([image_decoder(fitted.image_size)(tf.constant([p])).numpy() for p in rows["image"]])
@@ -252,7 +266,7 @@ def bare(dataset: Any, epochs: int, watch: Any) -> None:
     steps = -(-max(sum(dataset.row_groups("train")[r::RANKS]) for r in range(RANKS)) // size)
     data = tf.data.Dataset.from_tensor_slices((pixels, rows["target"])).shuffle(len(pixels)).repeat().batch(size)
     data = data.map(lambda image, label: ({"image": image}, label))
-    network.fit(data.prefetch(2), epochs=epochs, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[watch])
+    network.fit(data.prefetch(2), epochs=EPOCHS, steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[watch])
 
 
 if __name__ == "__main__":

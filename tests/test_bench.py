@@ -136,11 +136,11 @@ def test_in_step_every_step_takes_as_long_as_the_slower_rank():
 
 def test_a_silent_rank_waits_for_its_turn_and_times_every_step(images, tmp_path, monkeypatch):
     config, dataset = images
-    monkeypatch.setattr(horovod, "settings", lambda epochs: config.overridden({"train.epochs": epochs}))
+    monkeypatch.setattr(horovod, "settings", lambda: config.overridden({"train.epochs": 2}))
     monkeypatch.setenv("HOROVOD_RANK", "1")
     (tmp_path / "0.go").touch()
     watch, steps = horovod.turns(tmp_path, 1, 64), Feed(dataset, "train", 32, shard=(1, 2)).steps
-    trained = threading.Thread(target=horovod.apart, args=(dataset, 2, watch), daemon=True)
+    trained = threading.Thread(target=horovod.apart, args=(dataset, watch), daemon=True)
     trained.start()
     first, second = (tmp_path / f"{epoch}-1.json" for epoch in range(2))
     for place in (first, second):
