@@ -7,8 +7,8 @@ epochs take turns. After five a side starts its ranks anew: processes differ, fo
 of each, in which TensorFlow traces the step, does not count.
 
 Where something else now and then slows one core, ranks that train in step wait for the slower one, however little the
-exchange costs. What that leaves is the line "in step": the ranks that do not talk, with each of their steps counted
-as long as the slower one's of the two.
+exchange costs. The line "in step" estimates what that leaves: the ranks that do not talk, with each of their steps
+counted as long as the slower one's of the two.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from typing import Any
 from bench.harness import Comparison, alternate, made
 
 RUNS = 15
-RANKS, EPOCHS = 2, 6  # of a rank's life, the first one does not count
+RANKS = 2
+EPOCHS = 6  # of a rank's life; the first does not count
 COPIES = 12  # of the images: as many as Fashion-MNIST has
 SIDES = ("baton", "apart", "bare")
 LOOK_EVERY_S = 0.1
@@ -112,7 +113,8 @@ class Crew:
         from baton import processes
 
         for process in self.processes:
-            processes.Tree(process.pid).end()
+            if process.poll() is None:  # the number of one that has ended may be another's by now
+                processes.Tree(process.pid).end()
 
     def _epoch(self) -> list[dict[str, Any]]:
         """What each rank tells of the next epoch."""
