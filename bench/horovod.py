@@ -145,8 +145,8 @@ def pace_in_step(ranks: list[Times]) -> float:
 def meeting(ranks: list[Times]) -> tuple[float, float]:
     """The shares of the ranks' steps that are the exchange, once all are there, and waiting for the last one."""
     exchange = wait = whole = 0.0
+    last = list(map(max, zip(*(ready for ready, _ in ranks), strict=True)))
     for ready, averaged in ranks:
-        last = [max(moment) for moment in zip(*(times[0] for times in ranks), strict=True)]
         exchange += sum(averaged[1:]) - sum(last[1:])
         wait += sum(last[1:]) - sum(ready[1:])
         whole += averaged[-1] - averaged[0]
