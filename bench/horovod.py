@@ -238,11 +238,11 @@ def apart(dataset: Any, watch: Any) -> None:
         def distribute(self, optimizer: Any) -> Any:
             """Note the time where `Horovod` has the ranks meet."""
 
-            class Timed(type(optimizer)):  # type: ignore[misc]
+            class Clocked(type(optimizer)):  # type: ignore[misc]
                 def apply(self, grads: Any, trainable_variables: Any = None) -> Any:
                     return super().apply(clock.tick(grads), trainable_variables)
 
-            optimizer.__class__ = Timed
+            optimizer.__class__ = Clocked
             return optimizer
 
     clock = Clock()
