@@ -32,13 +32,13 @@ ui: $(READY)  ## the MLflow UI, on this machine only
 	mlflow ui --host 127.0.0.1 --port 5000
 
 gc: $(READY)  ## list what nothing of CONFIG's pipeline needs any more; APPLY=1 removes it
-	python -m baton.gc --config=$(CONFIG) $(if $(APPLY),--delete)
+	python -m baton.orchestration.gc --config=$(CONFIG) $(if $(APPLY),--delete)
 
 lock:  ## resolve pyproject.toml again: requirements.txt (hashes) and conda.yaml (the same pins)
 	scripts/lock.sh
 
 schema: $(READY)  ## the config's JSON Schema
-	python -c 'import json; from baton.config import json_schema; print(json.dumps(json_schema(), indent=1))' \
+	python -c 'import json; from baton.config.schema import json_schema; print(json.dumps(json_schema(), indent=1))' \
 	  > docs/config.schema.json
 
 clean:  ## what runs made; not the environment

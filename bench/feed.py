@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from baton.feed import Feed
+from baton.data.feed import Feed
 from bench import inputs
 from bench.harness import KEPT, Comparison, alternate, rate
 from bench.spark import spark_session

@@ -40,7 +40,7 @@ def take_turns(config: Any, dataset: Any, sides: dict[int, Callable[[], Any]]) -
     """Train with Baton, the other sides' epochs in between → seconds of every epoch of each."""
     import keras
 
-    from baton import fit
+    from baton.training import fit
 
     found: dict[str, list[float]] = {"baton": [], **{str(steps): [] for steps in sides}}
 
@@ -67,7 +67,7 @@ def take_turns(config: Any, dataset: Any, sides: dict[int, Callable[[], Any]]) -
 
 def in_memory(config: Any, dataset: Any, steps_per_execution: int) -> Callable[[], Any]:
     """The same model, compiled alike, and all rows in memory → what trains it for an epoch."""
-    from baton.feed import Feed
+    from baton.data.feed import Feed
 
     feed = Feed(dataset, "train", inputs.BATCH)
     rows = feed.arrays()
@@ -80,10 +80,10 @@ def compiled(config: Any, dataset: Any, steps: int, steps_per_execution: int) ->
     """The model that `fit.train` trains, with the same weights, loss, metrics and optimizer."""
     import keras
 
-    from baton import models
+    from baton.networks import build
 
     keras.utils.set_random_seed(config.seed)
-    model = models.build(dataset.preprocessor, config.model)
-    models.compile_model(model, dataset.preprocessor, config.train, models.optimizer(config.train, steps))
+    model = build.build(dataset.preprocessor, config.model)
+    build.compile_model(model, dataset.preprocessor, config.train, build.optimizer(config.train, steps))
     model.steps_per_execution = steps_per_execution
     return model

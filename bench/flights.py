@@ -48,12 +48,14 @@ def measure() -> list[Comparison]:
 
 def trained(folder: str, seed: int, parameters: dict[str, Any]) -> Errors:
     """The network of the flights' config, with a seed and a search's best parameters, as `train` trains it."""
-    from baton import config, fit, metrics
-    from baton.dataset import Dataset
-    from baton.feed import Feed
+    from baton.config import schema
+    from baton.data.dataset import Dataset
+    from baton.data.feed import Feed
+    from baton.evaluation import metrics
+    from baton.training import fit
 
     dataset = Dataset.load(folder)
-    result = fit.train(config.load(CONFIG).overridden({"seed": seed, **parameters}), dataset)
+    result = fit.train(schema.load(CONFIG).overridden({"seed": seed, **parameters}), dataset)
     truth, output = fit.answers(result.model, Feed(dataset, "test", fit.PREDICT_ROWS))
     encoded, later = _december(dataset)
     live = fit.predict(result.model, dataset.preprocessor.blocks(encoded), dataset.preprocessor)
@@ -62,18 +64,20 @@ def trained(folder: str, seed: int, parameters: dict[str, Any]) -> Errors:
 
 def searched(folder: str) -> dict[str, Any]:
     """The best parameters of a search of `TUNE_S` seconds, as `tune` searches."""
-    from baton import config, search, trials
-    from baton.dataset import Dataset
+    from baton.config import schema
+    from baton.data.dataset import Dataset
+    from baton.tuning import hyperopt
+    from baton.tuning import workers as trials
 
     rows = Dataset.load(folder).rows["train"]
-    settings = config.load(CONFIG)
+    settings = schema.load(CONFIG)
     limits = {"tune.time_budget_s": TUNE_S, "tune.max_trials": 1000, "tune.epochs": settings.sized(rows).train.epochs}
     settings = settings.overridden({**limits, **NETWORKS})
-    own, settings = search.own_values(settings, rows), settings.sized(rows)
+    own, settings = hyperopt.own_values(settings, rows), settings.sized(rows)
     with trials.Workers(settings.tune.parallelism) as workers:
         evaluate = functools.partial(workers.evaluate, functools.partial(trials.run_trial, settings, folder))
-        found = search.search(settings, evaluate, _told, first=own)
-    return search.best(found).parameters
+        found = hyperopt.search(settings, evaluate, _told, first=own)
+    return hyperopt.best(found).parameters
 
 
 def _told(trial: Any) -> None:
@@ -81,11 +85,13 @@ def _told(trial: Any) -> None:
 
 
 def _build(folder: Path) -> None:
-    from baton import building, config, sources
+    from baton.config import schema
+    from baton.data.ingestion import local
+    from baton.data.sources import files
 
-    settings = config.load(CONFIG)
+    settings = schema.load(CONFIG)
     folder.mkdir()
-    building.build(settings, sources.resolve(settings.data.source), folder)
+    local.build(settings, files.resolve(settings.data.source), folder)
 
 
 def _trees(folder: str) -> dict[str, Errors]:
@@ -101,7 +107,7 @@ def lightgbm(folder: str, options: dict[str, Any], left_out: list[str]) -> Error
     import lightgbm as trees
     import pandas as pd
 
-    from baton.dataset import Dataset
+    from baton.data.dataset import Dataset
     from bench.reference import frame
 
     dataset = Dataset.load(folder)
@@ -119,10 +125,10 @@ def _december(dataset: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The new flights, encoded, and their delays."""
     import pyarrow.parquet as pq
 
-    from baton import config
-    from baton.columns import typed
+    from baton.config import schema
+    from baton.data.columns import typed
 
-    fitted, settings = dataset.preprocessor, config.load(CONFIG).batch_infer
+    fitted, settings = dataset.preprocessor, schema.load(CONFIG).batch_infer
     assert settings is not None
     rows, reasons = typed(pq.read_table(settings.source), [*fitted.features, fitted.target_column], fitted.target)
     rows = rows.filter(reasons.is_null())

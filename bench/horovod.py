@@ -63,21 +63,22 @@ def build(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from baton import building, sources
+    from baton.data.ingestion import local
+    from baton.data.sources import files
 
     folder.mkdir(parents=True)
     images = pq.read_table("data/fashion.parquet")
     with tempfile.TemporaryDirectory() as aside:
         source = Path(aside) / "fashion.parquet"
         pq.write_table(pa.concat_tables([images] * COPIES), source)
-        building.build(settings(), sources.resolve(str(source)), folder)
+        local.build(settings(), files.resolve(str(source)), folder)
 
 
 def settings() -> Any:
     """The config of all sides."""
-    from baton import config
+    from baton.config import schema
 
-    return config.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS}")
+    return schema.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS}")
 
 
 class Crew:
@@ -100,14 +101,17 @@ class Crew:
 
     def start(self) -> None:
         """Start ranks, after the last ones have ended, as they do by themselves after their last epoch."""
-        from baton import horovod, processes
+        from baton.runtime import processes
+        from baton.training import horovod
 
         assert not any(process.wait() for process in self.processes), "a rank failed"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.done = 0
         command = [sys.executable, "-m", "bench.horovod", self.side, str(self.dataset.absolute()), str(self.folder)]
-        starts = [f"{sys.executable} -m baton.horovod --gloo --network-interfaces lo -np 2 -H localhost:2".split()]
+        starts = [
+            f"{sys.executable} -m baton.training.horovod --gloo --network-interfaces lo -np 2 -H localhost:2".split()
+        ]
         if self.side == "apart":
             starts = [
                 ["env", f"HOROVOD_RANK={r}", f"HOROVOD_LOCAL_RANK={r}", f"HOROVOD_LOCAL_SIZE={RANKS}"]
@@ -119,7 +123,7 @@ class Crew:
 
     def end(self) -> None:
         """End the ranks, whatever they do."""
-        from baton import processes
+        from baton.runtime import processes
 
         for process in self.processes:
             if process.poll() is None:  # the number of one that has ended may be another's by now
@@ -166,8 +170,9 @@ def crews(dataset: Path, folder: Path) -> Iterator[dict[str, Crew]]:
 
 def rank(side: str, dataset: str, folder: str) -> None:
     """One rank: train an epoch whenever told to, and leave its images a second in the folder."""
-    from baton import horovod, processes
-    from baton.dataset import Dataset
+    from baton.data.dataset import Dataset
+    from baton.runtime import processes
+    from baton.training import horovod
 
     processes.end_with(os.environ.get(processes.DRIVER), processes.die)
     if side != "bare":
@@ -204,8 +209,8 @@ def turns(folder: Path, number: int, images: int) -> Any:
 
 def baton(dataset: Any, watch: Any) -> None:
     """A rank as distributed_train's workers are."""
-    from baton import fit
-    from baton.horovod import Horovod
+    from baton.training import fit
+    from baton.training.horovod import Horovod
 
     collective = Horovod()
     collective.hvd = Timed(collective.hvd)
@@ -229,8 +234,8 @@ class Timed:
 
 def apart(dataset: Any, watch: Any) -> None:
     """The same rank's share and steps, by itself."""
-    from baton import fit
-    from baton.collective import Alone
+    from baton.training import fit
+    from baton.training.collective import Alone
 
     class Silent(Alone):
         rank, size = int(os.environ["HOROVOD_RANK"]), RANKS
@@ -283,8 +288,8 @@ def bare(dataset: Any, watch: Any) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from baton import models
-    from baton.feed import Feed, image_decoder
+    from baton.data.feed import Feed, image_decoder
+    from baton.networks import build as models
 
     hvd.init()
     config, fitted = settings().sized(dataset.rows["train"]), dataset.preprocessor

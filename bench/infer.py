@@ -51,17 +51,18 @@ def measure(runs: int = RUNS, rows: int = ROWS, udf_rows: int = UDF_ROWS) -> lis
 
 def baton(model: Path, source: Path, out: Path) -> Any:
     """Score with Baton → how many rows came in and went out."""
-    from baton import scoring, sources
-    from baton.serving import RawColumnModel
+    from baton.data.sources import files
+    from baton.serving import scoring
+    from baton.serving.raw_columns import RawColumnModel
 
     lineage = scoring.Lineage("flights", "1", "training-run", "fingerprint", "scoring-run")
     with scoring.replaced(out) as folder:
-        return scoring.score(RawColumnModel.load(model), sources.resolve(str(source)), lineage, folder, batch_rows())
+        return scoring.score(RawColumnModel.load(model), files.resolve(str(source)), lineage, folder, batch_rows())
 
 
 def batch_rows() -> int:
     """The config's default."""
-    from baton.config import BatchInfer
+    from baton.config.schema import BatchInfer
 
     return BatchInfer(source="", output="").batch_rows
 
@@ -107,11 +108,11 @@ def networks() -> tuple[Path, Path]:
     def make(folder: Path) -> None:
         import mlflow.tensorflow
 
-        from baton import models
-        from baton.serving import RawColumnModel
+        from baton.networks import build
+        from baton.serving.raw_columns import RawColumnModel
 
         dataset = inputs.numbers()
-        network = models.build(dataset.preprocessor, inputs.config().model)
+        network = build.build(dataset.preprocessor, inputs.config().model)
         RawColumnModel(dataset.preprocessor, network).save(folder / "baton")
         mlflow.tensorflow.save_model(standardising(network, dataset.preprocessor), str(folder / "mlflow"))
 

@@ -48,7 +48,11 @@ def measure(runs: int = RUNS, dict_rows: int = DICT_ROWS) -> list[Comparison]:
 
 def first(side: str, source: str, rows: int, out: str) -> float:
     """A side's rows a second in this process, which has not worked before."""
-    for module in ("baton.building", "pandas", "petastorm.etl.dataset_metadata"):  # as ingest has before it begins
+    for module in (
+        "baton.data.ingestion.local",
+        "pandas",
+        "petastorm.etl.dataset_metadata",
+    ):  # as ingest has before it begins
         importlib.import_module(module)
     with nullcontext() if side == "baton" else spark_session() as spark:
         return rate(functools.partial(WORK[side], spark, Path(source), Path(out)), rows)()
@@ -66,13 +70,14 @@ def count(source: Path) -> int:
 
 def baton(spark: Any, source: Path, out: Path, rows: int) -> dict[str, int]:
     """Build the dataset with Baton → its manifest's rows. All rows are taken, and Spark is not."""
-    from baton import building, sources
-    from baton.dataset import Dataset
+    from baton.data.dataset import Dataset
+    from baton.data.ingestion import local
+    from baton.data.sources import files
 
     config = inputs.config(str(source))
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    building.build(config, sources.resolve(config.data.source), out)
+    local.build(config, files.resolve(config.data.source), out)
     return Dataset.load(out).rows
 
 

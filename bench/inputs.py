@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from baton import building, sources
-from baton.config import Config, validate
-from baton.dataset import Dataset
+from baton.config.schema import Config, validate
+from baton.data.dataset import Dataset
+from baton.data.ingestion import local
+from baton.data.sources import files
 from bench.harness import kept, made
 
 FLIGHTS = "data/flights.parquet"
@@ -45,7 +46,7 @@ def dataset(name: str = "all-columns", **sections: Any) -> Dataset:
 
     def make(folder: Path) -> None:
         folder.mkdir()
-        building.build(config(**sections), sources.resolve(FLIGHTS), folder)
+        local.build(config(**sections), files.resolve(FLIGHTS), folder)
 
     return Dataset.load(made(f"datasets/{name}", make))
 

@@ -66,7 +66,7 @@ def losses(table: str, seed: int, **sections: Any) -> dict[str, Any]:
 
 def compare(table: str, seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Losses by seed → each side's metric, and Baton's verdict against each other side."""
-    from baton import metrics
+    from baton.evaluation import metrics
 
     metric = seeds[0]["metric"]
     rows = {side: np.concatenate([np.asarray(seed[side]) for seed in seeds]) for side in SIDES}
@@ -87,8 +87,10 @@ def compare(table: str, seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
 def baton(table: str, seed: int, sections: dict[str, Any]) -> list[float]:
     """Each test row's loss of the default network, trained and calibrated as `train` does."""
-    from baton import candidates, fit, metrics
-    from baton.feed import Feed
+    from baton.data.feed import Feed
+    from baton.evaluation import metrics
+    from baton.registry import candidates
+    from baton.training import fit
 
     with tempfile.TemporaryDirectory() as folder:
         config, dataset = _dataset(table, seed, Path(folder), sections)
@@ -112,9 +114,10 @@ def alternatives(table: str, seed: int) -> dict[str, Any]:
 
 def _dataset(table: str, seed: int, folder: Path, sections: dict[str, Any]) -> tuple[Any, Any]:
     """A table, split by a permutation of row numbers that only the seed decides → (config, dataset)."""
-    from baton import building, sources
-    from baton.config import validate
-    from baton.dataset import Dataset
+    from baton.config.schema import validate
+    from baton.data.dataset import Dataset
+    from baton.data.ingestion import local
+    from baton.data.sources import files
     from bench import tables
 
     rows, target, task = tables.table(table)
@@ -130,13 +133,13 @@ def _dataset(table: str, seed: int, folder: Path, sections: dict[str, Any]) -> t
         tree[name] = {**tree.get(name, {}), **values}
     config = validate(tree, {}, "quality")
     (folder / "dataset").mkdir()
-    building.build(config, sources.resolve(config.data.source), folder / "dataset")
+    local.build(config, files.resolve(config.data.source), folder / "dataset")
     return config, Dataset.load(folder / "dataset")
 
 
 def _row_losses(dataset: Any, truth: np.ndarray, model: Any, rows: Any) -> np.ndarray:
     """Each row's loss of a model with scikit-learn's interface; classes it never saw have probability 0."""
-    from baton import metrics
+    from baton.evaluation import metrics
 
     if not dataset.preprocessor.classes:
         return metrics.row_losses(truth, np.asarray(model.predict(rows)).reshape(-1, 1))

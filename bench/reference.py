@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from baton import metrics
-from baton.dataset import Dataset
+from baton.data.dataset import Dataset
+from baton.evaluation import metrics
 
 
 def frame(dataset: Dataset, split: str) -> tuple[pd.DataFrame, np.ndarray]:

@@ -40,7 +40,9 @@ def baton() -> float:
     """Seconds of the search as tune runs it."""
     import hyperopt  # noqa: F401 - as tune does, ahead of the search
 
-    from baton import runs, search, trials
+    from baton.tracking import runs
+    from baton.tuning import hyperopt as search
+    from baton.tuning import workers as trials
     from steps.tune import log_trial
 
     config = settings()
@@ -65,7 +67,7 @@ def serial() -> float:
     import numpy as np
     from hyperopt import Trials, fmin, tpe
 
-    from baton import search
+    from baton.tuning import hyperopt as search
 
     space = search.to_hyperopt(SPACE)
     started = time.perf_counter()
@@ -78,7 +80,8 @@ def serial() -> float:
 
 def spark_trials() -> float:
     """Seconds of Hyperopt's SparkTrials."""
-    from baton import search, spark
+    from baton.runtime import spark
+    from baton.tuning import hyperopt as search
 
     config = settings()
     spark.session(config).range(10).count()
@@ -90,7 +93,7 @@ def spark_trials() -> float:
 
 def settings() -> Any:
     """A config for a search of short trials."""
-    from baton.config import validate
+    from baton.config.schema import validate
 
     tree = {
         "name": "bench",

@@ -37,14 +37,15 @@ from faults.compare import NAME
 ROOT = Path(__file__).parent.parent
 TOKEN, LOG, REAL_WORKERS = "BATON_FAULTS", "BATON_FAULTS_LOG", "BATON_FAULTS_HOROVODRUN"
 WORKER = "distributed_train's worker"
-ROLES = {"baton.horovod_worker": WORKER}
+ROLES = {"baton.training.horovod_worker": WORKER}
 CONTEXT = get_context("forkserver")
 PRELOADED = (
     "mlflow", "mlflow.tensorflow", "mlflow.pyfunc", "mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store", "sqlalchemy.dialects.sqlite", "git", "hyperopt", "pyarrow.dataset",
     "petastorm.reader", "tensorboard.summary", "matplotlib.pyplot", "h5py",
-    "baton.pipeline", "baton.closing", "baton.candidates", "baton.evidence", "baton.search", "baton.trials",
-    "baton.building", "baton.scoring", "baton.champions", "baton.distributed", "baton.pages",
+    "baton.orchestration.pipeline", "baton.reporting.console", "baton.registry.candidates", "baton.registry.evidence",
+    "baton.tuning.hyperopt", "baton.tuning.workers", "baton.data.ingestion.local", "baton.serving.scoring",
+    "baton.registry.champions", "baton.training.distributed", "baton.reporting.html.pages",
     "faults.state", "faults.frozen",
 )  # fmt: skip
 GONE_S = 25  # how long after a kill all other processes may take to end
@@ -232,18 +233,20 @@ def _speak_to(told: str | Connection) -> None:
 
 def _fork_instead(real_workers: bool) -> None:
     """What this process starts is forked too: steps, tune's workers and, unless they shall be real, Horovod's."""
-    from baton import horovod, standby, trials
+    from baton.orchestration import warm_process
+    from baton.training import horovod
+    from baton.tuning import workers
 
     forking: Any = types.SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
-    standby.subprocess = forking
-    trials.get_context = lambda _: CONTEXT  # type: ignore[assignment]
+    warm_process.subprocess = forking
+    workers.get_context = lambda _: CONTEXT  # type: ignore[assignment]
     if not real_workers:
         horovod.subprocess = forking
 
 
 def _stop_after(until: str) -> None:
     """main ends with `Enough` when it comes to the step behind `until`."""
-    from baton import pipeline
+    from baton.orchestration import pipeline
 
     run = pipeline.Pipeline.run
 

@@ -14,10 +14,13 @@ import h5py
 import mlflow
 import pyarrow.parquet as pq
 
-from baton import champions, names, outputs, registry
-from baton.config import load
-from baton.dataset import Dataset
+from baton import names
+from baton.config.schema import load
+from baton.data.dataset import Dataset
 from baton.errors import BatonError
+from baton.orchestration import outputs
+from baton.registry import champions
+from baton.registry import versions as registry
 from faults.compare import NAME
 
 # What differs between two undisturbed runs too: times, IDs, hosts.

@@ -5,16 +5,23 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from baton import drift, drift_figures, names, outputs, registry, scoring, sources, trained_on
-from baton.config import BatchInfer, Config
+from baton import names
+from baton.config.schema import BatchInfer, Config
+from baton.data import reference
+from baton.data.preprocessing import Preprocessor
+from baton.data.reference import TrainedOn
+from baton.data.sources import files
 from baton.errors import BadInput
-from baton.masking import masked
-from baton.preprocess import Preprocessor
-from baton.runs import Run
-from baton.scoring import Lineage, Scored
-from baton.serving import RawColumnModel
-from baton.step import step
-from baton.trained_on import TrainedOn
+from baton.monitoring import drift
+from baton.orchestration import outputs
+from baton.orchestration.step import step
+from baton.redaction import masked
+from baton.registry import versions
+from baton.reporting.figures import drift as drift_figures
+from baton.serving import scoring
+from baton.serving.raw_columns import RawColumnModel
+from baton.serving.scoring import Lineage, Scored
+from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
 
@@ -22,14 +29,14 @@ log = logging.getLogger("baton")
 @step(
     "batch_infer",
     ("register_run_id", "the register run whose promoted version scores; empty: the alias decides"),
-    imports=("baton.fit", "mlflow.pyfunc", "sklearn.ensemble", "sklearn.model_selection"),
+    imports=("baton.networks.build", "mlflow.pyfunc", "sklearn.ensemble", "sklearn.model_selection"),
 )
 def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     """Score the new data with one model version and replace the output whole."""
     settings = config.batch_infer
     if settings is None:
         raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
-    version = registry.to_score_with(config, register_run_id)
+    version = versions.to_score_with(config, register_run_id)
     scoring.check_output(config, settings)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
@@ -49,23 +56,23 @@ def score(
 ) -> tuple[Scored, Preprocessor, TrainedOn | None]:
     """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
     uri = f"models:/{version.name}/{version.version}"
-    source = sources.resolve(settings.source, config.data.delimiter, config.data.target)
-    with registry.downloaded(uri, version.tags) as model:
-        if sources.engine(config, source) == "spark":
-            from baton import spark
+    source = files.resolve(settings.source, config.data.delimiter, config.data.target)
+    with versions.downloaded(uri, version.tags) as model:
+        if files.engine(config, source) == "spark":
+            from baton.runtime import spark
 
             done = spark.score(config, model, source, lineage, folder)
         else:
             loaded = RawColumnModel.load(model, settings.interval)
             done = scoring.score(loaded, source, lineage, folder, settings.batch_rows)
-        return done, Preprocessor.load(model / names.PREPROCESSOR), trained_on.load(model)
+        return done, Preprocessor.load(model / names.PREPROCESSOR), reference.load(model)
 
 
 def report_drift(run: Run, settings: BatchInfer, version: Any, fitted: Preprocessor, known: TrainedOn | None) -> None:
     """Log how far what was scored lies from what the model was trained on. Predictions that are there do not fail."""
     try:
         rows = drift.sampled(Path(settings.output), fitted, settings.drift.rows)
-        found = drift.measure(known, fitted, rows, settings.drift, registry.test_metrics(version))
+        found = drift.measure(known, fitted, rows, settings.drift, versions.test_metrics(version))
         run.json(found, names.DRIFT)
         run.figures(drift_figures.drift(found, settings.drift.psi))
         live = found["live"]["metrics"] if found["live"] else {}

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from baton import checkpoints, distributed, horovod, names, runs
-from baton.config import Config
-from baton.dataset import Dataset
-from baton.runs import Run
-from baton.step import step
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
+from baton.orchestration.step import step
+from baton.tracking import runs
+from baton.tracking.runs import Run
+from baton.training import checkpoints, distributed, horovod
 
 log = logging.getLogger("baton")
 
@@ -29,7 +31,7 @@ def crew_up(config: Config) -> Iterator[dict[str, Any]]:
     "distributed_train",
     ("ingest_run_id", "the ingest run whose dataset is trained on"),
     ("tune_run_id", "the tune run whose best hyperparameters are taken; may be empty"),
-    imports=("baton.candidates", "mlflow.pyfunc"),  # after the workers' start, for it takes as long
+    imports=("baton.registry.candidates", "mlflow.pyfunc"),  # after the workers' start, for it takes as long
     prepare=crew_up,
 )
 def distributed_train(
@@ -50,7 +52,7 @@ def distributed_train(
         result = distributed.train(scaled, dataset, folder, on_epoch(run), run_id=run.id, epochs_told=told, crew=crew)
         run.tag(names.TAG_RESTARTS, str(result.restarts))
         run.metrics({names.SECONDS_WAITED: result.waited})
-        from baton import candidates  # not sooner: it loads TensorFlow, and the workers start first
+        from baton.registry import candidates  # not sooner: it loads TensorFlow, and the workers start first
 
         candidates.log_candidate(scaled, run, dataset, result)
 

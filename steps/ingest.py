@@ -6,17 +6,21 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from baton import building, locks, names, reports, sources
-from baton.config import Config
-from baton.dataset import Dataset, publish
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset, publish
+from baton.data.ingestion import local
+from baton.data.sources import files
 from baton.errors import writing
-from baton.runs import Run
-from baton.step import step
+from baton.orchestration.step import step
+from baton.reporting import reports
+from baton.runtime import locks
+from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
 
 
-@step("ingest", imports=("petastorm.etl.dataset_metadata", "baton.pages"))
+@step("ingest", imports=("petastorm.etl.dataset_metadata", "baton.reporting.html.pages"))
 def ingest(config: Config, run: Run) -> None:
     """Read the source, quarantine what can't be used, split, fit preprocessing, write the dataset."""
     home = Path(config.warehouse) / config.name / "datasets"
@@ -35,12 +39,12 @@ def ingest(config: Config, run: Run) -> None:
 
 def build(config: Config, folder: Path) -> Counter[str]:
     """Build the dataset on the engine that the config, or the size of the source, asks for."""
-    source = sources.resolve(config.data.source, config.data.delimiter, config.data.target)
-    if sources.engine(config, source) == "spark":
-        from baton import spark
+    source = files.resolve(config.data.source, config.data.delimiter, config.data.target)
+    if files.engine(config, source) == "spark":
+        from baton.runtime import spark
 
         return spark.build(config, source, folder)
-    return building.build(config, source, folder)
+    return local.build(config, source, folder)
 
 
 def report(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) -> None:

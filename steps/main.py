@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 
-from baton.config import Config
-from baton.pipeline import Pipeline
-from baton.runs import Run
-from baton.step import step
+from baton.config.schema import Config
+from baton.orchestration.pipeline import Pipeline
+from baton.orchestration.step import step
+from baton.tracking.runs import Run
 
 
 def validate(load: Callable[[], Config]) -> None:
     """Check what can be checked before a run, in seconds."""
-    from baton import preflight  # not sooner: it loads all that ingest needs, which no main with hits does
+    from baton.orchestration import (
+        preflight,  # not sooner: it loads all that ingest needs, which no main with hits does
+    )
 
     preflight.validate(load)
 

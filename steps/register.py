@@ -6,13 +6,17 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from baton import candidates, champions, evidence, gate, insights, names, outputs, registry, reports, runs
-from baton.config import Config
-from baton.dataset import Dataset
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
 from baton.errors import BadInput
-from baton.gate import Judgement
-from baton.runs import Run
-from baton.step import step
+from baton.orchestration import outputs
+from baton.orchestration.step import step
+from baton.registry import candidates, champions, evidence, gate, insights, versions
+from baton.registry.gate import Judgement
+from baton.reporting import reports
+from baton.tracking import runs
+from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
 
@@ -26,9 +30,9 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
     chosen, validation = choose(config, candidate_run_ids)
     dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
-    model = registry.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
-    begun = registry.begun(config.name, chosen.info.run_id, run)
-    rival = judged_before(begun) if begun else registry.champion(config.name)
+    model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
+    begun = versions.begun(config.name, chosen.info.run_id, run)
+    rival = judged_before(begun) if begun else versions.champion(config.name)
     test = candidates.Rows.of(model.network, dataset, "test")
     found, truth, output = evidence.gather(config, chosen, dataset, model, rival, test.output)
     judgement = gate.judge(config, found)
@@ -47,11 +51,11 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
 
 def judged_before(begun: Any) -> Any | None:
     """The champion that a version has to beat which an interrupted register began: it may be champion itself by now."""
-    present = registry.champion(begun.name)
+    present = versions.champion(begun.name)
     if present is None or present.version != begun.version:
         return present
     compared = json.loads(begun.tags.get(names.TAG_INTERVAL, "{}"))
-    return registry.version(begun.name, compared["champion_version"]) if compared else None
+    return versions.version(begun.name, compared["champion_version"]) if compared else None
 
 
 def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float]]:
@@ -100,7 +104,7 @@ def publish(
         sofar = names.CHALLENGER if judgement.passed else names.REFUSED
         tags = version_tags(run, chosen, dataset, judgement, measured) | verdict_tags(sofar, judgement.reasons)
         uri = chosen.data.tags[names.TAG_MODEL_URI]
-        version = registry.retagged(begun, tags) if begun else registry.register(config.name, uri, tags)
+        version = versions.retagged(begun, tags) if begun else versions.register(config.name, uri, tags)
         number = str(version.version)
         verdict, reasons = settle(config, run, judgement, number, judged_against)
         for key, value in verdict_tags(verdict, reasons).items():
@@ -127,7 +131,7 @@ def settle(
     """Move the aliases as far as judgement, config and the present champion allow → (verdict, reasons)."""
     if not judgement.passed:
         return names.REFUSED, judgement.reasons
-    registry.set_alias(config.name, names.CHALLENGER, number)
+    versions.set_alias(config.name, names.CHALLENGER, number)
     if config.register_.promote == "manual":
         return names.CHALLENGER, judgement.reasons
     obstacle = champions.promote(config.name, number, judged_against, run.id, "; ".join(judgement.reasons))

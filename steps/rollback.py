@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from baton import champions, names
-from baton.config import Config
-from baton.runs import Run
-from baton.step import Load, step
+from baton import names
+from baton.config.schema import Config
+from baton.orchestration.step import Load, step
+from baton.registry import champions
+from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
 

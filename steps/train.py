@@ -2,11 +2,14 @@
 
 import logging
 
-from baton import candidates, checkpoints, fit, names, runs
-from baton.config import Config
-from baton.dataset import Dataset
-from baton.runs import Run
-from baton.step import step
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
+from baton.orchestration.step import step
+from baton.registry import candidates
+from baton.tracking import runs
+from baton.tracking.runs import Run
+from baton.training import checkpoints, fit
 
 log = logging.getLogger("baton")
 

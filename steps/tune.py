@@ -9,13 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from baton import checkpoints, figures, names, reports, runs, search, trials
-from baton.config import Config
-from baton.dataset import Dataset
-from baton.runs import Run
-from baton.search import Trial
-from baton.sources import engine_for
-from baton.step import step
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
+from baton.data.sources.files import engine_for
+from baton.orchestration.step import step
+from baton.reporting import reports
+from baton.reporting.figures import evaluation
+from baton.tracking import runs
+from baton.tracking.runs import Run
+from baton.training import checkpoints
+from baton.tuning import hyperopt
+from baton.tuning import workers as trials
+from baton.tuning.hyperopt import Trial
 
 log = logging.getLogger("baton")
 JOURNAL, STARTED = "trials.jsonl", "started"
@@ -41,7 +47,7 @@ def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id
     """Search the hyperparameters, in warm local workers or with SparkTrials."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
-    own, config = search.own_values(config, dataset.rows["train"]), config.sized(dataset.rows["train"])
+    own, config = hyperopt.own_values(config, dataset.rows["train"]), config.sized(dataset.rows["train"])
     reports.log_inputs(run, dataset, ("train", "validation"))
     with checkpoints.claimed(config, "tune", dataset, run) as state:
         finished = search_on(config, run, dataset, state, workers, own)
@@ -51,8 +57,8 @@ def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id
 def report(config: Config, run: Run, finished: list[Trial]) -> None:
     """Log all trials, figures of them, and the best."""
     run.json([trial.to_dict() for trial in finished], names.TRIALS)
-    run.figures(figures.search([trial.to_dict() for trial in finished]))
-    winner = search.best(finished)
+    run.figures(evaluation.search([trial.to_dict() for trial in finished]))
+    winner = hyperopt.best(finished)
     run.json(winner.parameters, names.BEST_PARAMETERS)
     run.tag(names.TAG_OUTPUT, hashlib.sha256(json.dumps(winner.parameters, sort_keys=True).encode()).hexdigest())
     run.params({f"best.{key}": value for key, value in winner.parameters.items()})
@@ -74,16 +80,16 @@ def search_on(
         if (state / STARTED).exists():
             log.warning("SparkTrials cannot go on with the interrupted search: it starts anew.")
         (state / STARTED).touch()
-        finished = search.spark_search(config, objective, own)
+        finished = hyperopt.spark_search(config, objective, own)
         for trial in finished:
             log_trial(config, run, trial)
         return finished
-    journal = search.Journal(state / JOURNAL)
+    journal = hyperopt.Journal(state / JOURNAL)
     if journal.trials:
         run.tag(names.TAG_RESUMED, f"trial {len(journal.trials)} of an interrupted search")
         log.info("going on after %d trials of an interrupted search", len(journal.trials))
     evaluate = functools.partial(workers.evaluate, objective)
-    finished = search.search(config, evaluate, lambda trial: log_trial(config, run, trial), journal, own)
+    finished = hyperopt.search(config, evaluate, lambda trial: log_trial(config, run, trial), journal, own)
     run.metrics({names.SECONDS_WAITED: workers.waited()})
     return finished
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 import tiny
 
-from baton.config import Config
-from baton.dataset import Dataset
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,8 +40,8 @@ def images(tmp_path_factory) -> tuple[Config, Dataset]:
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What became of the made-up inputs of tests/test_bad_input.py."""
-    tried = getattr(sys.modules.get("test_bad_input"), "TRIED", {})
+    """What became of the made-up inputs of tests/system/test_bad_input.py."""
+    tried = next((m.TRIED for n, m in sys.modules.items() if n.split(".")[-1] == "test_bad_input"), {})
     if tried:
         terminalreporter.section("bad input")
     for step, counts in tried.items():

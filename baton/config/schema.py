@@ -1,0 +1,550 @@
+"""The pipeline config: one YAML file and dotted overrides in, one validated `Config` out.
+
+Every default lives here and nowhere else. A wrong key or value raises `BadInput` that names its
+path, its line, what is allowed and what was received.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from baton import names
+from baton.config import space as spaces
+from baton.errors import BadInput
+from baton.redaction import MASK, names_secret
+
+Task = Literal["regression", "binary", "multiclass", "image"]
+Kind = Literal["numeric", "boolean", "categorical", "datetime"]
+Activation = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Columns = Annotated[list[str], Field(default_factory=list)]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `yes` and `on` as true, which pydantic would take for the number 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are not allowed here")
+        return value
+
+
+class Split(Section):
+    """The share of each split; the three add up to 1."""
+
+    train: Fraction = 0.8
+    validation: Fraction = 0.1
+    test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Split:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9 or self.train == 0:
+            raise ValueError(f"the shares must add up to 1 and train must not be 0, not {total}")
+        return self
+
+
+class ImageSize(Section):
+    """What every image is decoded and resized to; the default is the most common in train."""
+
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    channels: Literal[1, 3] = 3
+
+
+class Data(Section):
+    """Where the rows come from, what is predicted, and how columns are read."""
+
+    source: str = Field(description="CSV or Parquet file, folder or glob; table:<name>; image folder")
+    target: str = Field("label", description="column to predict; an image folder's is its folders' names")
+    task: Task
+    id: list[str] = Field([], description="columns that identify a row; no features; decide the split")
+    group: str | None = Field(None, description="column whose equal values never straddle two splits")
+    time: str | None = Field(None, description="column to split by: oldest rows train, newest test")
+    drop: list[str] = Field([], description="columns that are not used as features")
+    kinds: dict[str, Kind] = Field({}, description="overrules the inferred kind of a column")
+    missing: list[str] = Field(
+        ["NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
+        description="cells of text that hold no value; empty and blank ones never do",
+    )
+    split: Split = Split()
+    numeric: Literal["standard", "quantile"] = Field("standard", description="encoding of numbers")
+    max_categories: int = Field(10_000, ge=1, description="larger vocabularies keep the most frequent")
+    min_category_count: int = Field(2, ge=1, description="rarer categories share the unknown slot")
+    rows_per_value: int = Field(
+        20,
+        ge=0,
+        description="numbers and dates with so many rows a distinct value are embedded as categories too; 0: none",
+    )
+    rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
+    travel_rows: int = Field(
+        5000, ge=0, description="train rows that travel in the model, for batch_infer.drift's classifier"
+    )
+    image_column: str | None = Field(None, description="image bytes; default: the only binary column")
+    image_size: ImageSize | None = None
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, le=89_478_485, description="an image of more is quarantined before it is decoded"
+    )
+    delimiter: str = Field(",", pattern=r"^[\t -!#-~]$", description="of CSV files: one character of ASCII, no quote")
+    spark_above_mb: int = Field(2048, ge=0, description="engine auto takes Spark for larger inputs")
+
+    @model_validator(mode="after")
+    def _drops_nothing_it_needs(self) -> Data:
+        needed = [name for name in (self.target, self.group, self.time, self.image_column, *self.id) if name]
+        if both := sorted(set(needed) & set(self.drop)):
+            raise ValueError(f"drop names {', '.join(both)}, which another key of data needs")
+        return self
+
+
+class Model(Section):
+    """The network, as data. `layers` (a Sequential stack) or `graph` (a Functional one) overrule `recipe`."""
+
+    recipe: Literal["linear", "mlp", "cnn"] | None = Field(None, description="default: mlp for tables, cnn for images")
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] = Field(
+        [], max_length=50, description="units of mlp's hidden layers; []: by the number of rows"
+    )
+    activation: Activation = "relu"
+    dropout: float = Field(0.1, ge=0, lt=1)
+    batch_normalization: bool = False
+    embedding: int = Field(16, ge=1, le=1024, description="width of each category's embedding")
+    numbers: Literal["plain", "piecewise_linear"] = Field(
+        "piecewise_linear", description="how mlp sees numbers; 32 quantile bins each, or as they are"
+    )
+    number_width: int = Field(12, ge=1, le=1024, description="width of each piecewise-linear number")
+    forget: bool = Field(True, description="whether training takes rare categories for unknown, now and then")
+    cross_rank: int = Field(64, ge=0, le=4096, description="of the products of features that mlp gets; 0: none")
+    networks: int = Field(
+        0, ge=0, le=16, description="of mlp, trained side by side, whose mean predicts; 0: by the rows"
+    )
+    members: int = Field(0, ge=0, le=64, description="of mlp's ensemble, which share most weights; 0: by the rows")
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([32, 64], max_length=12)
+    l2: float = Field(0.0, ge=0)
+    layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
+    graph: list[dict[str, Any]] | None = Field(
+        None, description="Functional: [{name, type, inputs: […], …}, …]; the last is the output"
+    )
+
+
+class Fit(Section):
+    """How a network is trained."""
+
+    epochs: int = Field(0, ge=0, description="0: by the number of rows, 6 to 60")
+    batch_size: int = Field(0, ge=0, description="0: by the number of rows, 16 to 512")
+    optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
+    learning_rate: float | None = Field(None, gt=0, description="default: by the batch size, 0.003 for 512")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
+    schedule: Literal["constant", "cosine", "exponential"] = "cosine"
+    warmup_epochs: float = Field(0.5, ge=0)
+    patience: int | None = Field(
+        None, ge=1, description="epochs without progress before training stops; default: a sixth of the epochs"
+    )
+    shuffle_rows: int = Field(1 << 20, ge=1, description="rows shuffled, and held, at once")
+    steps_per_execution: int = Field(32, ge=1)
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+        "none", description="weight of each class's rows in the loss; those that are not named have 1"
+    )
+    calibrate: bool = Field(True, description="temperature of classes' probabilities, where validation is better by it")
+    threshold: Literal["argmax", "f1", "balanced_accuracy"] | OpenFraction = Field(
+        "argmax", description="probability above which the second of two classes is predicted; chosen on validation"
+    )
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _names_classes(cls, value: Any) -> Any:
+        """YAML reads the class 3 as a number and true as a boolean; the data's classes are text."""
+        if value in ("none", "balanced") or not isinstance(value, dict):
+            return _demanded(value, value in ("none", "balanced"), "must be none, balanced or {class: weight}")
+        good = all(_is_number(weight) and 0 < weight < math.inf for weight in value.values())
+        return _demanded({_class_name(k): v for k, v in value.items()}, good, "must give each class a weight above 0")
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _is_inside(cls, value: Any) -> Any:
+        good = value in ("argmax", "f1", "balanced_accuracy") or (_is_number(value) and 0 < value < 1)
+        return _demanded(value, good, "must be argmax, f1, balanced_accuracy or a number between 0 and 1")
+
+
+class Evaluation(Section):
+    """How a model is looked at on validation and test data."""
+
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="of the intervals of metrics and slices")
+    resamples: int = Field(1000, ge=100, le=100_000, description="of the rows, for the metrics' intervals")
+    slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
+
+
+# Train rows at most → hidden layers, members and networks of the default for tables.
+SIZES: list[tuple[float, list[int], int, int]] = [
+    (10_000, [128, 128], 4, 4),
+    (100_000, [256, 128], 1, 8),
+    (math.inf, [512, 256], 1, 1),
+]
+SEARCHED: dict[str, type[Section]] = {"model": Model, "train": Fit}  # what a trial can change
+
+
+class Tune(Section):
+    """The search for hyperparameters."""
+
+    algorithm: Literal["tpe", "random"] = "tpe"
+    max_trials: int = Field(12, ge=1)
+    time_budget_s: float = Field(90, gt=0)
+    parallelism: int = Field(2, ge=1)
+    generation: int = Field(4, ge=1, description="trials proposed together")
+    epochs: int = Field(0, ge=0, description="of a trial; 0: a third of train's")
+    max_rows: int = Field(250_000, ge=1, description="training rows a trial sees")
+    space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
+
+    @field_validator("space")
+    @classmethod
+    def _gives_only_what_a_config_takes(cls, tree: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Hyperopt would fail, or every trial, one by one; pydantic adds the faults to the config's own."""
+        found = spaces.faults(tree or {})
+        found = found or [fault for setting in spaces.settings(tree or {}) if (fault := _setting_fault(*setting))]
+        if found:
+            told: list[InitErrorDetails] = [
+                {"type": PydanticCustomError("space", f"{rule}"), "loc": place, "input": received}  # type: ignore[misc]
+                for place, rule, received in found
+            ]
+            raise ValidationError.from_exception_data("space", told)
+        return tree
+
+
+class DistributedTrain(Section):
+    """Training by Horovod workers."""
+
+    workers: int = Field(2, ge=1)
+    launcher: Literal["horovodrun", "spark"] = "horovodrun"
+    scale_learning_rate: bool = True
+    warmup_epochs: float = Field(1.0, ge=0)
+    batch_size: int | None = Field(None, ge=1, description="of each worker; default: train's")
+    start_timeout_s: int = Field(120, ge=1)
+    max_restarts: int = Field(2, ge=0, description="after the loss of a worker, from the last epoch's checkpoint")
+
+
+class Explain(Section):
+    """SHAP values of the registered model, on test rows."""
+
+    rows: int = Field(1000, ge=0, description="explained, of an image 24 at most; 0 explains none")
+    background: int = Field(100, ge=1, description="rows that stand for not knowing a value; of images 10 at most")
+    seconds: float = Field(20, gt=0, description="after these no further row is explained")
+
+
+class Audit(Section):
+    """The search for wrong labels, by cross-validation."""
+
+    folds: int = Field(3, ge=0, le=20, description="networks trained, each without rows it judges; 0 audits nothing")
+    rows: int = Field(50_000, ge=20, description="these networks learn from, at most; all rows are judged")
+    seconds: float = Field(40, gt=0, description="epochs are cut so that all folds fit in")
+
+    @field_validator("folds")
+    @classmethod
+    def _no_single_fold(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold would leave no row to learn from: 0, or at least 2")
+        return folds
+
+
+class Register(Section):
+    """The gate before the registry's champion."""
+
+    promote: Literal["auto", "manual"] = "auto"
+    policy: Literal["better", "not_worse"] = Field(
+        "better", description="than the champion: surely better, or surely not worse than the tolerance allows"
+    )
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="of the interval of the difference")
+    resamples: int = Field(2000, ge=100, le=1_000_000, description="of the test rows, for that interval")
+    tolerance: float = Field(
+        0.01, ge=0, description="with not_worse: how much worse may pass, as a share of the champion's metric"
+    )
+    floors: dict[str, float] = Field({}, description="test metric → worst value allowed")
+    min_test_rows: int = Field(10, ge=1, description="fewer test rows promote nothing")
+    explain: Explain = Explain()
+    audit: Audit = Audit()
+
+
+class Drift(Section):
+    """How far new rows may lie from the training rows before batch_infer warns."""
+
+    measure: bool = Field(True, description="compare what was scored with what the model was trained on")
+    psi: float = Field(0.2, gt=0, description="population stability index of a column")
+    auc: float = Field(0.75, gt=0.5, lt=1, description="of a classifier that tells new rows from training rows")
+    missing: float = Field(0.05, gt=0, le=1, description="change of the share of missing cells")
+    unseen: float = Field(0.05, gt=0, le=1, description="share of cells of new categories, beyond what is expected")
+    rows: int = Field(50_000, ge=1, description="scored rows that are looked at, at most")
+
+
+class BatchInfer(Section):
+    """What is scored, and where the predictions go."""
+
+    source: str
+    output: str
+    alias: str = Field(names.CHAMPION, description="the model when no register run is given")
+    allow_unvalidated: bool = Field(False, description="score with a version that did not pass the gate, too")
+    batch_rows: int = Field(65_536, ge=1)
+    drift: Drift = Drift()
+    interval: float | None = Field(
+        None, description="level of the interval beside each prediction of a regression: 0.8, 0.9 or 0.95"
+    )
+
+    @field_validator("interval")
+    @classmethod
+    def _is_kept(cls, value: float | None) -> float | None:
+        if value not in (None, *names.INTERVAL_LEVELS):
+            raise ValueError(f"must be null or one of {', '.join(map(str, names.INTERVAL_LEVELS))}")
+        return value
+
+
+class Spark(Section):
+    """The Spark session of `engine: spark`."""
+
+    master: str | None = Field(None, description="default: local[cores]")
+    config: dict[str, str] = {}
+
+
+class Config(Section):
+    """A whole pipeline. `name` is the experiment's and the registered model's."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=200)
+    seed: int = Field(7, ge=0, lt=2**31)
+    engine: Literal["auto", "local", "spark"] = "auto"
+    warehouse: str = "warehouse"
+    retention_days: int = Field(30, ge=0, description="what nothing refers to is kept so long from make gc")
+    data: Data
+    model: Model = Model()
+    train: Fit = Fit()
+    tune: Tune = Tune()
+    distributed_train: DistributedTrain = DistributedTrain()
+    evaluation: Evaluation = Evaluation()
+    register_: Register = Field(Register(), alias="register")
+    batch_infer: BatchInfer | None = None
+    spark: Spark = Spark()
+
+    @model_validator(mode="after")
+    def _suits_the_task(self) -> Config:
+        """What only some tasks have is asked of those alone."""
+        task, classes = self.data.task, self.data.task != "regression"
+        interval = None if self.batch_infer is None else self.batch_infer.interval
+        unsuited = [
+            (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
+            (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),
+            (("batch_infer", "interval"), not classes or interval is None, interval),
+        ]
+        rule = f"does not go with the task {task}"
+        told: list[InitErrorDetails] = [
+            {"type": PydanticCustomError("task", rule), "loc": place, "input": received}  # type: ignore[misc]
+            for place, good, received in unsuited
+            if not good
+        ]
+        if told:
+            raise ValidationError.from_exception_data("task", told)
+        return self
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric that compares candidates: `rmse` or `log_loss`."""
+        return names.PRIMARY_METRIC[self.data.task]
+
+    def sized(self, rows: int) -> Config:
+        """The config with what depends on the number of rows filled in for a train split of `rows` rows.
+
+        About a hundred steps an epoch, and enough epochs for about three thousand steps in all. The fewer
+        the rows, the smaller the networks and the more of them.
+        """
+        batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
+        epochs = self.train.epochs or min(max(math.ceil(3000 / math.ceil(rows / batch)), 6), 60)
+        _, hidden, members, networks = next(sizes for sizes in SIZES if rows <= sizes[0])
+        return self.overridden(
+            {
+                "train.batch_size": batch,
+                "train.epochs": epochs,
+                "train.learning_rate": self.train.learning_rate or 0.003 * math.sqrt(batch / 512),
+                "train.patience": self.train.patience or max(4, epochs // 6),
+                "tune.epochs": self.tune.epochs or max(1, epochs // 3),
+                "model.hidden": self.model.hidden or hidden,
+                "model.members": self.model.members or members,
+                "model.networks": self.model.networks or networks,
+            }
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """The config as plain values, with every default filled in, under its YAML names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def overridden(self, values: dict[str, Any]) -> Config:
+        """A config with dotted paths replaced, e.g. `{"train.epochs": 3}`; raises `BadInput`."""
+        tree = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        for path, value in values.items():
+            _put(tree, path, value)
+        return validate(tree, lines={}, where="override")
+
+
+def load(path: str, overrides: str = "") -> Config:
+    """Read, override and validate the config at `path`; raise `BadInput` if anything is wrong."""
+    file = Path(path)
+    if not file.is_file():
+        raise BadInput(f"There is no config file of that name. Give --config a YAML file. Received: {path}")
+    try:
+        text = file.read_text(encoding="utf-8")
+        tree, lines = _parse(text)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
+        raise BadInput(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path} must hold keys and values (name:, data:, …). Received: {tree!r}")
+    for key, value in parse_overrides(overrides).items():
+        _put(tree, key, value)
+        place = tuple(key.split("."))
+        lines = {path: line for path, line in lines.items() if path[: len(place)] != place} | {place: 0}
+    return validate(tree, lines, where=str(path))
+
+
+def parse_overrides(text: str) -> dict[str, Any]:
+    """`train.epochs=3,tune.space={a: 1, b: 2}` → `{"train.epochs": 3, "tune.space": {…}}`.
+
+    A comma starts a new override only before `key=`; values are YAML.
+    """
+    overrides: dict[str, Any] = {}
+    if not text.strip():
+        return overrides
+    for part in re.split(r",(?=\s*[A-Za-z_][\w\-.]*=)", text):
+        key, equals, value = part.partition("=")
+        if not equals or not re.fullmatch(r"\s*[A-Za-z_][\w\-.]*\s*", key):
+            raise BadInput(f"set takes dotted overrides such as train.epochs=3. Received: {part!r}")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            raise BadInput(f"The value of {key.strip()} is not valid YAML. Received: {value!r}") from None
+    return overrides
+
+
+def validate(tree: dict[str, Any], lines: dict[tuple, int], where: str) -> Config:
+    """Plain values → `Config`; raises one `BadInput` that names every fault."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        faults = [_sentence(fault, lines, where) for fault in error.errors()]
+        raise BadInput(" ".join(faults)) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the config, as published in docs/config.schema.json."""
+    return Config.model_json_schema(by_alias=True)
+
+
+def _demanded(value: Any, good: bool, rule: str) -> Any:
+    """The value, if it is good; raises `ValueError` with the rule if not."""
+    if not good:
+        raise ValueError(rule)
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _class_name(key: Any) -> str:
+    """A key of YAML as the name of the class that it means: 3 and 3.0 are "3", true is "true"."""
+    if isinstance(key, bool):
+        return str(key).lower()
+    return f"{key:.0f}" if isinstance(key, float) and key.is_integer() else str(key)
+
+
+def _parse(text: str) -> tuple[Any, dict[tuple, int]]:
+    """YAML text → (values, line of each path); refuses a key given twice."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    lines: dict[tuple, int] = {}
+    if node is not None:
+        _walk(node, (), lines)
+    return yaml.safe_load(text), lines
+
+
+def _walk(node: yaml.Node, path: tuple, lines: dict[tuple, int]) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            if inner in lines:
+                raise BadInput(f"line {key.start_mark.line + 1}: {'.'.join(inner)} is given twice.")
+            lines[inner] = key.start_mark.line + 1
+            _walk(value, inner, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _walk(value, (*path, str(index)), lines)
+
+
+def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | None:
+    """What is wrong with a hyperparameter of a search space, or with a value that can be drawn for it."""
+    section, _, name = key.partition(".")
+    if section not in SEARCHED or name not in SEARCHED[section].model_fields:
+        known = SEARCHED.get(section)
+        allowed = [f"{section}.{field}" for field in known.model_fields] if known else [f"{s}.…" for s in SEARCHED]
+        return place, f"is no key that can be searched. Allowed: {', '.join(allowed)}", value
+    for sample in spaces.samples(value):
+        try:
+            SEARCHED[section].model_validate({name: sample})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            if isinstance(fault["input"], dict):
+                return place, f"takes values or {', '.join(('choice', *spaces.DISTRIBUTIONS))}", value
+            return place, fault["msg"].removeprefix("Value error, "), value
+    return None
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        if not isinstance(tree.get(parent), dict):
+            tree[parent] = {}
+        tree = tree[parent]
+    tree[last] = value
+
+
+def _sentence(fault: Any, lines: dict[tuple, int], where: str) -> str:
+    location = tuple(str(part) for part in fault["loc"])
+    path = ".".join(location)
+    line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 0)
+    place = f"{where}, line {line}" if line else (where if where == "override" else f"{where}, set")
+    received = MASK if names_secret(path) else repr(fault["input"])
+    if fault["type"] == "extra_forbidden":
+        allowed = ", ".join(_keys_at(location[:-1]))
+        return f"{place}: {path} is not a key here. Allowed: {allowed}. Received: {received}."
+    if fault["type"] == "missing":
+        return f"{place}: {path} is missing and has no default."
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {path}: {message[:1].lower()}{message[1:]}. Received: {received}."
+
+
+def _keys_at(location: tuple) -> list[str]:
+    """The keys that the section at `location` allows."""
+    section: Any = Config
+    for part in location:
+        field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
+        options = [field.annotation, *get_args(field.annotation)] if field else []
+        section = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
+        if section is None:
+            return []
+    return [field.alias or name for name, field in section.model_fields.items()]

@@ -1,0 +1,91 @@
+"""Cells in, what a person reads out: of typed columns, and of encoded ones, decoded back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from baton.data.columns import Column
+from baton.data.preprocessing import FIRST, MISSING, UNKNOWN, Preprocessor
+
+GONE, RARE, IMAGE = "missing", "rare or unseen", "image"
+MINUTE = 60_000_000  # µs
+
+
+def typed_cells(values: pa.ChunkedArray | pa.Array, column: Column) -> list[str]:
+    """A typed column's cells → a text each."""
+    if column.kind == "image":
+        return [IMAGE] * len(values)
+    if column.kind == "datetime":
+        moments = pc.cast(values, pa.int64()).to_pylist()
+        return [GONE if moment is None else moment_text(moment) for moment in moments]
+    return [GONE if value is None else _text(value, column) for value in values.to_pylist()]
+
+
+def encoded_cells(encoded: dict[str, np.ndarray], fitted: Preprocessor) -> dict[str, list[str]]:
+    """Encoded columns → {raw feature: a text each row}; numbers to six digits, dates to the minute."""
+    return {column.name: _decoded(encoded, fitted, column) for column in fitted.features}
+
+
+def unblocked(blocks: dict[str, np.ndarray], fitted: Preprocessor) -> dict[str, np.ndarray]:
+    """The network's inputs → {encoded column: values [rows]}: what `Preprocessor.blocks` had put together."""
+    columns: dict[str, np.ndarray] = {}
+    for kind, block in (("number", "numbers"), ("category", "categories")):
+        for index, name in enumerate(fitted.names(kind)):
+            columns[name] = blocks[block][:, index]
+    for name in fitted.names("image"):
+        columns[name] = blocks["image"]
+    return columns
+
+
+def moment_text(moment: float) -> str:
+    """µs since 1970 → the date, and the time of day unless it is midnight."""
+    stamp = np.datetime64(round(moment), "us")
+    text = str(stamp.astype("datetime64[m]")).replace("T", " ")
+    return text.removesuffix(" 00:00")
+
+
+def number_text(value: float) -> str:
+    """A number to six digits, whole ones with all of theirs."""
+    value += 0.0  # of -0, 0
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.6g}"
+
+
+def _text(value: Any, column: Column) -> str:
+    if column.kind == "boolean":
+        return "true" if value else "false"
+    return number_text(float(value)) if column.kind == "numeric" else str(value)
+
+
+def _decoded(encoded: dict[str, np.ndarray], fitted: Preprocessor, column: Column) -> list[str]:
+    feature = fitted.spec["features"][column.name]
+    if column.kind == "image":
+        return [IMAGE] * len(encoded[feature["encoded"]])
+    if column.kind == "categorical":
+        named = {UNKNOWN: RARE, MISSING: GONE}
+        return [named.get(c) or feature["vocabulary"][c - FIRST] for c in encoded[feature["encoded"]].tolist()]
+    whole = feature["parts"][0]  # the value itself, or the time elapsed
+    numbers = _unscaled(encoded[whole["encoded"]], whole)
+    gone = encoded[feature["missing"]] > 0 if "missing" in feature else np.zeros(len(numbers), bool)
+    return [GONE if missing else _number_cell(number, column) for number, missing in zip(numbers, gone, strict=True)]
+
+
+def _number_cell(number: float, column: Column) -> str:
+    if column.kind == "datetime":
+        return moment_text(round(number / MINUTE) * MINUTE)
+    if column.kind == "boolean":
+        return "true" if number > 0.5 else "false"
+    return number_text(round(number) if column.type == "long" else float(f"{number:.6g}"))
+
+
+def _unscaled(values: np.ndarray, scale: dict[str, Any]) -> np.ndarray:
+    """What `preprocess._scale` had made → the numbers, float64."""
+    if scale["encoding"] == "standard":
+        return values.astype(np.float64) * scale["std"] + scale["mean"]
+    from scipy.special import ndtr
+
+    knots = np.asarray(scale["knots"])
+    return np.interp(ndtr(values.astype(np.float64)), np.linspace(0, 1, len(knots)), knots)

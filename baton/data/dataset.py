@@ -1,0 +1,244 @@
+"""A dataset: a folder of encoded Parquet files and the manifest that lists them with their hashes.
+
+<folder>/manifest.json  preprocessor.json  profile.json
+         trained_on.parquet           what the train rows were like; it travels in the model
+         train/ validation/ test/     encoded rows, each a Petastorm dataset
+         raw/test.parquet             the test rows as they came, for the gate's judgement
+         quarantine/*.parquet         rows that could not be used, with reasons
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from baton import names
+from baton.data import petastorm
+from baton.data.preprocessing import Preprocessor
+from baton.errors import BadInput, BatonError
+
+GROUPS_PER_FILE = 64
+ARROW_TYPE = {"float32": pa.float32(), "int32": pa.int32(), "binary": pa.binary()}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A whole dataset on disk, as its manifest tells it."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest["fingerprint"]
+
+    @property
+    def content(self) -> str:
+        """A hash of all that later steps read of it: the encoded rows, how they were encoded, what they were like."""
+        files = (self.folder / name for name in (names.PREPROCESSOR, names.TRAINED_ON))
+        found = "".join(sha256(file) for file in files if file.is_file())
+        return hashlib.sha256(f"{self.fingerprint}{found}".encode()).hexdigest()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        return self.manifest["rows"]
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        return Preprocessor.load(self.folder / names.PREPROCESSOR)
+
+    def files(self, split: str) -> list[Path]:
+        """The encoded files of a split, in the manifest's order."""
+        return [self.folder / f["path"] for f in self.manifest["files"] if f["split"] == split]
+
+    def row_groups(self, split: str) -> list[int]:
+        """The rows of each row group of a split, in reading order."""
+        groups = []
+        for file in self.files(split):
+            metadata = pq.read_metadata(file)
+            groups += [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        return groups
+
+    def raw_test(self) -> pa.Table:
+        """The test rows with the source's own columns."""
+        return pa.concat_tables([file.read() for file in self._raw_test_files()])
+
+    def raw_example(self, rows: int) -> pa.Table:
+        """At most so many of the test rows, without reading the rest."""
+        batches = (batch for file in self._raw_test_files() for batch in file.iter_batches(rows))
+        return pa.Table.from_batches([next(batches)])
+
+    def _raw_test_files(self) -> Iterator[pq.ParquetFile]:
+        return (pq.ParquetFile(self.folder / entry["path"]) for entry in self.manifest["raw_test"])
+
+    @staticmethod
+    def load(folder: Path | str) -> Dataset:
+        """Open the dataset at `folder`; raises `BadInput` if its manifest is not there or not whole."""
+        path = Path(folder) / names.MANIFEST
+        if not path.is_file():
+            raise BadInput(f"There is no dataset at {folder}: {names.MANIFEST} is missing.")
+        try:
+            return Dataset(Path(folder), json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise BadInput(f"{names.MANIFEST} of the dataset {folder} is damaged: {error}") from None
+
+    @staticmethod
+    def open(folder: Path | str) -> Dataset:
+        """Load the dataset at `folder` and verify every file; raises `BadInput`."""
+        dataset = Dataset.load(folder)
+        dataset.verify()
+        return dataset
+
+    def verify(self) -> None:
+        """Raise `BadInput` that names the first file that is missing or whose content changed."""
+        name, damage = self.damage() or ("", "")
+        if damage == "missing":
+            raise BadInput(f"{name} of the dataset {self.folder} is missing.")
+        if damage:
+            raise BadInput(f"{name} of the dataset {self.folder} is damaged: other SHA-256.")
+
+    def damage(self) -> tuple[str, str] | None:
+        """The first file that is not as the manifest lists it, and whether it is `missing` or `changed`; or None."""
+        lists = ("files", "raw_test", "quarantine", "others")
+        for entry in (entry for name in lists for entry in self.manifest.get(name, [])):
+            path = self.folder / entry["path"]
+            if not path.is_file():
+                return entry["path"], "missing"
+            if sha256(path) != entry["sha256"]:
+                return entry["path"], "changed"
+        return None
+
+
+def column_kinds(preprocessor: Preprocessor) -> dict[str, str]:
+    """Encoded column → float32, int32 or binary, in the order they are written; the target is last."""
+    kinds = {"number": "float32", "category": "int32", "image": "binary"}
+    columns = {column.name: kinds[column.kind] for column in preprocessor.encoded}
+    columns[preprocessor.target_encoded] = "int32" if preprocessor.classes else "float32"
+    return columns
+
+
+def encoded_table(typed: pa.Table, preprocessor: Preprocessor) -> pa.Table:
+    """Typed rows → the encoded Arrow table that both engines write."""
+    arrays = preprocessor.encode(typed)
+    arrays[preprocessor.target_encoded] = preprocessor.encode_target(typed)
+    fields = [pa.field(name, ARROW_TYPE[kind], nullable=False) for name, kind in column_kinds(preprocessor).items()]
+    return pa.table([pa.array(arrays[f.name], f.type) for f in fields], pa.schema(fields))
+
+
+def row_group_count(rows: int, split: str, workers: int, rows_per_group: int) -> int:
+    """How many row groups a split gets: a multiple of the workers, none empty; `BadInput` if it can't."""
+    if rows < workers:
+        raise BadInput(
+            f"The {split} split has fewer rows than there are workers ({workers}): bring more data "
+            f"or set distributed_train.workers. Received: {rows} rows"
+        )
+    return min(math.ceil(rows / rows_per_group / workers), rows // workers) * workers
+
+
+def write_split(table: pa.Table, folder: Path, workers: int, rows_per_group: int) -> None:
+    """Encoded table → Parquet files of even row groups, their number a multiple of `workers`.
+
+    Raises `BadInput` if there are fewer rows than workers.
+    """
+    rows = table.num_rows
+    groups = row_group_count(rows, folder.name, workers, rows_per_group)
+    folder.mkdir(parents=True)
+    bounds = np.linspace(0, rows, groups + 1).astype(int)
+    for part in range(0, groups, GROUPS_PER_FILE):
+        path = folder / f"part-{part // GROUPS_PER_FILE:05d}.parquet"
+        with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as writer:
+            for group in range(part, min(part + GROUPS_PER_FILE, groups)):
+                first, last = int(bounds[group]), int(bounds[group + 1])
+                writer.write_table(table.slice(first, last - first), row_group_size=last - first)
+
+
+def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> Dataset:
+    """Write the manifest, the last file of a dataset; raises `BatonError` if rows got lost."""
+    files = [
+        _file_entry(folder, split, path)
+        for split in names.SPLITS
+        for path in sorted((folder / split).glob("*.parquet"))
+    ]
+    written = {s: sum(f["rows"] for f in files if f["split"] == s) for s in names.SPLITS}
+    if written != {s: rows[s] for s in names.SPLITS}:
+        raise BatonError(f"The dataset holds other rows than were split: {written} of {rows}.")
+    if rows["input"] != sum(rows[key] for key in (*names.SPLITS, "quarantined")):
+        raise BatonError(f"Rows in are not rows out plus rows quarantined: {rows}.")
+    schema = _schema(preprocessor)
+    content = [schema, [[f["split"], f["rows"], f["sha256"]] for f in files]]
+    manifest = {
+        "rows": rows,
+        "files": files,
+        "schema": schema,
+        "fingerprint": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "quarantine": [_file_entry(folder, "quarantined", p) for p in _parquet(folder / names.QUARANTINE_FOLDER)],
+        "raw_test": [_file_entry(folder, "test", p) for p in _parquet(folder / names.RAW_FOLDER)],
+        "others": [
+            {"path": name, "sha256": sha256(folder / name)}
+            for name in (names.PREPROCESSOR, names.PROFILE, names.TRAINED_ON)
+            if (folder / name).is_file()
+        ],
+    }
+    (folder / names.MANIFEST).write_text(json.dumps(manifest, indent=1))
+    return Dataset(folder, manifest)
+
+
+def publish(aside: Path, folder: Path) -> Dataset:
+    """Move a complete dataset to its place in one rename."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    aside.rename(folder)
+    return Dataset.load(folder)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_metadata(folder: Path, preprocessor: Preprocessor) -> None:
+    """Make each split's folder a Petastorm dataset."""
+    for split in names.SPLITS:
+        if any((folder / split).glob("*.parquet")):
+            petastorm.write_metadata(folder / split, column_kinds(preprocessor))
+
+
+def _schema(preprocessor: Preprocessor) -> list[dict[str, str]]:
+    raw = {column.name: column.kind for column in preprocessor.columns}
+    schema = [
+        {"name": e.name, "kind": raw[e.source], "encoding": e.encoding, "source": e.source}
+        for e in preprocessor.encoded
+    ]
+    encoding = "class index" if preprocessor.classes else "float32"
+    target = preprocessor.target
+    return [
+        *schema,
+        {"name": preprocessor.target_encoded, "kind": raw[target], "encoding": encoding, "source": target},
+    ]
+
+
+def _file_entry(folder: Path, split: str, path: Path) -> dict[str, Any]:
+    metadata = pq.read_metadata(path)
+    return {
+        "split": split,
+        "path": path.relative_to(folder).as_posix(),
+        "sha256": sha256(path),
+        "rows": metadata.num_rows,
+        "row_groups": metadata.num_row_groups,
+    }
+
+
+def _parquet(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []

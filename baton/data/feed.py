@@ -1,0 +1,299 @@
+"""A dataset's split in, batches for training out: every row exactly once an epoch.
+
+Rows travel as blocks. Petastorm hands over whole row groups; a buffer of at most `shuffle_rows`
+rows is permuted at once; blocks of stacked batches go through tf.data to the training step, and only
+it takes them apart (`fit.each_batch`). The order is a function of seed, epoch and shard. A split that
+fits the buffer is read once and kept.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from baton.data import petastorm
+from baton.data.dataset import Dataset
+from baton.errors import BatonError
+
+KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
+BLOCK_PIXELS = 1 << 23  # and those of a block
+Block = dict[str, Any]
+
+
+@dataclass
+class Feed:
+    """Batches of one split (of `shard` = (rank, size)); the same number of steps on every rank.
+
+    They come in blocks of `block_batches`, fewer where images are large. `seed` None keeps the rows in
+    order. Short last batches are padded with rows of weight zero.
+    """
+
+    dataset: Dataset
+    split: str
+    batch_size: int
+    seed: int | None = None
+    shard: tuple[int, int] = (0, 1)
+    shuffle_rows: int = 1 << 20
+    block_batches: int = 32
+    class_weights: np.ndarray | None = None  # [classes]; each row's is multiplied by its class's
+    epoch: int = 0
+    _kept: Block | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.preprocessor = self.dataset.preprocessor
+        groups = self._group_rows()
+        rank, size = self.shard
+        if len(groups) < size:
+            raise BatonError(
+                f"The {self.split} split has {len(groups)} row groups for {size} shards: run ingest again "
+                "with distributed_train.workers set to the number of workers."
+            )
+        shard_rows = [sum(groups[r::size]) for r in range(size)]
+        self.rows = shard_rows[rank]
+        self.steps = max(math.ceil(rows / self.batch_size) for rows in shard_rows)
+        if self.preprocessor.names("image"):
+            pixels = 4 * self.batch_size * math.prod(_shape(self.preprocessor.image_size))
+            self.block_batches = max(1, min(self.block_batches, BLOCK_PIXELS // pixels))
+
+    def stream(self) -> Any:
+        """A tf.data.Dataset of the blocks of the epoch `self.epoch`, images decoded."""
+        import tensorflow as tf
+
+        dataset = self._dataset_of_blocks()
+        if self.preprocessor.names("image") and not self._decoded():
+            decode = image_decoder(self.preprocessor.image_size)
+
+            def decoded(inputs: Any, target: Any, weight: Any) -> Any:
+                pixels = decode(tf.reshape(inputs["image"], [-1]))
+                shape = tf.concat([tf.shape(target), tf.shape(pixels)[1:]], 0)
+                pixels = tf.ensure_shape(tf.reshape(pixels, shape), [None, *target.shape[1:], *pixels.shape[1:]])
+                return {**inputs, "image": pixels}, target, weight
+
+            dataset = dataset.map(decoded, os.cpu_count())
+        options = tf.data.Options()
+        options.autotune.enabled = False  # its thread can hold up the end of each epoch, by half a second and more
+        return dataset.prefetch(2).with_options(options)
+
+    def blocks(self, epoch: int) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+        """Stacked batches: inputs [k, batch, …], target [k, batch], weight [k, batch]; only the last k is smaller."""
+        most = self.block_batches
+        done = 0
+        for rows in self._shuffled(epoch, self.batch_size * most):
+            yield self._stacked(rows, min(most, self.steps - done))
+            done += most
+        for left in range(self.steps - done, 0, -most):  # of a shard with fewer rows than the longest
+            yield self._stacked({name: values[:0] for name, values in rows.items()}, min(most, left))
+
+    def arrays(self) -> Block:
+        """All rows of the shard in order: the network's inputs, and `target`."""
+        return _concat(list(self._groups(None)))
+
+    def in_order(self) -> Iterator[Block]:
+        """The same as `arrays`, in one piece and kept if the buffer holds it, else a row group at a time.
+
+        What is kept holds images as pixels, if they take little room.
+        """
+        if self.rows > self.shuffle_rows:
+            yield from self._groups(None)
+            return
+        if self._kept is None:
+            self._kept = self.arrays()
+            if self._decoded():
+                self._kept["image"] = pixels(self._kept["image"], self.preprocessor.image_size)
+        yield self._kept
+
+    def _group_rows(self) -> list[int]:
+        return self.dataset.row_groups(self.split)
+
+    def _shuffled(self, epoch: int, block: int) -> Iterator[Block]:
+        """The epoch's rows in its order, `block` at a time; only the last are fewer."""
+        rng = None if self.seed is None else np.random.default_rng([self.seed, epoch, self.shard[0]])
+        if self.rows <= self.shuffle_rows:
+            for rows in self.in_order():
+                yield from _gathered(rows, _order(_length(rows), rng), block)
+            return
+        held, count = dict[str, np.ndarray](), 0  # one buffer, filled in place
+        most = max(self.shuffle_rows, block)
+        seed = None if self.seed is None else int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
+        for group in self._groups(seed):
+            held = held or _empty(group, most + max(self._group_rows()))
+            _put(held, count, group)
+            count += _length(group)
+            if count >= most:
+                order = _order(count, rng)
+                whole = count - count % block
+                yield from _gathered(held, order[:whole], block)
+                _put(held, 0, {name: values[order[whole:]] for name, values in held.items()})
+                count -= whole
+        yield from _gathered(held, _order(count, rng), block)
+
+    def _decoded(self) -> bool:
+        """Whether images are decoded once and kept as pixels, not anew in every epoch: where they take little room."""
+        if not self.preprocessor.names("image") or self.rows > self.shuffle_rows:
+            return False
+        return 4 * self.rows * math.prod(_shape(self.preprocessor.image_size)) <= KEPT_PIXELS
+
+    def _groups(self, seed: int | None) -> Iterator[Block]:
+        fitted = self.preprocessor
+        columns = [column.name for column in fitted.encoded] + [fitted.target_encoded]
+
+        def stack(group: dict[str, np.ndarray]) -> Block:
+            return {**fitted.blocks(group), "target": group[fitted.target_encoded]}
+
+        return petastorm.read_blocks(self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard)
+
+    def _stacked(self, rows: Block, batches: int) -> tuple[Block, np.ndarray, np.ndarray]:
+        count, size = _length(rows), batches * self.batch_size
+        weight = np.zeros(size, np.float32)
+        weight[:count] = 1 if self.class_weights is None else self.class_weights[rows["target"]]
+        out = {name: _padded(values, size) for name, values in rows.items()}
+        out = {name: v.reshape(batches, self.batch_size, *v.shape[1:]) for name, v in out.items()}
+        target = out.pop("target")
+        return out, target, weight.reshape(batches, self.batch_size)
+
+    def _dataset_of_blocks(self) -> Any:
+        """What `blocks` yields, as a tf.data.Dataset; images stay encoded where `blocks` leaves them so.
+
+        Not by `from_generator`: with Python 3.11 TensorFlow then has malloc map every piece of memory of more
+        than 128 KiB anew and give it back at once, from there on and in the whole process.
+        """
+        import tensorflow as tf
+
+        signature = self._signature()
+        specs = tf.nest.flatten(signature)
+        count = math.ceil(self.steps / self.block_batches)
+        blocks: Iterator[Any] = iter(())
+
+        def take(index: int) -> list[np.ndarray]:
+            nonlocal blocks
+            if index == 0:
+                blocks = self.blocks(self.epoch)
+            taken = tf.nest.flatten(next(blocks))
+            # An epoch's end lets go of its buffers: what follows it needs the memory.
+            assert index < count - 1 or next(blocks, None) is None, "the feed has more blocks than it said"
+            return taken
+
+        def block(index: Any) -> Any:
+            arrays = tf.numpy_function(take, [index], [spec.dtype for spec in specs])
+            shaped = [tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, specs, strict=True)]
+            return tf.nest.pack_sequence_as(signature, shaped)
+
+        return tf.data.Dataset.range(count).map(block).apply(tf.data.experimental.assert_cardinality(count))
+
+    def _signature(self) -> Any:
+        import tensorflow as tf
+
+        fitted, size = self.preprocessor, self.batch_size
+        inputs = {}
+        if names := fitted.names("number"):
+            inputs["numbers"] = tf.TensorSpec([None, size, len(names)], tf.float32)
+        if names := fitted.names("category"):
+            inputs["categories"] = tf.TensorSpec([None, size, len(names)], tf.int32)
+        if fitted.names("image"):
+            pixels = tf.TensorSpec([None, size, *_shape(fitted.image_size)], tf.float32)
+            inputs["image"] = pixels if self._decoded() else tf.TensorSpec([None, size], tf.string)
+        target = tf.TensorSpec([None, size], tf.int32 if fitted.classes else tf.float32)
+        return inputs, target, tf.TensorSpec([None, size], tf.float32)
+
+
+@dataclass
+class HeldFeed(Feed):
+    """A feed of rows that are in memory already, as `Feed.arrays` or `in_order` gave them; no shards."""
+
+    held: Block = field(default_factory=dict, repr=False)
+
+    def in_order(self) -> Iterator[Block]:
+        yield self.held
+
+    def _group_rows(self) -> list[int]:
+        return [_length(self.held)]
+
+    def _groups(self, seed: int | None) -> Iterator[Block]:
+        yield self.held
+
+    def _decoded(self) -> bool:
+        return "image" in self.held and self.held["image"].ndim > 1
+
+
+def image_decoder(size: dict[str, int] | None) -> Any:
+    """Image size → a function from encoded bytes [rows] to float32 pixels [rows, h, w, c], 0 to 255.
+
+    Empty bytes (rows of weight zero) become black images.
+    """
+    import tensorflow as tf
+
+    one = _one_image(size)
+    return lambda batch: tf.map_fn(one, batch, fn_output_signature=tf.TensorSpec(_shape(size), tf.float32))
+
+
+def pixels(encoded: np.ndarray, size: dict[str, int] | None) -> np.ndarray:
+    """Encoded images [rows] → the pixels that `image_decoder` gives, [rows, h, w, c]."""
+    import tensorflow as tf
+
+    images = tf.data.Dataset.from_tensor_slices(encoded.tolist())
+    parts = images.map(_one_image(size), tf.data.AUTOTUNE).batch(1024)
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def _one_image(size: dict[str, int] | None) -> Any:
+    """Image size → a function from the bytes of one image to its pixels."""
+    import tensorflow as tf
+
+    shape = _shape(size)
+
+    def resized(encoded: Any) -> Any:
+        image = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
+        return tf.image.resize(image, shape[:2])
+
+    def one(encoded: Any) -> Any:
+        empty = tf.equal(tf.strings.length(encoded), 0)
+        return tf.ensure_shape(tf.cond(empty, lambda: tf.zeros(shape), lambda: resized(encoded)), shape)
+
+    return one
+
+
+def _shape(size: dict[str, int] | None) -> tuple[int, int, int]:
+    assert size is not None
+    return size["height"], size["width"], size["channels"]
+
+
+def _order(count: int, rng: np.random.Generator | None) -> np.ndarray:
+    return np.arange(count) if rng is None else rng.permutation(count)
+
+
+def _gathered(rows: Block, order: np.ndarray, size: int) -> Iterator[Block]:
+    """The rows in that order, a slice at a time so that training starts at once."""
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        yield {name: values[part] for name, values in rows.items()}
+
+
+def _empty(like: Block, count: int) -> Block:
+    return {name: np.empty((count, *values.shape[1:]), values.dtype) for name, values in like.items()}
+
+
+def _put(rows: Block, start: int, group: Block) -> None:
+    for name, values in group.items():
+        rows[name][start : start + len(values)] = values
+
+
+def _concat(parts: list[Block]) -> Block:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    if len(values) == size:
+        return values
+    empty: Any = b"" if values.dtype == object else 0
+    return np.concatenate([values, np.full((size - len(values), *values.shape[1:]), empty, values.dtype)])
+
+
+def _length(rows: Block) -> int:
+    return len(next(iter(rows.values())))

@@ -1,0 +1,1 @@
+"""A source in, a dataset folder out: on this machine, or on Spark, by the same rules."""

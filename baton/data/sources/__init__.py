@@ -1,0 +1,1 @@
+"""Where rows come from: files of CSV, Parquet and pictures, tables of Spark."""

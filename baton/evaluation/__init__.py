@@ -1,0 +1,1 @@
+"""Targets and predictions in, how good a model is out. Knows no TensorFlow."""

@@ -1,0 +1,278 @@
+"""A raw-column model and test rows in, an `Explanation` out: what each raw column does to its output.
+
+A player is a raw column, with all the encoded columns it becomes, the missing indicator too; of an image
+it is a patch. Each row is encoded once, and encoded columns are mixed: encoding looks at a column at a
+time, so that is the same as mixing raw rows and encoding them. What is explained is the prediction in
+the target's unit, or the probability of a class.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from baton.config.schema import Explain
+from baton.data import cells as shown
+from baton.data.columns import typed
+from baton.data.preprocessing import Preprocessor
+from baton.inspection import shapley
+from baton.networks import build
+from baton.serving.raw_columns import RawColumnModel
+from baton.training import fit
+
+CELLS = 1 << 21  # encoded cells, or pixels, handed to the network at once
+LARGEST_BATCH = 1 << 16
+PATCHES = 7  # across and down an image
+IMAGES, IMAGE_BACKGROUND = 24, 10  # an image costs as much as many rows of a table
+SINGLE = 4  # rows that are explained one by one
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """SHAP values of sampled rows; `rows` are their numbers in the split, `typed` the rows themselves.
+
+    `found` is of k classes, or of 1 output; `predicted` is what the model itself says of the rows [rows, k].
+    `names` are the players': raw columns, or patches of an image in reading order on a `grid` (down, across).
+    """
+
+    fitted: Preprocessor
+    rows: np.ndarray
+    typed: pa.Table
+    truth: np.ndarray
+    names: list[str]
+    found: shapley.Shares
+    predicted: np.ndarray
+    background: int
+    seconds: float
+    grid: tuple[int, int] | None = None
+    pixels: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes whose probabilities are explained: the second of two, all of more, none in regression."""
+        return self.fitted.classes[-self.found.outputs.shape[1] :] if self.fitted.classes else []
+
+    @property
+    def told(self) -> np.ndarray:
+        """For each row, which of the k outputs is told of it: the predicted class's."""
+        return self.found.outputs.argmax(axis=1)
+
+    @property
+    def values(self) -> np.ndarray:
+        """SHAP values [rows, players] of what is told of each row."""
+        return self.found.shares[np.arange(len(self.rows)), :, self.told]
+
+    @property
+    def output(self) -> str:
+        """What is explained, in words."""
+        if not self.fitted.classes:
+            return self.fitted.target
+        if len(self.classes) == 1:
+            return f"probability of {self.classes[0]}"
+        return "probability of the predicted class"
+
+    def base(self, index: int) -> float:
+        """What a row's shares are added to: the mean output of the background."""
+        return float(self.found.base[self.told[index]])
+
+    def prediction(self, index: int) -> float:
+        return float(self.found.outputs[index, self.told[index]])
+
+    def gap(self) -> float:
+        """The largest distance of base plus shares from what the model says of the raw row: rounding only."""
+        added = self.found.base + self.found.shares.sum(axis=1)
+        return float(np.abs(added - self.predicted).max(initial=0.0))
+
+    def importance(self) -> np.ndarray:
+        """Mean |SHAP| of each player, [players]."""
+        return np.abs(self.values).mean(axis=0)
+
+    def error(self) -> np.ndarray:
+        """How far each row's prediction is from the truth, in the output's unit [rows]."""
+        outputs = self.found.outputs
+        if not self.fitted.classes:
+            return np.abs(outputs[:, 0] - self.truth)
+        if len(self.classes) == 1:
+            return np.abs(outputs[:, 0] - self.truth)
+        return 1 - outputs[np.arange(len(self.truth)), self.truth]
+
+    def answer(self, index: int) -> tuple[str, str]:
+        """A row → its prediction and its truth, as text."""
+        if not self.fitted.classes:
+            return shown.number_text(float(f"{self.prediction(index):.6g}")), shown.number_text(self.truth[index])
+        outputs = self.found.outputs[index]
+        best = int(outputs[0] > 0.5) if len(self.classes) == 1 else int(outputs.argmax())
+        return self.fitted.classes[best], self.fitted.classes[int(self.truth[index])]
+
+    def cells(self) -> dict[str, list[str]]:
+        """{raw column: a text each row}."""
+        return {c.name: shown.typed_cells(self.typed.column(c.name), c) for c in self.fitted.features}
+
+
+def explain(model: RawColumnModel, raw: pa.Table, settings: Explain, seed: int) -> Explanation:
+    """A model and raw rows with the target → the explanation of a sample of them, within `settings.seconds`."""
+    started = time.monotonic()
+    fitted, image = model.fitted, bool(model.fitted.names("image"))
+    most = (min(settings.rows, IMAGES), min(settings.background, IMAGE_BACKGROUND)) if image else None
+    wanted, background = most or (settings.rows, settings.background)
+    drawn = np.random.default_rng(seed).permutation(raw.num_rows)[: wanted + background]
+    rows, kept, truth = usable(raw.take(pa.array(drawn)), fitted)
+    numbers = drawn[kept]
+    order = np.arange(len(numbers))
+    chosen, others = order[:wanted], order[-background:]  # of few rows, some are both
+    blocks, behind = (_blocks(rows.take(pa.array(picked)), fitted) for picked in (chosen, others))
+    grid = _grid(blocks["image"]) if image else None
+    names = [c.name for c in fitted.features] if grid is None else [f"patch {i}" for i in range(grid[0] * grid[1])]
+    game = Game(model, blocks, behind, players(fitted, blocks, grid))
+    deadline = started + settings.seconds
+    found = shapley.sampled(game, len(chosen), len(others), len(names), seed, game.batch, deadline)
+    done = chosen[: len(found.outputs)]
+    explained = rows.take(pa.array(done))
+    return Explanation(
+        fitted, numbers[done], explained, truth[done], names, found, _told(model.output(explained), fitted),
+        len(others), time.monotonic() - started, grid, blocks["image"][: len(done)] if image else None,
+    )  # fmt: skip
+
+
+class Game:
+    """The model as `shapley.Game`: encoded rows and background rows, mixed by players."""
+
+    def __init__(
+        self,
+        model: RawColumnModel,
+        blocks: dict[str, np.ndarray],
+        behind: dict[str, np.ndarray],
+        of_player: dict[str, np.ndarray],
+    ):
+        self.model, self.blocks, self.behind, self.of_player = model, blocks, behind, of_player
+        cells = sum(int(np.prod(block.shape[1:])) for block in blocks.values())
+        self.batch = int(np.clip(CELLS // cells, 64, LARGEST_BATCH))
+
+    def __call__(self, row: np.ndarray, other: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        mixed = {}
+        for name, block in self.blocks.items():
+            plays = mask[:, self.of_player[name]]
+            if block.ndim > plays.ndim:  # pixels have channels
+                plays = plays[..., None]
+            mixed[name] = np.where(plays, block[row], self.behind[name][other])
+        fitted = self.model.fitted
+        return _told(build.probabilities(fit.predict(self.model.network, mixed, fitted), fitted.classes), fitted)
+
+
+def players(fitted: Preprocessor, blocks: dict[str, np.ndarray], grid: tuple[int, int] | None) -> dict[str, np.ndarray]:
+    """For each of the network's inputs, the player of each of its columns, or pixels [h, w]."""
+    number = {column.name: index for index, column in enumerate(fitted.features)}
+    found = {}
+    for kind, block in (("number", "numbers"), ("category", "categories")):
+        if block in blocks:
+            found[block] = np.array([number[e.source] for e in fitted.encoded if e.kind == kind])
+    if grid:
+        height, width = blocks["image"].shape[1:3]
+        down, across = np.arange(height) * grid[0] // height, np.arange(width) * grid[1] // width
+        found["image"] = down[:, None] * grid[1] + across[None, :]
+    return found
+
+
+def single(explanation: Explanation) -> dict[int, str]:
+    """A few rows to explain one by one → why each was chosen."""
+    error = explanation.error()
+    told = np.array([explanation.prediction(index) for index in range(len(error))])
+    small = "the smallest prediction" if len(explanation.classes) < 2 else "the least sure prediction"
+    large = "the largest prediction" if len(explanation.classes) < 2 else "the surest prediction"
+    wanted = [
+        (int(error.argmax()), "the prediction that is furthest from the truth"),
+        (int(told.argmax()), large),
+        (int(told.argmin()), small),
+        (int(np.abs(told - np.median(told)).argmin()), "a prediction in the middle of all"),
+    ]
+    chosen: dict[int, str] = {}
+    for index, why in wanted:
+        chosen.setdefault(index, why)
+    return chosen
+
+
+def to_dict(explanation: Explanation) -> dict[str, Any]:
+    """An explanation → `explanation.json`: plain values."""
+    return {
+        "rows": len(explanation.rows),
+        "background": explanation.background,
+        "seconds": round(explanation.seconds, 2),
+        "output": explanation.output,
+        "unit": "probability" if explanation.classes else explanation.fitted.target,
+        "base_value": None if len(explanation.classes) > 1 else float(explanation.found.base[0]),
+        "columns": _ranked(explanation),
+        "additivity": explanation.gap(),
+        "rows_explained": [_row(explanation, index, why) for index, why in single(explanation).items()],
+    }
+
+
+def _ranked(explanation: Explanation) -> list[dict[str, Any]]:
+    features = explanation.fitted.features
+    importance = explanation.importance()
+    if explanation.grid:
+        importance = importance.sum(keepdims=True)  # all patches are one column
+    total = float(importance.sum()) or 1.0
+    columns = [
+        {"name": column.name, "kind": column.kind, "importance": float(value), "share": float(value) / total}
+        for column, value in zip(features, importance, strict=True)
+    ]
+    return sorted(columns, key=lambda column: -column["importance"])
+
+
+def _row(explanation: Explanation, index: int, why: str) -> dict[str, Any]:
+    values = explanation.values[index]
+    prediction, truth = explanation.answer(index)
+    shares = dict(zip(explanation.names, map(float, values), strict=True))
+    if explanation.grid:
+        shares = {explanation.fitted.features[0].name: float(values.sum())}
+    return {
+        "row": int(explanation.rows[index]),
+        "why": why,
+        "output": _told_of(explanation, index),
+        "base_value": explanation.base(index),
+        "output_value": explanation.prediction(index),
+        "prediction": prediction,
+        "truth": truth,
+        "values": {name: cells[index] for name, cells in explanation.cells().items()},
+        "shap": shares,
+    }
+
+
+def _told(output: np.ndarray, fitted: Preprocessor) -> np.ndarray:
+    """Network output [rows, k] → what is explained of it: of two classes, the second's probability."""
+    return output[:, 1:] if len(fitted.classes) == 2 else output
+
+
+def _told_of(explanation: Explanation, index: int) -> str:
+    if len(explanation.classes) < 2:
+        return explanation.output
+    return f"probability of {explanation.classes[explanation.told[index]]}"
+
+
+def usable(raw: pa.Table, fitted: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """Raw rows → (typed rows that can be used, their numbers among all, their truth)."""
+    target = fitted.target_column
+    rows, reasons = typed(raw, [*fitted.features, target], target.name)
+    good = reasons.is_null().to_numpy(zero_copy_only=False)
+    truth = fitted.encode_target(rows.filter(pa.array(good)))
+    known = truth >= 0 if fitted.classes else np.ones(len(truth), bool)
+    numbers = np.flatnonzero(good)[known]
+    return rows.take(pa.array(numbers)).combine_chunks(), numbers, truth[known]
+
+
+def _blocks(rows: pa.Table, fitted: Preprocessor) -> dict[str, np.ndarray]:
+    """Typed rows → the network's inputs, images as pixels."""
+    blocks = fitted.blocks(fitted.encode(rows))
+    if "image" in blocks:
+        from baton.data.feed import pixels
+
+        blocks["image"] = pixels(np.array(blocks["image"].to_pylist(), dtype=object), fitted.image_size)
+    return blocks
+
+
+def _grid(images: np.ndarray) -> tuple[int, int]:
+    return min(PATCHES, images.shape[1]), min(PATCHES, images.shape[2])

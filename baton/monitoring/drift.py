@@ -1,0 +1,340 @@
+"""What the train rows were like and scored rows in, how far they have drifted apart out: plain values for drift.json.
+
+Pure but for `sampled`, which reads the predictions that were written. What is compared is what was scored,
+whichever engine did it; both write the rows in the source's order, so both give the same drift.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from baton import names
+from baton.config.schema import Drift
+from baton.data.columns import Column, as_text, typed
+from baton.data.preprocessing import Preprocessor
+from baton.data.reference import Profile, TrainedOn, as_numbers
+from baton.evaluation import intervals, metrics
+from baton.monitoring import distances
+
+OK, WARN, DRIFT = "ok", "warn", "drift"
+TOP = 20  # categories compared one by one; the rest together
+SURE = 0.01  # p-value, shared among the columns, below which a difference is no chance
+SURE_Z = 3.0  # standard errors of a share
+BLOCK, BLOCKS = 1 << 16, 32  # rows read of predictions that are too many to be read whole
+MANY = 1 << 21
+FEW = 50  # rows below which no classifier is fitted
+DOMAIN_ROWS = 5000  # of each side
+DOMAIN_CATEGORIES = 200
+ALONE = 0.9  # a column this far apart tells old from new by itself
+RESAMPLES = 200
+CONFIDENCE = 0.95
+TAIL = 1.96
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One column as drift.json has it, and what its figure shows: {label: (share then, share now)}."""
+
+    name: str
+    kind: str
+    psi: float | None = None
+    statistic: str | None = None
+    distance: float | None = None
+    p_value: float | None = None
+    effect_size: float | None = None
+    missing_reference: float = 0.0
+    missing_now: float = 0.0
+    unseen_share: float | None = None
+    verdict: str = OK
+    bins: tuple[tuple[str | float, float, float], ...] = ()
+
+
+def measure(
+    known: TrainedOn | None, fitted: Preprocessor, rows: pa.Table, settings: Drift, reference_metrics: dict[str, float]
+) -> dict[str, Any]:
+    """Scored rows (source columns and predictions) against what the model was trained on → drift.json."""
+    started = time.monotonic()
+    live = live_metrics(fitted, rows)
+    found: dict[str, Any] = {"rows": rows.num_rows, "reference_rows": 0, "columns": [], "prediction": None}
+    found |= {"domain_auc": None, "live": live, "reference_metrics": reference_metrics or None}
+    if known is None:
+        told = ["the model was logged without a profile of its training data: drift cannot be measured"]
+    elif rows.num_rows == 0:
+        told = ["no row was scored: there is no drift to measure"]
+    else:
+        features = [column for column in fitted.features if column.name in known.columns]
+        now = typed(rows, features, target=None)[0]
+        compared, prediction = columns(known, now, rows, settings)
+        found |= {
+            "reference_rows": max([p.rows for p in known.columns.values()], default=0),
+            "columns": [asdict(column) for column in compared],
+            "prediction": prediction and asdict(prediction),
+            "domain_auc": domain_auc(known, now, features, alone(compared), settings),
+        }
+        told = warnings(found, settings)
+    return {**found, "warnings": told, "thresholds": settings.model_dump(), "seconds": time.monotonic() - started}
+
+
+def columns(known: TrainedOn, now: pa.Table, rows: pa.Table, settings: Drift) -> tuple[list[Compared], Compared | None]:
+    """Every feature and the prediction against their profiles → (features, worst first; the prediction)."""
+    sure = SURE / max(len(known.columns), 1)
+    found = [compare(name, known.columns[name], now.column(name), settings, sure) for name in now.column_names]
+    rank = {DRIFT: 0, WARN: 1, OK: 2}
+    found.sort(key=lambda c: (rank[c.verdict], -(c.psi or 0.0), c.name))
+    if known.prediction is None or names.PREDICTION not in rows.column_names:
+        return found, None
+    predicted = rows.column(names.PREDICTION)
+    return found, compare(names.PREDICTION, known.prediction, predicted, settings, sure)
+
+
+def compare(name: str, known: Profile, values: pa.ChunkedArray, settings: Drift, sure: float) -> Compared:
+    """One column now against its profile: a difference counts if it is large and no chance."""
+    rows, missing = len(values), values.null_count
+    shares = {"missing_reference": known.missing / max(known.rows, 1), "missing_now": missing / max(rows, 1)}
+    lost = _grade(abs(shares["missing_now"] - shares["missing_reference"]), settings.missing)
+    z = distances.share_z(known.missing, known.rows, missing, rows)
+    verdicts = [lost if abs(z) > SURE_Z else OK]
+    if known.present == 0 or rows == missing:
+        return Compared(name, known.kind, verdict=min(verdicts, key=_rank), **shares)
+    found = _numbers(known, values) if known.counts is None else _categories(known, values)
+    distance: distances.Distance = found.pop("found")
+    beyond = found["psi"] - found.pop("chance")
+    verdicts.append(_grade(beyond, settings.psi) if distance.p_value < sure else OK)
+    if known.counts is not None:
+        expected = known.single / known.present  # Good–Turing: what another row of train would have been
+        unseen = found["unseen_share"]
+        z = distances.share_z(known.single, known.present, round(unseen * (rows - missing)), rows - missing)
+        verdicts.append(_grade(unseen - expected, settings.unseen) if z > SURE_Z else OK)
+    return Compared(
+        name, known.kind, statistic=distance.statistic, distance=distance.value, p_value=distance.p_value,
+        effect_size=distance.effect, verdict=min(verdicts, key=_rank), **shares, **found,
+    )  # fmt: skip
+
+
+def alone(found: list[Compared]) -> list[str]:
+    """The columns that by themselves tell new rows from old."""
+    return [column.name for column in found if (column.effect_size or 0.0) >= ALONE]
+
+
+def domain_auc(
+    known: TrainedOn, now: pa.Table, features: list[Column], apart: list[str], settings: Drift
+) -> dict[str, Any] | None:
+    """How well a classifier tells new rows from the train sample; None with too few rows of either.
+
+    Where columns do so by themselves, `without` says how well the others do.
+    """
+    rows = min(known.rows.num_rows, now.num_rows, DOMAIN_ROWS)
+    if rows < FEW or not features:
+        return None
+    rng = np.random.default_rng(0)
+    sides = [t.take(pa.array(np.sort(rng.permutation(t.num_rows)[:rows]))) for t in (known.rows, now)]
+    coded = [_coded(column, known.columns[column.name], sides) for column in features]
+    result: dict[str, Any] = _told_apart(features, coded, settings)
+    rest = [i for i, column in enumerate(features) if column.name not in apart]
+    if apart and rest:
+        others = _told_apart([features[i] for i in rest], [coded[i] for i in rest], settings)
+        result["without"] = {"columns": apart, **others}
+    return result
+
+
+def live_metrics(fitted: Preprocessor, rows: pa.Table) -> dict[str, Any] | None:
+    """The metrics on scored rows that have the target, with bootstrap intervals; None if none has."""
+    target = fitted.target_column
+    if target.name not in rows.column_names or rows.num_rows == 0:
+        return None
+    values, reasons = typed(rows, [target], target.name)
+    truth = fitted.encode_target(values.filter(reasons.is_null()))
+    output = _output(fitted, rows.filter(reasons.is_null()))
+    known = truth >= 0 if fitted.classes else np.ones(len(truth), bool)
+    truth, output = truth[known], output[known]
+    if len(truth) < 2:
+        return None
+    settings: dict[str, Any] = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": 0}
+    ranges = intervals.of_metrics(truth, output, threshold=fitted.threshold, **settings)
+    return {
+        "metrics": _finite(metrics.evaluate(truth, output, fitted.threshold)),
+        "intervals": {name: found for name, found in ranges.items() if found},
+        "rows": len(truth),
+    }
+
+
+def sampled(folder: Path, fitted: Preprocessor, wanted: int) -> pa.Table:
+    """A folder of predictions → at most `wanted` of its rows, in order: one at random of every so many.
+
+    Of the columns those that are compared: features but images, the target where it is there, the predictions.
+
+    Beyond some two million rows only blocks at even distances are read.
+    """
+    files = [pq.ParquetFile(path) for path in sorted(folder.glob("*.parquet"))]
+    total = sum(file.metadata.num_rows for file in files)
+    rows, start = _chosen(total, wanted), 0
+    columns = _compared(files[0].schema_arrow.names, fitted)
+    parts = [pa.schema([files[0].schema_arrow.field(name) for name in columns]).empty_table()]
+    for file in files:
+        for group in range(file.metadata.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            mine = rows[(rows >= start) & (rows < end)] - start
+            if len(mine):
+                parts.append(file.read_row_group(group, columns).take(pa.array(mine)))
+            start = end
+    return pa.concat_tables(parts)
+
+
+def warnings(found: dict[str, Any], settings: Drift) -> list[str]:
+    """What drift.json's values amount to, a sentence each."""
+    told = [_column_warning(column, settings) for column in found["columns"] if column["verdict"] == DRIFT]
+    if found["prediction"] and found["prediction"]["verdict"] == DRIFT:
+        told.append(f"the predictions have drifted: PSI {found['prediction']['psi']:.2f} against validation")
+    domain = found["domain_auc"]
+    if domain and domain["verdict"] == DRIFT:
+        told.append(f"new rows can be told from training rows: AUC {domain['auc']:.2f} (limit {settings.auc:g})")
+        if "without" in domain:
+            rest = domain["without"]
+            told[-1] += f"; without {', '.join(rest['columns'])}, each enough for it, {rest['auc']:.2f}"
+    return told + _live_warning(found["live"], found["reference_metrics"])
+
+
+def _live_warning(live: dict[str, Any] | None, before: dict[str, float] | None) -> list[str]:
+    """A sentence if the live metric is surely worse than that on test data."""
+    for name in ("rmse", "log_loss"):
+        if live and before and name in live["intervals"] and name in before:
+            (low, high), was = live["intervals"][name], before[name]
+            if low > was:
+                value = live["metrics"][name]
+                return [f"live {name} {value:.4g} [{low:.4g}, {high:.4g}] is worse than on test data, {was:.4g}"]
+    return []
+
+
+def _column_warning(column: dict[str, Any], settings: Drift) -> str:
+    parts = []
+    if (column["psi"] or 0.0) > settings.psi:
+        sign = "KS" if column["statistic"] == "ks" else "Cramér's V"
+        parts.append(f"PSI {column['psi']:.2f} (limit {settings.psi:g}), {sign} {column['effect_size']:.2f}")
+    if abs(column["missing_now"] - column["missing_reference"]) > settings.missing:
+        parts.append(f"missing in {100 * column['missing_now']:.1f} %, was {100 * column['missing_reference']:.1f} %")
+    if (column["unseen_share"] or 0.0) > settings.unseen:
+        parts.append(f"{100 * column['unseen_share']:.1f} % of its values did not occur in training")
+    return f"{column['name']} has drifted: {'; '.join(parts)}"
+
+
+def _rank(verdict: str) -> int:
+    return (DRIFT, WARN, OK).index(verdict)
+
+
+def _grade(value: float, limit: float) -> str:
+    return DRIFT if value > limit else WARN if value > limit / 2 else OK
+
+
+def _numbers(known: Profile, values: pa.ChunkedArray) -> dict[str, Any]:
+    knots, now = np.asarray(known.knots), as_numbers(values.drop_null())
+    shares, counts = distances.binned(knots, now)
+    return {
+        "psi": distances.psi(shares * known.sampled, counts),
+        "chance": distances.chance_psi(known.sampled, len(now), len(counts)),
+        "found": distances.kolmogorov_smirnov(knots, known.sampled, now),
+        "bins": _histogram(knots, now),
+    }
+
+
+def _categories(known: Profile, values: pa.ChunkedArray) -> dict[str, Any]:
+    """The most frequent categories one by one, all others together: that some are new is no distance by itself."""
+    counted = as_text(values.drop_null()).value_counts()
+    now = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+    counts = known.counts or {}
+    top, total = list(counts)[:TOP], sum(now.values())
+    unseen = sum(count for name, count in now.items() if name not in counts)
+    then = np.array([counts[name] for name in top] + [known.present - sum(counts[name] for name in top)], float)
+    seen = np.array([now.get(name, 0) for name in top] + [total - sum(now.get(name, 0) for name in top)], float)
+    used = (then + seen) > 0
+    shown = [*zip(top, then / known.present, seen / total, strict=False)]
+    shown += [("others", then[-1] / known.present, (seen[-1] - unseen) / total), ("unseen", 0.0, unseen / total)]
+    return {
+        "psi": distances.psi(then[used], seen[used]),
+        "chance": distances.chance_psi(known.present, total, int(used.sum())),
+        "found": distances.chi_square(then, seen),
+        "unseen_share": unseen / total,
+        "bins": tuple((label, float(a), float(b)) for label, a, b in shown if a or b),
+    }
+
+
+def _histogram(knots: np.ndarray, now: np.ndarray, most: int = 24) -> tuple[tuple[float, float, float], ...]:
+    """(left edge, share then, share now) of even bins over what most rows of both lie in."""
+    cuts = [np.quantile(part, [0.005, 0.995]) for part in (knots, now)]
+    low, high = min(c[0] for c in cuts), max(c[1] for c in cuts)
+    if not high > low:
+        return ((float(low), 1.0, 1.0),)
+    edges = np.linspace(low, high, most + 1)
+    then, seen = (np.histogram(np.clip(part, low, high), edges)[0] / len(part) for part in (knots, now))
+    return tuple((float(e), float(a), float(b)) for e, a, b in zip(edges, then, seen, strict=False))
+
+
+def _coded(column: Column, known: Profile, sides: list[pa.Table]) -> np.ndarray:
+    """A column of both sides → numbers, nan where missing; categories as their rank, beyond the first ones alike."""
+    values = [side.column(column.name).combine_chunks() for side in sides]
+    if known.counts is None:
+        return np.concatenate([as_numbers(part) for part in values])
+    top = pa.array(list(known.counts)[:DOMAIN_CATEGORIES], pa.string())
+    codes = [pc.fill_null(pc.index_in(as_text(part), top), len(top)) for part in values]
+    codes = [pc.if_else(part.is_null(), None, code) for part, code in zip(values, codes, strict=True)]
+    return np.concatenate([as_numbers(part) for part in codes])
+
+
+def _told_apart(features: list[Column], coded: list[np.ndarray], settings: Drift) -> dict[str, Any]:
+    """Coded columns, old rows before as many new ones → AUC of cross-validated scores, its interval, its verdict."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from threadpoolctl import threadpool_limits
+
+    x = np.stack(coded, axis=1)
+    rows = len(x) // 2
+    y = np.repeat([0, 1], rows)
+    kinds = [column.kind in ("categorical", "boolean") for column in features]
+    model = HistGradientBoostingClassifier(
+        max_iter=30, max_leaf_nodes=15, learning_rate=0.2, categorical_features=kinds, random_state=0,
+        early_stopping=False,
+    )  # fmt: skip
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    with threadpool_limits(1):  # OpenMP's threads wait actively: on busy cores two took a hundred times as long
+        scores = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
+    area, error = distances.auc(scores[:rows], scores[rows:])
+    low, high = max(0.0, area - TAIL * error), min(1.0, area + TAIL * error)
+    middle = (0.5 + settings.auc) / 2
+    verdict = DRIFT if low > settings.auc else WARN if low > middle else OK
+    return {"auc": area, "interval": [low, high], "verdict": verdict}
+
+
+def _output(fitted: Preprocessor, rows: pa.Table) -> np.ndarray:
+    """Prediction columns → the network's output: [rows, 1], or class probabilities [rows, k]."""
+    wanted = [f"{names.PROBABILITY}{name}" for name in fitted.classes] or [names.PREDICTION]
+    return np.stack([rows.column(name).to_numpy() for name in wanted], axis=1)
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _compared(held: list[str], fitted: Preprocessor) -> list[str]:
+    """Those of the predictions' columns that are compared."""
+    wanted = {column.name for column in fitted.features if column.kind != "image"} | {fitted.target, names.PREDICTION}
+    wanted |= {f"{names.PROBABILITY}{name}" for name in fitted.classes}
+    return [name for name in held if name in wanted]
+
+
+def _chosen(total: int, wanted: int) -> np.ndarray:
+    """Places of rows [at most `wanted`], one drawn from each of even strata."""
+    if total <= wanted:
+        return np.arange(total)
+    starts = np.zeros(1, int) if total <= MANY else np.linspace(0, total - BLOCK, BLOCKS).astype(int)
+    size = total if total <= MANY else BLOCK
+    each = max(1, wanted // len(starts))
+    rng = np.random.default_rng(0)
+    strata = (np.arange(each)[None, :] + rng.random((len(starts), each))) * size / each
+    return (starts[:, None] + strata.astype(int)).ravel()

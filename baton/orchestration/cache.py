@@ -1,0 +1,242 @@
+"""A step's cache key: everything that could change its result, named, so that a miss can say why.
+
+The parts are hashes by name, in the order in which a difference is told: the config the step reads,
+the content of its inputs, what came from upstream, the code it can reach, the environment.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from baton.config.schema import Config
+from baton.redaction import masked_values
+from baton.runtime.paths import ROOT
+
+ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-0.28.1-tf2.21/pyproject.toml")
+# A module that reads files of the project, or starts another as a process, names them in this constant.
+DECLARATION = "READS"
+# What only draws, prints or lays out a page changes no result: it, and what only it reaches, is in no key.
+DRAWS = "baton/reporting/"
+
+# Parts that are no hashes, of which a miss tells both values.
+VERSION = "model version"
+READABLE = ("python", VERSION)
+
+# The parts of the config that each step reads, as dotted paths.
+CONFIG_READ: dict[str, tuple[str, ...]] = {
+    "ingest": ("engine", "spark", "data", "distributed_train.workers"),
+    "train": ("seed", "data.task", "model", "train", "evaluation"),
+    "tune": ("seed", "engine", "spark", "data.task", "model", "train", "tune"),
+    "distributed_train": ("seed", "spark", "data.task", "model", "train", "evaluation", "distributed_train"),
+    "register": ("name", "seed", "data.task", "evaluation", "register"),
+    "batch_infer": ("name", "engine", "spark", "data.target", "data.delimiter", "batch_infer"),
+}
+# Where a source lies does not matter; what it holds does, and that is an input of its own.
+BY_CONTENT = ("data.source", "batch_infer.source")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A step's key and the parts it was made of: {part: value or hash}."""
+
+    parts: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all parts, in hex."""
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
+
+    def told(self) -> dict[str, str]:
+        """The parts as a run keeps them: without passwords and the like, which count in the digest alone."""
+        return masked_values(self.parts)
+
+    def difference(self, other: Key) -> str:
+        """The first part in which this key differs from an `other`, earlier one, as a sentence."""
+        mine, theirs = self.told(), other.told()
+        for part in [*mine, *sorted(set(theirs) - set(mine))]:
+            before, now = theirs.get(part), mine.get(part)
+            if before != now:
+                return _told(part, before, now)
+        return "nothing changed" if self.digest == other.digest else "a masked value changed"
+
+
+def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, str]) -> Key:
+    """The key of a step: `inputs` are content hashes of files by name, `upstream` what earlier steps gave."""
+    parts = {f"conf {path}": json.dumps(value) for path, value in _config_parts(step, config).items()}
+    parts |= {f"{name} content": digest for name, digest in inputs.items()}
+    parts |= upstream
+    entry = f"steps/{step}.py"
+    parts |= {f"code {_route(entry, name)}": digest for name, digest in code(entry).items()}
+    return Key(parts | environment())
+
+
+def content(files: list[Path], root: Path | None = None) -> str:
+    """Files → a hash of what they hold, whatever their order and times; of their names only those below a `root`."""
+    from baton.data.dataset import sha256
+
+    named = ((file.relative_to(root).as_posix() if root else "", sha256(file)) for file in files)
+    return hashlib.sha256("".join(f"{name}{digest}" for name, digest in sorted(named)).encode()).hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """The interpreter and the lock."""
+    parts = {"python": platform.python_version()}
+    return parts | {f"environment {name}": _file(ROOT / name) for name in ENVIRONMENT}
+
+
+def code(entry: str) -> dict[str, str]:
+    """A module's path → {path: hash} of every project module and declared file it can reach."""
+    known = len(_parsed())
+    found: dict[str, str] = {}
+    waiting = [entry]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found[path], reached = _read(ROOT / path)
+        waiting += reached
+    if len(_parsed()) > known:
+        _remember()
+    return dict(sorted(found.items()))
+
+
+@cache
+def _read(file: Path) -> tuple[str, list[str]]:
+    """A file → its hash and the project files it reaches itself; each is read once for all steps."""
+    if file.suffix != ".py":
+        return _file(file), []
+    source = file.read_bytes()
+    known = hashlib.sha256(source).hexdigest()
+    if known not in _parsed():
+        tree = ast.parse(source)
+        _parsed()[known] = [syntax_hash(tree), _imported(tree), _declared(tree)]
+    digest, imports, patterns = _parsed()[known]
+    found = [path for path in _imports(imports, file) if (ROOT / path).is_file()]
+    found += sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
+    return digest, [path for path in found if not path.startswith(DRAWS)]
+
+
+@cache
+def _parsed() -> dict[str, list[Any]]:
+    """{SHA-256 of a source: what its tree says}, of earlier processes too: parsing all takes half a second."""
+    try:
+        return json.loads(_memory().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember() -> None:
+    """Keep what was parsed for the next process; where nothing can be written, it parses again."""
+    partial = _memory().with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        partial.parent.mkdir(exist_ok=True)
+        partial.write_text(json.dumps(_parsed()), encoding="utf-8")
+        partial.replace(_memory())
+
+
+@cache
+def _memory() -> Path:
+    """Beside what Python compiles, which goes with it; another interpreter or other rules have another file."""
+    return Path(importlib.util.cache_from_source(__file__)).with_suffix(f".{_file(Path(__file__))[:16]}.json")
+
+
+def syntax_hash(tree: ast.AST) -> str:
+    """A module's syntax tree → its hash; comments, layout and docstrings do not count."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    """What a tree imports, late imports too, as dotted names; a relative one begins with its dots."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (f"{node.module}." if node.module else "")
+            found |= {start.rstrip(".") if node.module else start, *(f"{start}{alias.name}" for alias in node.names)}
+    return sorted(found)
+
+
+def _imports(names: list[str], importer: Path) -> list[str]:
+    """Dotted names that a file imports → files that could be those modules, and the packages' own files above them."""
+    package = importer.relative_to(ROOT).parent.parts
+    paths: set[str] = set()
+    for name in names:
+        dots = len(name) - len(name.lstrip("."))
+        parts = (
+            [*package[: len(package) - dots + 1], *filter(None, name.lstrip(".").split("."))]
+            if dots
+            else name.split(".")
+        )
+        if parts and parts[0] in ("baton", "steps"):
+            paths.add("/".join(parts) + ".py")
+            paths |= {"/".join([*parts[:depth], "__init__.py"]) for depth in range(1, len(parts) + 1)}
+    return sorted(paths)
+
+
+def _declared(tree: ast.Module) -> list[str]:
+    """The project files, or patterns of them, that a module's READS constant names."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == DECLARATION for t in node.targets):
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def _docstring(node: Any) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _config_parts(step: str, config: Config) -> dict[str, Any]:
+    """The leaves of the config that a step reads, by dotted path."""
+    leaves: dict[str, Any] = {}
+    for path in CONFIG_READ[step]:
+        value: Any = config.dump()
+        for part in path.split("."):
+            value = None if value is None else value[part]
+        _leaves(path, value, leaves)
+    return {path: value for path, value in leaves.items() if path not in BY_CONTENT}
+
+
+def _leaves(path: str, value: Any, out: dict[str, Any]) -> None:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            _leaves(f"{path}.{name}", inner, out)
+    else:
+        out[path] = value
+
+
+def _route(entry: str, name: str) -> str:
+    """A file as a miss names it: from the step to what it reaches."""
+    return name if name == entry else f"{entry} → {name}"
+
+
+def _file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _told(part: str, before: str | None, now: str | None) -> str:
+    if part.startswith("conf ") or part in READABLE:
+        return f"{part} {_short(before)} → {_short(now)}"
+    if part.startswith("code "):
+        change = "is new" if before is None else "is gone" if now is None else "changed"
+        return f"{part.removeprefix('code ')} {change}"
+    return f"{part} changed"
+
+
+def _short(value: str | None) -> str:
+    text = "unset" if value is None else value.strip('"')
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,1 @@
+"""Model versions, the gate before the champion, and who was champion when."""

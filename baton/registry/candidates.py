@@ -1,0 +1,144 @@
+"""A trained `Result` in, a candidate run out: evaluation, figures, model, inputs; and back again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baton import names
+from baton.config.schema import Config
+from baton.data import reference
+from baton.data.dataset import Dataset
+from baton.data.feed import Feed
+from baton.data.preprocessing import Preprocessor
+from baton.evaluation import assessment, calibration, metrics
+from baton.reporting import reports
+from baton.reporting.figures import assessment as figures_assessment
+from baton.reporting.figures import evaluation as figures
+from baton.serving import raw_columns
+from baton.tracking import runs
+from baton.tracking.runs import Run
+from baton.training import fit
+
+log = logging.getLogger("baton")
+
+
+@contextmanager
+def autologging(run: Run) -> Iterator[None]:
+    """MLflow's TensorFlow autologging: epoch metrics, fit parameters, model summary, TensorBoard logs."""
+    import mlflow
+
+    mlflow.tensorflow.autolog(log_models=False, log_datasets=False, log_every_epoch=True, silent=True)
+    try:
+        yield
+    finally:
+        mlflow.tensorflow.autolog(disable=True, silent=True)
+
+
+def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result) -> None:
+    """Calibrate and evaluate on validation; log everything that register and people need of a candidate."""
+    model, rows = finished(config, dataset, result.model)
+    fitted = model.fitted
+    validation = rows.metrics(fitted)
+    log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
+    run.metrics({f"validation_{name}": value for name, value in validation.items()})
+    run.params(_params(config))
+    assessed = assess(config, run, fitted, rows)
+    if sentence := assessment.uneven(config, fitted):
+        log.info("%s", sentence)
+    run.figures(figures.curves(result.history))
+    reports.evaluation(run, fitted, rows.truth, rows.output)
+    reports.log_inputs(run, dataset, ("train", "validation"))
+    example = dataset.raw_example(100)
+    metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
+    known = reference.load(dataset.folder)
+    known = known and known.predicting(fitted.decode_prediction(rows.output)[names.PREDICTION])
+    uri = raw_columns.log_model(fitted, model.network, example, metadata, known)
+    _log_network(run, model.network)
+    run.tag(names.TAG_MODEL_URI, uri)
+    run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
+    run.tag(names.TAG_OUTPUT, _content(dataset, model))
+    run.tag(names.TAG_DATASET, str(dataset.folder))
+    evaluation = {
+        "validation": validation,
+        "assessment": assessed,
+        "best_epoch": result.best_epoch,
+        "history": result.history,
+        "seconds": result.seconds,
+        "restarts": result.restarts,
+        "parameters": result.model.count_params(),
+        "files": runs.model_files(uri),
+    }
+    run.json(evaluation, names.EVALUATION)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A split's encoded rows, the way training sees them, with a model's output on them [rows, k]."""
+
+    feed: Feed
+    truth: np.ndarray
+    output: np.ndarray
+
+    @staticmethod
+    def of(network: Any, dataset: Dataset, split: str) -> Rows:
+        feed = Feed(dataset, split, fit.PREDICT_ROWS)
+        return Rows(feed, *fit.answers(network, feed))
+
+    def metrics(self, fitted: Preprocessor) -> dict[str, float]:
+        """All metrics, of what the model decides."""
+        return metrics.evaluate(self.truth, self.output, fitted.threshold)
+
+
+def finished(config: Config, dataset: Dataset, network: Any) -> tuple[raw_columns.RawColumnModel, Rows]:
+    """A trained network → the model with all that is fitted on validation, and its answers there."""
+    fitted = dataset.preprocessor
+    rows = Rows.of(network, dataset, "validation")
+    kept = assessment.fit(config, fitted, rows.truth, rows.output)
+    warm = kept.get("calibration")
+    if warm and warm["applied"]:
+        network = calibration.calibrated(network, warm["temperature"])
+        rows = replace(rows, output=calibration.scaled(rows.output, warm["temperature"]))
+    return raw_columns.RawColumnModel(fitted.with_target(kept), network), rows
+
+
+def assess(config: Config, run: Run, fitted: Preprocessor, rows: Rows) -> dict[str, Any]:
+    """A model's answers on a split → its Assessment, logged in a few lines and as figures."""
+    split = rows.feed.split
+    assessed = assessment.assess(config, fitted, split, rows.feed.in_order(), rows.truth, rows.output)
+    for line in assessment.told(assessed, config.primary_metric):
+        log.info("%s: %s", split, line)
+    run.figures(figures_assessment.drawn(assessed, fitted.spec["target"], config.primary_metric))
+    return assessed
+
+
+def _content(dataset: Dataset, model: raw_columns.RawColumnModel) -> str:
+    """A candidate's content: its dataset, its network with every weight, and how it answers, as a hash."""
+    network, answers = model.network, json.dumps(model.fitted.spec["target"], sort_keys=True)
+    content = hashlib.sha256(f"{dataset.fingerprint}{network.to_json()}{answers}".encode())
+    for weight in network.get_weights():
+        content.update(weight.tobytes())
+    return content.hexdigest()
+
+
+def _params(config: Config) -> dict[str, Any]:
+    """The model and train sections, flat, as MLflow parameters."""
+    dump = config.dump()
+    return {f"{section}.{key}": value for section in ("model", "train") for key, value in dump[section].items()}
+
+
+def _log_network(run: Run, network: Any) -> None:
+    """The Keras model of encoded columns, beside the raw-column model, for people who go on with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / raw_columns.KERAS_FILE
+        network.save(path)
+        run.file(path, "keras")

@@ -1,0 +1,68 @@
+"""A candidate, its dataset and the champion in, the `Evidence` for the gate out: every model on the same test rows."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
+from baton.evaluation import metrics
+from baton.registry import gate, versions
+from baton.registry.gate import Evidence, Rival
+from baton.serving.raw_columns import RawColumnModel
+from baton.tracking import runs
+
+log = logging.getLogger("baton")
+
+LONGEST = 500  # characters of an error, as a reason
+
+
+def gather(
+    config: Config, chosen: Any, dataset: Dataset, model: RawColumnModel, champion: Any, encoded: np.ndarray
+) -> tuple[Evidence, np.ndarray, np.ndarray]:
+    """A candidate's run, dataset and model, and the champion or None → (evidence, truth, the candidate's output).
+
+    `encoded` is the candidate's output on the encoded test rows.
+    """
+    raw = dataset.raw_test()
+    truth, output = model.evaluate(raw)
+    evidence = Evidence(
+        metrics=measured(truth, output, model.fitted.threshold),
+        trivial=metrics.evaluate(truth, metrics.trivial(model.fitted.spec["target"], len(truth))),
+        losses=losses(truth, output),
+        skew=gate.skew(encoded, output),
+        fingerprints={
+            "dataset": dataset.fingerprint,
+            "run": chosen.data.tags.get(names.TAG_FINGERPRINT, ""),
+            "model": versions.fingerprint(chosen.data.tags[names.TAG_MODEL_URI]),
+        },
+        rival=None if champion is None else rival(config, champion, model, raw, truth),
+        rolled_back=versions.rolled_back(config.name, chosen.data.tags[names.TAG_OUTPUT]),
+    )
+    return evidence, truth, output
+
+
+def measured(truth: np.ndarray, output: np.ndarray, threshold: float) -> dict[str, float]:
+    """Truth and output as in `metrics.evaluate` → all metrics; none if an output is not finite."""
+    return metrics.evaluate(truth, output, threshold) if np.isfinite(output).all() else {}
+
+
+def losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """Truth [rows] and output [rows, k] → each row's loss, nan where an output is not finite."""
+    return np.where(np.isfinite(output).all(axis=1), metrics.row_losses(truth, output), np.nan)
+
+
+def rival(config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, truth: np.ndarray) -> Rival:
+    """The champion's version on the candidate's raw test rows → `Rival`, with the error if it fails in any way."""
+    number = str(champion.version)
+    try:
+        output = versions.load(f"models:/{config.name}/{number}", champion.tags).answers(raw, model.fitted)
+        return Rival(number, losses(truth, output))
+    except Exception as error:  # whatever it is: the gate refuses, and says it
+        log.exception("the champion cannot be scored")
+        return Rival(number, error=runs.sentence(error)[:LONGEST])

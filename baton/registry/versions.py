@@ -1,0 +1,187 @@
+"""The Model Registry: find, register and promote versions. Aliases are resolved once, to a version."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from baton import names
+from baton.config.schema import Config
+from baton.errors import BadInput, BatonError
+from baton.serving import integrity
+from baton.serving.raw_columns import RawColumnModel
+from baton.tracking import runs
+from baton.tracking.runs import client
+
+
+def champion(name: str, alias: str = names.CHAMPION) -> Any | None:
+    """The model version that bears the alias, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def version(name: str, number: str) -> Any:
+    """The model version of that number; raises `BadInput` if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_model_version(name, number)
+    except MlflowException:
+        raise BadInput(f"Model {name} has no version {number} in the registry.") from None
+
+
+def register(name: str, uri: str, tags: dict[str, str]) -> Any:
+    """Register the logged model at `uri` as a new version of `name`."""
+    import mlflow
+
+    return mlflow.register_model(uri, name, tags=tags, await_registration_for=60)
+
+
+def begun(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
+    """The version that an earlier run of the same work began before it was killed or failed; or None."""
+    key = client().get_run(run.id).data.tags.get(names.TAG_CACHE_KEY)
+    for found in versions(name) if key else ():
+        if found.tags.get(names.TAG_CANDIDATE_RUN) == candidate_run_id:
+            earlier = runs.find(found.tags.get(names.TAG_REGISTER_RUN, ""))
+            if earlier is None or earlier.info.status not in ("FAILED", "KILLED"):
+                continue
+            if earlier.data.tags.get(names.TAG_CACHE_KEY) == key:
+                return found
+    return None
+
+
+def retagged(found: Any, tags: dict[str, str]) -> Any:
+    """A version with these tags set anew."""
+    for key, value in tags.items():
+        client().set_model_version_tag(found.name, found.version, key, value)
+    return found
+
+
+def versions(name: str) -> list[Any]:
+    """All versions of the registered model; none if there is no such model."""
+    quoted = name.replace("'", "''")
+    return list(client().search_model_versions(f"name='{quoted}'", max_results=10_000))
+
+
+def count(name: str) -> int:
+    """How many versions the registered model has."""
+    return len(versions(name))
+
+
+def model_tags(name: str) -> dict[str, str]:
+    """The tags of the registered model; none if there is no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return dict(client().get_registered_model(name).tags)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def aliases(name: str) -> dict[str, str]:
+    """{alias: version number} of the registered model; none if there is no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {alias: str(number) for alias, number in client().get_registered_model(name).aliases.items()}
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def test_metrics(found: Any) -> dict[str, float]:
+    """What a model version's tags tell of its metrics on test data."""
+    return {key.removeprefix("test_"): float(v) for key, v in found.tags.items() if key.startswith("test_")}
+
+
+def demand_model(uri: str) -> None:
+    """Raise `BatonError` if the files of the model at `uri` are not there."""
+    from mlflow.artifacts import list_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = {Path(artifact.path).name for artifact in list_artifacts(artifact_uri=uri)}
+    except (MlflowException, OSError) as error:
+        raise BatonError(f"the model {uri} cannot be read: {error}") from None
+    if "MLmodel" not in found:
+        raise BatonError(f"the model {uri} is missing")
+
+
+def fingerprint(uri: str) -> str:
+    """The fingerprint of the dataset that the model at `uri` says it was trained on; empty if it says none."""
+    import mlflow
+
+    return (mlflow.models.get_model_info(uri).metadata or {}).get("fingerprint", "")
+
+
+def rolled_back(name: str, content: str) -> str:
+    """Why a version with this content is champion no more, as a sentence; empty if none was rolled back."""
+    for found in versions(name):
+        if found.tags.get(names.TAG_OUTPUT) == content and names.TAG_ROLLED_BACK in found.tags:
+            why = found.tags[names.TAG_ROLLED_BACK]
+            return f"the same model was champion as version {found.version} and was rolled back: {why}"
+    return ""
+
+
+def to_score_with(config: Config, register_run_id: str) -> Any:
+    """The version that scores: what the register run promoted, else the alias's, resolved once.
+
+    Raises `BadInput` if there is none, or if the gate has not passed it and the config does not allow that.
+    """
+    alias = config.batch_infer.alias if config.batch_infer else names.CHAMPION
+    if register_run_id:
+        run = runs.of_step(register_run_id, "register", "register_run_id")
+        verdict = runs.artifact(run, names.VERDICT)
+        if verdict["verdict"] == names.PROMOTED:
+            return version(verdict["name"], verdict["version"])
+    found = champion(config.name, alias)
+    if found is None:
+        raise BadInput(f"Model {config.name} has no version with the alias {alias}: run main first.")
+    if not (config.batch_infer and config.batch_infer.allow_unvalidated):
+        _demand_verdict(found, alias)
+    return found
+
+
+def _demand_verdict(found: Any, alias: str) -> None:
+    """Raise `BadInput` if a version has not passed the gate: somebody gave it the alias by hand."""
+    verdict = found.tags.get(names.TAG_VERDICT)
+    if verdict not in names.PASSED:
+        raise BadInput(
+            f"Version {found.version} of {found.name} bears the alias {alias} without having passed the gate; "
+            f"set batch_infer.allow_unvalidated: true to score with it. Received: {verdict or 'no'} verdict"
+        )
+
+
+def set_alias(name: str, alias: str, number: str) -> None:
+    client().set_registered_model_alias(name, alias, number)
+
+
+@contextmanager
+def downloaded(uri: str, tags: dict[str, str]) -> Iterator[Path]:
+    """The data folder of the model behind a URI, on this machine, for `RawColumnModel.load`.
+
+    `tags` are those of its version or run. Raises `BadInput` if it is not a model that Baton logged.
+    """
+    import mlflow
+
+    with tempfile.TemporaryDirectory(prefix="baton-model-") as home:
+        local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=home)
+        yield integrity.checked(Path(local), tags.get(names.TAG_MODEL_DIGEST, ""), uri)
+
+
+def load(uri: str, tags: dict[str, str]) -> RawColumnModel:
+    """The raw-column model behind a URI, as `downloaded`; no code that was logged with it is run."""
+    with downloaded(uri, tags) as folder:
+        return RawColumnModel.load(folder)

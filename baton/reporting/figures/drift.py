@@ -1,0 +1,61 @@
+"""drift.json in, matplotlib figures out: how far each column has drifted, and what the worst look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from baton.reporting.figures import evaluation
+from baton.reporting.figures.evaluation import BLUE, GREY, INK, ORANGE, SKY
+
+BARS, PANELS = 20, 6
+COLOURS = {"ok": BLUE, "warn": "#E69F00", "drift": ORANGE}
+
+
+def drift(found: dict[str, Any], limit: float) -> dict[str, Figure]:
+    """drift.json and the PSI that warns → "drift": bars of PSI; "drift_columns": the worst, then and now."""
+    prediction = [found["prediction"]] if found["prediction"] else []
+    measured = [column for column in [*prediction, *found["columns"]] if column["psi"] is not None]
+    if not measured:
+        return {}
+    drawn = {"drift": _bars(measured[:BARS], limit)}
+    worst = [column for column in measured if len(column["bins"]) > 1][:PANELS]
+    return drawn | ({"drift_columns": _panels(worst)} if worst else {})
+
+
+def _bars(columns: list[dict[str, Any]], limit: float) -> Figure:
+    figure, (axis,) = evaluation._figure("Drift", 1, 1, (7, 1.2 + 0.28 * len(columns)))
+    labels = [evaluation._plain(column["name"], 40) for column in columns]
+    colours = [COLOURS[column["verdict"]] for column in columns]
+    axis.barh(range(len(columns)), [column["psi"] for column in columns], color=colours, height=0.7)
+    axis.set_yticks(range(len(columns)), labels)
+    axis.invert_yaxis()
+    axis.axvline(limit, color=INK, lw=1, ls="--")
+    axis.set_xlabel(f"PSI; the line is the limit of {limit:g}", fontsize=9, color=GREY)
+    return figure
+
+
+def _panels(columns: list[dict[str, Any]]) -> Figure:
+    across = min(len(columns), 3)
+    down = -(-len(columns) // across)
+    figure, axes = evaluation._figure("Then (training) and now", down, across, (3.5 * across, 2.6 * down + 0.4))
+    for axis, column in zip(axes, columns, strict=False):
+        _panel(axis, column)
+    for axis in axes[len(columns) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def _panel(axis: Axes, column: dict[str, Any]) -> None:
+    labels, then, now = zip(*column["bins"], strict=True)
+    places = range(len(labels))
+    axis.bar(places, then, width=1.0, color=SKY, alpha=0.7, label="then")
+    axis.step(places, now, where="mid", color=ORANGE, lw=1.6, label="now")
+    if isinstance(labels[0], str):
+        axis.set_xticks(places, [evaluation._plain(label, 12) for label in labels], rotation=60, fontsize=7)
+    else:
+        axis.set_xticks([])
+    axis.set_title(evaluation._plain(column["name"], 40), fontsize=9)
+    evaluation._legend(axis)

@@ -1,0 +1,133 @@
+"""The outcome of a label audit in, matplotlib figures out: suspected labels, and models with and without them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from baton.reporting.figures.evaluation import (
+    BLUE,  # fmt: skip
+    GREY,
+    INK,
+    LIGHT,
+    MAX_NAMED,
+    MAX_WRITTEN,
+    ORANGE,
+    SMALL,
+    _blank,
+    _colour_bar,
+    _density,
+    _figure,
+    _label,
+    _legend,
+    _limits,
+    _log_if_wide,
+    _name_cells,
+    _note,
+    _plain,
+)
+
+ACROSS = 6  # pictures in a row
+
+
+def draw(told: dict[str, Any], table: pa.Table, classes: list[str], pictures: list[np.ndarray]) -> dict[str, Figure]:
+    """`audit.json`, the table of suspects, and pictures of the first of them → the figures by name."""
+    drawn = {"audit_ranking": _ranking(told)}
+    if classes:
+        drawn["audit_labels"] = _given_suggested(told, table, classes)
+    else:
+        drawn["audit_targets"] = _targets(told, table)
+    if pictures:
+        drawn["audit_suspects"] = _pictures(told, pictures)
+    return drawn
+
+
+def _found(told: dict[str, Any]) -> str:
+    share = told["issues"] / max(told["rows_audited"], 1)
+    return (
+        f"{told['issues']:,} of {told['rows_audited']:,} rows ({share:.2%}) look wrong; "
+        f"by estimate {told['estimated_error_rate']:.2%} are. "
+    )
+
+
+def _ranking(told: dict[str, Any]) -> Figure:
+    """Each model's metric on all test rows and on those that are not suspected."""
+    known = [entry for entry in told["ranking"] if None not in (entry["original"], entry["cleaned"])]
+    _, (axis,) = _figure("Models with and without suspected labels", size=(6.8, 1.7 + 0.45 * max(len(known), 2)))
+    _label(axis, "", f"{told['metric']} on test rows: smaller is better", "")
+    if not known:
+        return _note(axis, "No model has a finite metric.")
+    before, after = (np.array([entry[which] for entry in known]) for which in ("original", "cleaned"))
+    places = np.arange(len(known))
+    axis.hlines(places, after, before, color=LIGHT, linewidth=3, zorder=1)
+    axis.scatter(before, places, s=42, facecolors="white", edgecolors=GREY, linewidths=1.5, label="all test rows")
+    axis.scatter(after, places, s=48, color=BLUE, label="without suspects", zorder=3)
+    _log_if_wide(axis.set_xscale, np.concatenate([before, after]))
+    axis.set_yticks(places, [f"{_plain(e['model'], 24)}  {e['rank_original']} → {e['rank_cleaned']}" for e in known])
+    axis.tick_params(axis="y", labelcolor=INK)
+    axis.set_ylim(len(known) - 0.5, -0.6)
+    axis.grid(False, axis="y")
+    _legend(axis)
+    moved = any(entry["rank_original"] != entry["rank_cleaned"] for entry in known)
+    order = "changes the order of the models" if moved else "leaves the models in their order"
+    return _note(axis, f"Leaving out suspected test rows {order}. Beside each name: its rank before → after.")
+
+
+def _given_suggested(told: dict[str, Any], table: pa.Table, classes: list[str]) -> Figure:
+    k = len(classes)
+    place = {name: index for index, name in enumerate(classes)}
+    pairs = zip(table["given"].to_pylist(), table["suggested"].to_pylist(), strict=True)
+    counts = np.zeros((k, k), int)
+    for given, suggested in pairs:
+        counts[place[given], place[suggested]] += 1
+    side = min(3.6 + 0.42 * k, 9.5)
+    _, (axis,) = _figure("Suspected labels", size=(side + 0.9, side + 0.3))
+    cells = axis.imshow(counts, cmap="Blues", vmin=0, vmax=max(counts.max(), 1), interpolation="nearest")
+    index = "" if k <= MAX_NAMED else " (its index)"
+    _label(axis, "", f"suggested class{index}", f"given class{index}")
+    _colour_bar(axis, cells, "rows")
+    _name_cells(axis, classes)
+    for row, column in np.argwhere(counts > 0) if k <= MAX_WRITTEN else ():
+        colour = "white" if counts[row, column] > 0.55 * counts.max() else INK
+        axis.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=SMALL)
+    return _note(axis, _found(told))
+
+
+def _targets(told: dict[str, Any], table: pa.Table) -> Figure:
+    _, (axis,) = _figure("Suspected targets", size=(5.8, 5.2))
+    _label(axis, "", "suggested: predicted without the row", "given")
+    if not table.num_rows:
+        return _note(axis, f"None. {_found(told)}")
+    given, suggested = (np.array(table[name].to_pylist(), float) for name in ("given", "suggested"))
+    limits = _limits(np.concatenate([given, suggested]))
+    _density(axis, suggested, given, limits, limits)
+    axis.plot(limits, limits, color=ORANGE, linewidth=1.2, label="given = suggested")
+    _legend(axis, loc="upper left")
+    return _note(axis, _found(told))
+
+
+def _pictures(told: dict[str, Any], pictures: list[np.ndarray]) -> Figure:
+    down = -(-len(pictures) // ACROSS)
+    figure = _blank("The most suspected labels", (9.6, 0.9 + 1.95 * down))
+    axes = list(figure.subplots(down, ACROSS, squeeze=False).flat)
+    for axis, pixels, row in zip(axes, pictures, told["shown"], strict=False):
+        _picture(axis, np.clip(pixels / 255, 0, 1), row)
+    for axis in axes[len(pictures) :]:
+        axis.set_axis_off()
+    return _note(axes[0], f"Given, and below it suggested. {_found(told)}")
+
+
+def _picture(axis: Axes, pixels: np.ndarray, row: dict[str, Any]) -> None:
+    grey = pixels.shape[2] == 1
+    axis.imshow(pixels[:, :, 0] if grey else pixels, cmap="Greys_r" if grey else None, vmin=0, vmax=1)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(False)
+    axis.spines[:].set_color(LIGHT)
+    title = f"{_plain(row['given'], 18)}\n→ {_plain(row['suggested'], 14)} {row['confidence']:.0%}"
+    axis.set_title(title, fontsize=SMALL, color=INK, loc="left")
+    axis.set_xlabel(f"{row['split']} {row['row']:,}", fontsize=SMALL - 1, color=GREY)

@@ -1,0 +1,1 @@
+"""Self-contained pages: the report, the steps' cards, the data profile."""

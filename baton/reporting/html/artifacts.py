@@ -1,0 +1,97 @@
+"""The runs of a pipeline in, what they left behind out: the artifacts that pages are made of, read when asked for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from baton import names
+from baton.errors import BatonError
+from baton.tracking import runs
+
+LARGEST_IMAGE = 400_000  # bytes; a page embeds what is smaller
+
+
+@dataclass
+class Findings:
+    """What one step's run left. `status` is that of summary.json; `run` is None for a step that never began."""
+
+    step: str
+    status: str = "skipped"
+    run: Any = None
+    cache: str | None = None
+    seconds: float = 0.0
+    held: dict[str, Any] = field(default_factory=dict)
+
+    def json(self, name: str) -> Any:
+        """A JSON artifact, parsed; None if the run has none of that name, or it is damaged."""
+        if name not in self.held:
+            content = self._bytes(name)
+            try:
+                self.held[name] = None if content is None else json.loads(content)
+            except ValueError:
+                self.held[name] = None
+        return self.held[name]
+
+    def text(self, name: str) -> str:
+        return (self._bytes(name) or b"").decode(errors="replace")
+
+    def image(self, name: str) -> str | None:
+        """A PNG artifact as a data URI; None if there is none, or it is too large for a page."""
+        content = self._bytes(name)
+        if content is None or len(content) > LARGEST_IMAGE:
+            return None
+        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+    def figures(self, prefix: str) -> list[str]:
+        """The names of the run's figures that begin so, in order."""
+        if self.run is None:
+            return []
+        if (folder := runs.local_artifacts(self.run)) is not None:
+            return sorted(p.stem for p in (folder / names.FIGURES).glob(f"{prefix}*.png"))
+        found = runs.client().list_artifacts(self.run.info.run_id, names.FIGURES)
+        return sorted(Path(f.path).stem for f in found if Path(f.path).name.startswith(prefix))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {} if self.run is None else self.run.data.tags
+
+    @property
+    def error(self) -> str:
+        """Why the step failed, as its run tells; empty if it did not."""
+        return self.tags.get(names.TAG_ERROR, "") if self.status == "failed" else ""
+
+    def lacking(self, what: str) -> str:
+        """Why there is nothing to show, as a sentence."""
+        if self.status == "failed":
+            return f"The step {self.step} failed: {self.error or 'its process ended without a word'}"
+        if self.status == "skipped":
+            return f"The step {self.step} was skipped."
+        return f"The run of {self.step} holds no {what}: it is switched off, or an earlier Baton made the run."
+
+    def _bytes(self, name: str) -> bytes | None:
+        try:
+            return None if self.run is None else runs.content(self.run, name)
+        except BatonError:
+            return None
+
+
+def of_run(run_id: str, step: str) -> Findings:
+    """What a step's own run has left so far."""
+    return Findings(step, "finished", runs.find(run_id))
+
+
+def of_steps(steps: dict[str, dict[str, Any]], known: Mapping[str, Any]) -> dict[str, Findings]:
+    """summary.json's steps → {step: what its run, or its source run, left}; `known` as of `outputs.key`."""
+    return {
+        name: Findings(name, entry["status"], _run(entry["run_id"], known), entry["cache"], entry["seconds"])
+        for name, entry in steps.items()
+    }
+
+
+def _run(run_id: str | None, known: Mapping[str, Any]) -> Any | None:
+    return known.get(run_id) or runs.find(run_id) if run_id else None

@@ -1,0 +1,1 @@
+"""What any part needs of this machine: processes, threads, locks, files, paths, the Spark session."""

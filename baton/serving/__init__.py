@@ -1,0 +1,1 @@
+"""The model of raw columns: exported, checked, served, and scoring new data."""

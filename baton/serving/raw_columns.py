@@ -1,0 +1,220 @@
+"""A trained network and its preprocessing as one model of raw columns: saved, loaded, applied."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from baton import names
+from baton.data.columns import typed
+from baton.data.preprocessing import Preprocessor
+from baton.data.reference import TrainedOn
+from baton.errors import BadInput, BatonError, listed
+from baton.evaluation import conformal
+from baton.runtime.paths import PACKAGE
+
+READS = ("baton/serving/raw_model.py",)  # run by MLflow, not imported
+ENTRY = "raw_model.py"
+KERAS_FILE = "network.keras"
+DATA = "model"  # the name under which the data is logged, and of the folder it lies in
+# What a server of the model needs.
+PACKAGES = ["mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "pillow"]
+
+
+class RawColumnModel:
+    """Raw columns in, predictions out: what is registered, served and used by batch_infer."""
+
+    def __init__(self, fitted: Preprocessor, network: Any, interval: float | None = None):
+        """`interval` is the level of the intervals that `score` gives; `BadInput` if the model keeps none of it."""
+        demand_interval(fitted, interval)
+        self.fitted, self.network, self.interval = fitted, network, interval
+
+    @staticmethod
+    def load(folder: Path | str, interval: float | None = None) -> RawColumnModel:
+        """Read a model folder; the network is loaded in Keras' safe mode, nothing is unpickled.
+
+        Raises `BadInput` for a file that is damaged, or that safe mode refuses, and as `__init__`.
+        """
+        import keras
+
+        from baton.networks import layers  # noqa: F401 - registers Baton's layers with Keras
+
+        def network() -> Any:
+            return keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)
+
+        fitted = _read(names.PREPROCESSOR, lambda: Preprocessor.load(Path(folder) / names.PREPROCESSOR))
+        return RawColumnModel(fitted, _read(KERAS_FILE, network), interval)
+
+    def save(self, folder: Path) -> None:
+        """Write the network (weights without optimizer state) and the preprocessing into `folder`."""
+        import keras
+
+        folder.mkdir(parents=True, exist_ok=True)
+        bare = keras.Model(self.network.inputs, self.network.outputs[0])
+        bare.save(folder / KERAS_FILE)
+        self.fitted.save(folder / names.PREPROCESSOR)
+
+    def output(self, rows: pa.Table) -> np.ndarray:
+        """Typed feature columns → network output: [rows, 1], or class probabilities [rows, k]."""
+        return self._output(self.fitted.encode(rows))
+
+    def _output(self, encoded: dict[str, Any]) -> np.ndarray:
+        from baton.networks import build
+        from baton.training import fit
+
+        blocks = self.fitted.blocks(encoded)
+        if "image" in blocks:
+            blocks["image"] = np.array(blocks["image"].to_pylist(), dtype=object)
+        return build.probabilities(fit.predict(self.network, blocks, self.fitted), self.fitted.classes)
+
+    def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """Raw rows with the target → (truth, network output) of those that can be used."""
+        target = self.fitted.target_column
+        rows, reasons = typed(raw, [*self.fitted.features, target], target.name)
+        rows = rows.filter(reasons.is_null())
+        truth = self.fitted.encode_target(rows)
+        known = truth >= 0 if self.fitted.classes else np.ones(len(truth), bool)
+        return truth[known], self.output(rows.filter(pa.array(known)))
+
+    def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
+        """Raw rows → output on every one, its columns the classes that `asked` knows.
+
+        A class that this model does not know has the probability 0. Raises `BatonError` if it
+        predicts something else or cannot use a row.
+        """
+        mine, theirs = self.fitted, asked
+        if (mine.target, bool(mine.classes)) != (theirs.target, bool(theirs.classes)):
+            raise BatonError(f"it predicts {mine.target} ({mine.task}), not {theirs.target} ({theirs.task})")
+        rows, reasons = typed(raw, mine.features, target=None)
+        if unusable := len(reasons) - reasons.null_count:
+            first = next(reason for reason in reasons.to_pylist() if reason)
+            raise BatonError(f"it cannot use {unusable:,} of {len(reasons):,} test rows ({first})")
+        output = self.output(rows)
+        if not theirs.classes:
+            return output
+        zero = np.zeros(len(output), output.dtype)
+        known = dict(zip(mine.classes, output.T, strict=True))
+        return np.stack([known.get(name, zero) for name in theirs.classes], axis=1)
+
+    def score(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array]:
+        """Raw rows → (prediction columns, reasons): rows with a reason were not scored, they are null."""
+        columns, reasons, _ = self.score_and_count(raw)
+        return columns, reasons
+
+    def score_and_count(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
+        """As `score`, with the number of cells a column, of scored rows, whose category the model does not know."""
+        rows, reasons = typed(raw, self.fitted.features, target=None)
+        good = reasons.is_null()
+        encoded = self.fitted.encode(rows.filter(good))
+        output = self._output(encoded)
+        columns = self.fitted.decode_prediction(output)
+        if self.interval is not None:
+            ends = conformal.bounds(self.fitted.spec["target"]["intervals"], output[:, 0].astype(float), self.interval)
+            named = zip((names.PREDICTION_LOW, names.PREDICTION_HIGH), ends, strict=True)
+            columns |= {name: pa.array(values) for name, values in named}
+        return {name: _spread(values, good) for name, values in columns.items()}, reasons, self.fitted.unknown(encoded)
+
+
+def demand_interval(fitted: Preprocessor, level: float | None) -> None:
+    """Raise `BadInput` if a model keeps no prediction intervals of that level; None asks for none."""
+    kept = fitted.spec["target"].get("intervals", {"half_widths": {}})["half_widths"]
+    if level is not None and str(level) not in kept:
+        raise BadInput(
+            f"The model keeps no intervals of level {level}: it was trained before there were any, or with too few "
+            "validation rows. Set batch_infer.interval: null. "
+            f"Received: a model with the levels {listed(list(kept) or ['none'])}"
+        )
+
+
+def log_model(
+    fitted: Preprocessor,
+    network: Any,
+    example: pa.Table,
+    metadata: dict[str, str],
+    known: TrainedOn | None = None,
+) -> str:
+    """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
+
+    `known` is what it was trained on: it travels with it, and is what drift is measured against.
+    """
+    import tempfile
+
+    import mlflow
+
+    from baton.serving import integrity
+
+    with tempfile.TemporaryDirectory() as home, warnings.catch_warnings():
+        folder = Path(home) / DATA
+        # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
+        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
+        RawColumnModel(fitted, network).save(folder)
+        if known is not None:
+            known.save(folder)
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name(ENTRY)),
+            artifacts={DATA: str(folder)},
+            code_paths=[str(PACKAGE)],
+            signature=signature(fitted),
+            input_example=as_declared(example, fitted).slice(0, 5).to_pandas(),
+            pip_requirements=requirements(),
+            metadata=metadata,
+        )
+        mlflow.set_tag(names.TAG_MODEL_DIGEST, integrity.digest(folder))
+    return logged.model_uri
+
+
+def _read(file: str, reader: Callable[[], Any]) -> Any:
+    try:
+        return reader()
+    except Exception as error:
+        raise BadInput(f"{file} of the model is damaged, or refused by Keras' safe mode: {error!s:.300}") from error
+
+
+def signature(fitted: Preprocessor) -> Any:
+    """The model's signature: raw columns in the source's types; prediction and class probabilities."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    target = fitted.target_column.type if fitted.classes else "double"
+    outputs = [ColSpec(target, names.PREDICTION)]
+    outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in fitted.classes]
+    return ModelSignature(Schema([ColSpec(kind, name) for name, kind in _declared(fitted).items()]), Schema(outputs))
+
+
+def _declared(fitted: Preprocessor) -> dict[str, str]:
+    """Feature column → its declared type: pandas holds whole numbers with gaps as doubles, and MLflow compares."""
+    gaps = {name for name, feature in fitted.spec["features"].items() if "missing" in feature}
+    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in fitted.features}
+
+
+def as_declared(raw: pa.Table, fitted: Preprocessor) -> pa.Table:
+    """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
+    rows, reasons = typed(raw, fitted.features, target=None)
+    rows = rows.filter(reasons.is_null())
+    casts = {"long": pa.int64(), "double": pa.float64()}
+    declared = {name: casts.get(kind, rows.column(name).type) for name, kind in _declared(fitted).items()}
+    return pa.table({name: pc.cast(rows.column(name), kind) for name, kind in declared.items()})
+
+
+def requirements() -> list[str]:
+    """What serving needs, at the versions installed here (those of the lock)."""
+    from importlib.metadata import version
+
+    return [f"{package}=={version(package)}" for package in PACKAGES]
+
+
+def _spread(values: pa.Array, good: pa.Array) -> pa.Array:
+    """Values of the good rows → an array of all rows, null elsewhere."""
+    mask = good.to_numpy(zero_copy_only=False)
+    if mask.all():
+        return values
+    index = np.where(mask, np.cumsum(mask) - 1, 0)
+    return values.take(pa.array(index, mask=~mask))

@@ -1,0 +1,248 @@
+"""A model and a source in, scored Parquet with lineage and a quarantine out, on this machine.
+
+`baton.spark` writes the same rows from the same `score_rows`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from baton import names
+from baton.config.schema import BatchInfer, Config
+from baton.data.columns import Column, is_text, type_faults, typed, whole_numbers
+from baton.data.ingestion.local import broken_reasons, reserved_faults, write_broken
+from baton.data.sources.files import Source, conformed
+from baton.errors import BadInput, BatonError, refuse, writing
+from baton.runtime import locks
+from baton.serving.raw_columns import RawColumnModel
+
+PART = "part-00000.parquet"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a prediction comes from: one constant column each."""
+
+    model_name: str
+    model_version: str
+    run_id: str
+    data_fingerprint: str
+    scoring_run_id: str
+    scored_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(tzinfo=None))
+
+
+@dataclass
+class Scored:
+    """How many rows came in and what became of them."""
+
+    rows_in: int = 0
+    rows_scored: int = 0
+    rows_quarantined: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)  # cells a column whose category the model does not know
+
+    def __post_init__(self) -> None:
+        self.reasons, self.unseen = Counter(self.reasons), Counter(self.unseen)  # JSON has made plain dicts of them
+
+    def __add__(self, other: Scored) -> Scored:
+        return Scored(
+            self.rows_in + other.rows_in,
+            self.rows_scored + other.rows_scored,
+            self.rows_quarantined + other.rows_quarantined,
+            self.reasons + other.reasons,
+            self.unseen + other.unseen,
+        )
+
+    def check(self) -> None:
+        """Raise `BatonError` if a row got lost."""
+        if self.rows_in != self.rows_scored + self.rows_quarantined:
+            raise BatonError(f"Rows in are not rows scored plus rows quarantined: {self}")
+
+
+def check_output(config: Config, settings: BatchInfer) -> None:
+    """Raise `BadInput` if a source lies in the output, which is replaced whole."""
+    output = Path(settings.output).resolve()
+    for source in (settings.source, config.data.source):
+        if output in (Path(source).resolve(), *Path(source).resolve().parents):
+            raise BadInput(f"batch_infer.output must not hold a source, for it is replaced whole. Received: {output}")
+
+
+def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table]:
+    """Raw rows → (their columns, predictions and lineage; the quarantined rows with `reason`)."""
+    return _score_rows(model, raw, lineage)[:2]
+
+
+def _score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table, Counter[str]]:
+    columns, reasons, unseen = model.score_and_count(raw)
+    good = reasons.is_null()
+    scored = _with_types(raw, model).filter(good)
+    for name, values in columns.items():
+        scored = scored.append_column(name, values.filter(good))
+    for name in names.LINEAGE:
+        scored = scored.append_column(name, _constant(getattr(lineage, name), scored.num_rows))
+    quarantined = raw.append_column(names.REASON, reasons).filter(pc.invert(good))
+    return scored, quarantined, unseen
+
+
+def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path, batch_rows: int) -> Scored:
+    """Score a source a batch at a time into `folder`; memory does not grow with the rows.
+
+    A source without rows gives an empty table of the right columns.
+    """
+    quarantine = folder / names.QUARANTINE_OUTPUT
+    quarantine.mkdir()
+    schema = source.schema()
+    check_columns(schema, model.fitted.features, model.interval)
+    tables = itertools.chain(
+        (conformed(table, schema) for table in source.batches(batch_rows)),
+        [schema.empty_table()],
+    )
+    done = score_tables(model, tables, lineage, folder / PART, quarantine / PART)
+    done += broken_lines(source.broken, quarantine)
+    done.check()
+    return done
+
+
+def check_columns(schema: pa.Schema, features: list[Column], interval: float | None) -> None:
+    """Raise one `BadInput` that names all that keeps a source of these columns from being scored."""
+    refuse([*reserved_faults(schema.names, interval), *type_faults(schema, features)])
+
+
+def score_tables(model: RawColumnModel, tables: Iterable[pa.Table], lineage: Lineage, good: Path, bad: Path) -> Scored:
+    """Score raw tables into two files: predictions into `good`, quarantined rows into `bad`."""
+    done = Scored()
+    with Writer(good) as predictions, Writer(bad) as quarantine:
+        for raw in tables:
+            if raw.num_rows == 0 and predictions.writer is not None:
+                continue
+            scored, quarantined, unseen = _score_rows(model, raw, lineage)
+            predictions.write(scored)
+            quarantine.write(quarantined)
+            reasons = Counter(quarantined.column(names.REASON).to_pylist())
+            done += Scored(raw.num_rows, scored.num_rows, quarantined.num_rows, reasons, unseen)
+    return done
+
+
+def broken_lines(broken: list[dict[str, str]], quarantine: Path) -> Scored:
+    """Write the lines that were no rows, if there are any, and count them as quarantined."""
+    write_broken(broken, quarantine)
+    return Scored(len(broken), 0, len(broken), broken_reasons(broken))
+
+
+class Writer:
+    """A Parquet file that opens at its first table, of no rows too, so that its columns are there.
+
+    A thread writes one table while the next is scored, and holds no more than that one.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.writer: pq.ParquetWriter | None = None
+        self.thread = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._wait()
+        finally:
+            self.thread.shutdown()
+            if self.writer is not None:
+                self.writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Hand over a table; raises what went wrong with the one before."""
+        if self.writer is None:
+            coded = [field.name for field in table.schema if not _is_output(field)]
+            self.writer = pq.ParquetWriter(self.path, table.schema, compression="zstd", use_dictionary=coded)
+        self._wait()
+        self.writing = self.thread.submit(self.writer.write_table, table.cast(self.writer.schema))
+
+    def _wait(self) -> None:
+        if self.writing is not None:
+            self.writing.result()
+
+
+@contextmanager
+def replaced(output: Path) -> Iterator[Path]:
+    """A folder to write into that takes `output`'s place, whole and in one move, if all goes well.
+
+    Raises `BadInput` if there is no room, or nothing may be written there; `output` stays as it is then.
+    """
+    if output.exists() and not output.is_dir():
+        raise BadInput(f"The output must be a folder, and there is a file of that name. Received: {output}")
+    with writing(output), _aside(output) as aside:
+        yield aside
+        try:
+            aside.rename(output)  # takes the place of nothing, or of an empty folder
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _exchange(aside, output)
+
+
+@contextmanager
+def _aside(output: Path) -> Iterator[Path]:
+    """A new folder beside `output`, removed at the end with all that is in it then."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        aside.chmod(0o755)
+        with locks.held(aside):
+            yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders atomically (Linux' renameat2), so that readers see the old or the new whole."""
+    at_cwd, exchange = -100, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{os.strerror(code)}: cannot exchange {one} and {other}")
+
+
+def _is_output(field: pa.Field) -> bool:
+    """Whether a column holds a network's own numbers: hardly two are alike, so a dictionary would only cost time."""
+    return field.name.startswith((names.PREDICTION, names.PROBABILITY)) and pa.types.is_floating(field.type)
+
+
+def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
+    """Text columns that the model reads as numbers, booleans or times, as those (CSV has only text)."""
+    for column in model.fitted.features:
+        index = raw.column_names.index(column.name)
+        if column.kind in ("numeric", "boolean", "datetime") and is_text(raw.column(index).type):
+            raw = raw.set_column(index, column.name, _typed_text(raw.column(index), column))
+    return raw
+
+
+def _typed_text(text: pa.ChunkedArray, column: Column) -> pa.Array:
+    if column.type == "long":
+        return whole_numbers(text, column.missing)
+    values, _ = typed(pa.table({column.name: text}), [column], target=None)
+    return values.column(0)
+
+
+def _constant(value: Any, rows: int) -> pa.Array:
+    kind = pa.timestamp("us", "UTC") if isinstance(value, datetime) else pa.string()
+    return pa.repeat(pa.scalar(value, kind), rows)

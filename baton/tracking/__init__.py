@@ -1,0 +1,1 @@
+"""MLflow runs and whether the servers behind them answer."""

@@ -1,0 +1,99 @@
+"""Whether the tracking store and the registry answer: asked once, at the start, where MLflow would try for minutes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from baton.errors import BadInput
+from baton.redaction import masked
+
+WAIT_S = 4.0
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def uris() -> tuple[str, str]:
+    """The URIs of tracking store and registry as MLflow will find them in the environment, without importing it."""
+    store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    return store, os.environ.get("MLFLOW_REGISTRY_URI") or store
+
+
+def check_servers(*uris: str) -> None:
+    """Raise `BadInput` that names the first URI behind which nothing answers; those of other kinds are not asked."""
+    for uri in dict.fromkeys(uris):
+        parts = urlsplit(uri)
+        kind = parts.scheme.split("+")[0]
+        fault = None
+        if kind in ("http", "https"):
+            fault = _http_fault(uri)
+        elif kind in PORTS and parts.hostname:
+            fault = _port_fault(parts.hostname, parts.port or PORTS[kind])
+        elif kind == "sqlite":
+            fault = _sqlite_fault(parts)
+        if fault:
+            raise BadInput(
+                f"The tracking server {masked(uri)} does not answer: {fault}. Start it, or set MLFLOW_TRACKING_URI."
+            )
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """Meanwhile no other process may do so with this SQLite store: two that make its tables at once both fail."""
+    parts = urlsplit(uri)
+    home = Path(parts.path.removeprefix("/")).parent
+    if parts.scheme.split("+")[0] != "sqlite" or not home.is_dir():
+        yield
+        return
+    descriptor = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # let go when it is closed, also by the end of a killed process
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _http_fault(uri: str) -> str | None:
+    """Why a server does not answer over HTTP, or None; any answer is one, and proxies are heeded."""
+    import requests
+
+    try:
+        with requests.get(uri, timeout=WAIT_S, stream=True, allow_redirects=False):
+            return None
+    except requests.exceptions.SSLError:
+        return None  # it is there; MLflow has settings of its own for certificates
+    except requests.exceptions.Timeout:
+        return f"no answer within {WAIT_S:.0f} seconds"
+    except requests.exceptions.ConnectionError:
+        return "no connection"
+    except (requests.exceptions.RequestException, ValueError):
+        return "it is no address"
+
+
+def _port_fault(host: str, port: int) -> str | None:
+    try:
+        with socket.create_connection((host, port), WAIT_S):
+            return None
+    except OSError as error:
+        return str(error)
+
+
+def _sqlite_fault(parts: SplitResult) -> str | None:
+    """Why an SQLite file cannot be used, or None; a file that is not there is made by MLflow."""
+    path = Path(parts.path.removeprefix("/"))
+    if not parts.path.strip("/"):
+        return None
+    home = next(parent for parent in (path, *path.parents) if parent.exists())
+    if home.is_dir():
+        return None if path != home and os.access(home, os.W_OK) else f"{home} is not a place for a file"
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        return None if "locked" in str(error) else str(error)  # by another run, for a moment
+    return None

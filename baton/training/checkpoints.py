@@ -1,0 +1,151 @@
+"""A training's state after an epoch, as one file that is whole or absent; and who may write it.
+
+Checkpoints lie in `warehouse/<name>/checkpoints/<key>`, the key being that of everything that could
+change the weights: the next run of the same work finds what an interrupted one has left.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
+from baton.orchestration import cache
+from baton.runtime import locks
+from baton.tracking.runs import Run
+
+log = logging.getLogger("baton")
+
+
+FILE = "epoch.npz"
+META = ("run_id", "history", "best_value", "seconds")
+# What reading a cut, altered or foreign file can raise.
+DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass
+class State:
+    """All that the epochs after `epoch` depend on, and the run that reached it."""
+
+    epoch: int
+    variables: list[np.ndarray]
+    best: list[np.ndarray]
+    best_epoch: int = 0
+    best_value: float = math.inf
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    run_id: str = ""
+
+    def logs(self) -> list[dict[str, float]]:
+        """What each epoch so far has logged."""
+        return [{name: values[i] for name, values in self.history.items()} for i in range(self.epoch + 1)]
+
+    def digest(self) -> int:
+        """A number below 2**21 that differs where states do; its square is exact as a float64."""
+        total = zlib.crc32(str((self.epoch, self.best_epoch, self.best_value)).encode())
+        for value in (*self.variables, *self.best):
+            total = zlib.crc32(value.tobytes(), total)
+        return total >> 11
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps its state, and for which run."""
+
+    path: Path
+    run_id: str = ""
+
+    def save(self, state: State) -> None:
+        """Written aside, flushed to the disk and renamed: never half."""
+        meta = {name: getattr(state, name) for name in META} | {"run_id": self.run_id}
+        arrays = {f"variable_{i}": value for i, value in enumerate(state.variables)}
+        arrays |= {f"best_{i}": value for i, value in enumerate(state.best)}
+        arrays |= {"epoch": np.array(state.epoch), "best_epoch": np.array(state.best_epoch)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".aside")
+        with aside.open("wb") as file:
+            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(self.path)
+        _flush(self.path.parent)
+
+    def load(self) -> State | None:
+        """The state last saved; None if there is none, or (with a warning) if it is damaged."""
+        if not self.path.is_file():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as held:
+                return _state({name: held[name] for name in held.files})
+        except DAMAGE as error:
+            log.warning("The checkpoint %s is damaged and not used: %s", self.path, error)
+            return None
+
+
+@contextmanager
+def claimed(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[Path]:
+    """The folder for a step's state, this process's alone; removed once the step is through.
+
+    A folder that another process works in is left to it: this one gets an empty one of its own.
+    """
+    home = Path(config.warehouse) / config.name / "checkpoints"
+    key = cache.key(step, config, {}, {"dataset": dataset.fingerprint}).digest[:32]
+    folder = home / key
+    lock = locks.take(folder)
+    alone = lock is not None
+    if lock is None:
+        log.warning("Another process does the same work now: this one starts anew and leaves nothing to go on from.")
+        folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=home))
+        lock = locks.take(folder)
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if not alone:
+            shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def earlier(folder: Path, run: Run) -> tuple[Checkpoint, State | None]:
+    """The checkpoint in a claimed folder and the state an earlier run left there, told and tagged."""
+    checkpoint = Checkpoint(folder / FILE, run.id)
+    state = checkpoint.load()
+    if state is not None:
+        run.tag(names.TAG_RESUMED, f"epoch {state.epoch + 1} of run {state.run_id}")
+        log.info("going on after epoch %d of run %s", state.epoch + 1, state.run_id)
+        for epoch, logs in enumerate(state.logs()):
+            run.metrics(logs, epoch)
+    return checkpoint, state
+
+
+def _state(held: dict[str, np.ndarray]) -> State:
+    meta = json.loads(str(held["meta"]))
+    variables, best = (
+        [held[f"{kind}_{i}"] for i in range(sum(name.startswith(f"{kind}_") for name in held if name != "best_epoch"))]
+        for kind in ("variable", "best")
+    )
+    return State(int(held["epoch"]), variables, best, int(held["best_epoch"]), **{name: meta[name] for name in META})
+
+
+def _flush(folder: Path) -> None:
+    """Make renames in a folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,307 @@
+"""The config: what is needed, what is refused and how the refusal reads."""
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from baton.config import schema as config
+from baton.config.schema import BatchInfer, Config, Data, ImageSize, Section, Split
+from baton.errors import BadInput
+
+SMALL = {"name": "demo", "data": {"source": "rows.csv", "target": "y", "task": "binary"}}
+TEXT = """name: demo
+data:
+  source: rows.csv
+  target: y
+  task: binary
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """YAML text and overrides → what `config.load` makes of them."""
+
+    def load(text: str, overrides: str = "") -> Config:
+        path = tmp_path / "demo.yaml"
+        path.write_text(text)
+        return config.load(str(path), overrides)
+
+    return load
+
+
+def test_name_and_data_are_enough(load):
+    assert load(TEXT) == config.validate(SMALL, {}, "here")
+    assert load(TEXT).data.split == Split(train=0.8, validation=0.1, test=0.1)
+    assert load(TEXT).batch_infer is None
+
+
+@pytest.mark.parametrize("needed", ["name", "data", "data.source", "data.task"])
+def test_what_is_missing_is_named(needed):
+    tree = {**SMALL, "data": dict(SMALL["data"])}
+    *parents, last = needed.split(".")
+    del (tree["data"] if parents else tree)[last]
+    with pytest.raises(BadInput, match=f"here.*: {needed} is missing and has no default"):
+        config.validate(tree, {}, "here")
+
+
+def test_the_defaults_survive_a_dump(load):
+    whole = load(TEXT + "batch_infer: {source: new.csv, output: out}\n")
+    dumped = whole.dump()
+    assert dumped["register"]["promote"] == "auto" and dumped["tune"]["max_trials"] == 12
+    assert config.validate(yaml.safe_load(yaml.safe_dump(dumped)), {}, "dump") == whole
+
+
+def test_every_default_is_a_value_that_is_allowed():
+    """Pydantic does not validate defaults; a dump makes them values like any other."""
+    assert config.validate(Config.model_validate(SMALL).dump(), {}, "dump").dump()["engine"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("nmae: x", r"line 6: nmae is not a key here\. Allowed: name, seed, .*register, .*Received: 'x'"),
+        ("train: {patience: 0}", r"line 6: train\.patience: .*greater than or equal to 1\. Received: 0"),
+        ("train: {epochs: yes}", r"train\.epochs: true and false are not allowed here\. Received: True"),
+        ("train: {learning_rate: .inf}", r"train\.learning_rate: .*finite number\. Received: inf"),
+        ("train: {optimizer: adm}", r"train\.optimizer: .*'sgd', .*or 'adamw'\. Received: 'adm'"),
+        ("train:\n  epoch: 3", r"line 7: train\.epoch is not a key here\. Allowed: epochs, batch_size"),
+        (
+            "register: {promot: auto}",
+            r"register\.promot .*Allowed: promote, policy, confidence, .*\. Received: 'auto'",
+        ),
+        ("batch_infer: {sauce: a}", r"batch_infer\.sauce is not a key here\. Allowed: source, output, alias"),
+        ("engine: dask", r"line 6: engine: .*'auto', 'local' or 'spark'\. Received: 'dask'"),
+        ("train: 3", r"line 6: train: .*Received: 3"),
+        ("model:\n  hidden: [8, 0]", r"line 7: model\.hidden\.1: .*greater than or equal to 1\. Received: 0"),
+        ("7: x", r"line 6: 7: keys should be strings\. Received: 7"),
+    ],
+)
+def test_a_fault_has_path_line_allowed_and_received(load, line, answer):
+    with pytest.raises(BadInput, match=rf"demo\.yaml, .*{answer}"):
+        load(TEXT + line + "\n")
+
+
+def _fields() -> list[tuple[str, str]]:
+    optional = {"batch_infer": BatchInfer}
+    pairs = []
+    for name, field in Config.model_fields.items():
+        section = optional.get(name, field.annotation)
+        if isinstance(section, type) and issubclass(section, Section):
+            pairs += [(field.alias or name, key) for key in section.model_fields]
+    return pairs
+
+
+@pytest.mark.parametrize(("section", "key"), _fields())
+def test_no_key_takes_what_is_no_value(section, key):
+    needed = {"batch_infer": {"source": "a", "output": "b"}, "data": SMALL["data"]}.get(section, {})
+    tree = {**SMALL, section: {**needed, key: [[]]}}
+    with pytest.raises(BadInput, match=rf"{section}\.{key}[\w.\[\]]*: .*Received: \[") as caught:
+        config.validate(tree, {}, "here")
+    assert "is missing" not in str(caught.value)
+
+
+@settings(deadline=None)
+@given(st.text("abcdefghij_", min_size=1).filter(lambda key: key not in Data.model_fields))
+def test_an_unknown_key_is_named_with_all_that_are_allowed(key):
+    answer = rf"data\.{key} is not a key here\. Allowed: {', '.join(Data.model_fields)}\. Received: 1"
+    with pytest.raises(BadInput, match=answer):
+        config.validate({**SMALL, "data": {**SMALL["data"], key: 1}}, {}, "here")
+
+
+def test_all_faults_are_named_at_once(load):
+    with pytest.raises(BadInput, match=r"line 6: seed: .*line 7: tune\.max_trials: "):
+        load(TEXT + "seed: -1\ntune: {max_trials: 0}\n")
+
+
+@pytest.mark.parametrize("split", [{"train": 0.9}, {"train": 0, "validation": 0.5, "test": 0.5}])
+def test_shares_add_up(split):
+    with pytest.raises(BadInput, match=r"data\.split: the shares must add up to 1 and train must not be 0"):
+        config.validate({**SMALL, "data": {**SMALL["data"], "split": split}}, {}, "here")
+
+
+def test_a_key_given_twice_is_refused(load):
+    with pytest.raises(BadInput, match=r"line 7: train\.epochs is given twice"):
+        load(TEXT + "train: {epochs: 3,\n  epochs: 4}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("name: [", "not valid YAML"),
+        ("name: 2024-13-45", "not valid YAML: month must be in"),
+        ("", "must hold keys and values .*Received: None"),
+        ("- name", r"must hold keys and values .*Received: \['name'\]"),
+    ],
+)
+def test_what_is_no_mapping_is_refused(load, text, answer):
+    with pytest.raises(BadInput, match=r"demo\.yaml " + ("is " if "valid" in answer else "") + answer):
+        load(text)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(BadInput, match="no config file of that name.*Received: nowhere.yaml"):
+        config.load("nowhere.yaml")
+    (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
+    with pytest.raises(BadInput, match="not UTF-8 text: .* at byte 9"):
+        config.load(str(tmp_path / "latin.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", {}),
+        ("train.epochs=3", {"train.epochs": 3}),
+        ("a=[1, 2],b.c={x: 1, y: 2}", {"a": [1, 2], "b.c": {"x": 1, "y": 2}}),
+        ("a=1,2, b=x", {"a": "1,2", "b": "x"}),
+        ("data.id=[a,b],data.drop=[c,d]", {"data.id": ["a", "b"], "data.drop": ["c", "d"]}),
+        ("a=http://x/?q=1,b=null", {"a": "http://x/?q=1", "b": None}),
+        ("a=", {"a": None}),
+        ("a='x, y'", {"a": "x, y"}),
+    ],
+)
+def test_overrides(text, values):
+    assert config.parse_overrides(text) == values
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z_]{1,6}(\.[a-z_]{1,6}){0,2}", fullmatch=True),
+        st.one_of(st.integers(), st.booleans(), st.lists(st.integers(), max_size=3), st.text("xyz ,:#'", max_size=6)),
+        max_size=4,
+    )
+)
+def test_overrides_are_yaml_whatever_the_values(values):
+    parts = []
+    for key, value in values.items():
+        dumped = yaml.safe_dump(value, default_flow_style=True, width=1000)
+        parts.append(f"{key}={dumped.removesuffix('...' + chr(10)).strip()}")
+    text = ",".join(parts)
+    assert config.parse_overrides(text) == values
+
+
+@pytest.mark.parametrize("text", ["train.epochs", "3=4", "=3", "a b=3"])
+def test_overrides_that_are_none(text):
+    with pytest.raises(BadInput, match=f"set takes dotted overrides .*Received: '{text}'"):
+        config.parse_overrides(text)
+
+
+def test_an_override_with_a_value_that_is_no_yaml():
+    with pytest.raises(BadInput, match=r"The value of train\.epochs is not valid YAML\. Received: '\[3'"):
+        config.parse_overrides("train.epochs=[3")
+
+
+def test_overrides_win_over_the_file(load):
+    loaded = load(TEXT + "train: {epochs: 5, batch_size: 64}\n", "train.epochs=3,register.floors={mae: 1, r2: 2}")
+    assert (loaded.train.epochs, loaded.train.batch_size) == (3, 64)
+    assert loaded.register_.floors == {"mae": 1, "r2": 2}
+    assert load(TEXT, "train.learning_rate=1e-3").train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("overrides", ["train.epochs=-1", "train={epochs: -1}"])
+def test_a_wrong_override_is_not_blamed_on_a_line(load, overrides):
+    with pytest.raises(BadInput, match=r"demo\.yaml, set: train\.epochs: .*Received: -1"):
+        load(TEXT + "train: {epochs: 5}\n", overrides)
+
+
+@pytest.mark.parametrize(
+    ("space", "answer"),
+    [
+        (
+            "train.learning_rte: 1",
+            r"train\.learning_rte: is no key that can be searched\. Allowed: train\.epochs, .*: 1",
+        ),
+        (
+            "data.target: {choice: [a]}",
+            r"data\.target: is no key .*Allowed: model\.…, train\.…\. Received: {'choice': ",
+        ),
+        ("model.dropout: {unifrom: [0, 0.1]}", r"model\.dropout: takes values or choice, uniform, .*: {'unifrom'"),
+        ("model.hidden: [{chioce: [8]}]", r"model\.hidden: takes values or choice, uniform, .*: \[{'chioce'"),
+        (
+            "model.dropout: {uniform: [-0.1, 0.1]}",
+            r"model\.dropout: .*greater than or equal to 0\. Received: {'uniform'",
+        ),
+        (
+            "model.dropout: {uniform: [0.5, 1.1]}",
+            r"model\.dropout: .*less than 1\. Received: {'uniform': \[0\.5, 1\.1\]}",
+        ),
+        ("train.batch_size: {uniform: [16, 64]}", r"train\.batch_size: .*valid integer, .*{'uniform': \[16, 64\]}"),
+        ("train.epochs: {quniform: [1, 9, 0.5]}", r"train\.epochs: .*valid integer"),
+        ("train.learning_rate: {normal: [-1, 0.1]}", r"train\.learning_rate: .*greater than 0"),
+        ("model.hidden: [8, {randint: 4}]", r"model\.hidden: .*greater than or equal to 1"),
+        ("o: {choice: [{train.optimizer: {choice: [sgd, adm]}}]}", r"o\.choice\.0\.train\.optimizer: .*'adamw'\. Rec"),
+        (
+            "train.momentum: {uniform: [0.9, 0.1]}",
+            r"train\.momentum: uniform takes low < high\. Received: \[0\.9, 0\.1\]",
+        ),
+    ],
+)
+def test_a_search_space_gives_only_what_the_config_takes(load, space, answer):
+    with pytest.raises(BadInput, match=rf"demo\.yaml, line 8: tune\.space\.{answer}"):
+        load(TEXT + f"tune:\n  space:\n    {space}\n")
+
+
+def test_search_spaces_up_to_the_ends_of_what_the_config_takes(load):
+    space = """
+    model.dropout: {uniform: [0, 1]}
+    train.batch_size: {quniform: [16, 64, 16]}
+    train.weight_decay: {choice: [0, {loguniform: [0.001, 0.3]}]}
+    model.layers: [{type: dense, units: {randint: [1, 9]}}]
+    train.gradient_clip: {choice: [null, {lognormal: [0, 1]}]}
+"""
+    assert len(load(TEXT + f"tune:\n  space:{space}").tune.space) == 5
+
+
+def test_overridden_leaves_the_rest_and_the_original_alone():
+    small = config.validate(SMALL, {}, "here")
+    more = small.overridden({"train.epochs": 3, "register.tolerance": 0.5})
+    assert (more.train.epochs, more.register_.tolerance, small.train.epochs) == (3, 0.5, 0)
+    assert more.overridden({"train.epochs": 0, "register.tolerance": 0.01}) == small
+    with pytest.raises(BadInput, match=r"override: train\.epochs: .*Received: 'many'"):
+        small.overridden({"train.epochs": "many"})
+
+
+def test_values_never_change_after_validation():
+    with pytest.raises(Exception, match="frozen"):
+        config.validate(SMALL, {}, "here").train.epochs = 3
+
+
+def test_the_schema_names_every_section_and_key():
+    schema = config.json_schema()
+    assert set(schema["properties"]) == {field.alias or name for name, field in Config.model_fields.items()}
+    assert set(schema["required"]) == {"name", "data"}
+    for section in (Data, BatchInfer, ImageSize, Split):
+        assert set(schema["$defs"][section.__name__]["properties"]) == set(section.model_fields)
+        assert schema["$defs"][section.__name__]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(("task", "metric"), [("regression", "rmse"), ("binary", "log_loss"), ("image", "log_loss")])
+def test_candidates_are_compared_by_one_metric(task, metric):
+    tree = {**SMALL, "data": {**SMALL["data"], "task": task}}
+    assert config.validate(tree, {}, "here").primary_metric == metric
+
+
+def test_batches_and_epochs_follow_the_rows():
+    small = config.validate(SMALL, {}, "here")
+    sizes = {
+        rows: (c := small.sized(rows)).train.batch_size and (c.train.batch_size, c.train.epochs)
+        for rows in (1, 150, 4_000, 240_000, 10**7)
+    }
+    assert sizes == {1: (16, 60), 150: (16, 60), 4_000: (32, 24), 240_000: (512, 7), 10**7: (512, 6)}
+    chosen = small.overridden({"train.batch_size": 7, "train.epochs": 2, "tune.epochs": 5}).sized(1000)
+    assert (chosen.train.batch_size, chosen.train.epochs, chosen.tune.epochs) == (7, 2, 5)
+    networks = {rows: (m := small.sized(rows).model).hidden and (m.hidden, m.members, m.networks) for rows in sizes}
+    assert networks[150] == networks[4_000] == ([128, 128], 4, 4)
+    assert networks[240_000] == networks[10**7] == ([512, 256], 1, 1)
+    assert small.overridden({"model.networks": 2, "model.members": 3}).sized(150).model.networks == 2
+    rates = {rows: round(small.sized(rows).train.learning_rate, 6) for rows in (150, 240_000)}
+    assert rates == {150: 0.00053, 240_000: 0.003}  # with the root of the batch size
+    assert [small.sized(rows).train.patience for rows in (150, 240_000)] == [10, 4]
+
+
+def test_drop_cannot_name_what_is_needed():
+    with pytest.raises(BadInput, match="drop names cost, which another key of data needs"):
+        config.validate(
+            {"name": "x", "data": {"source": "a", "target": "cost", "task": "regression", "drop": ["cost"]}}, {}, "here"
+        )

@@ -1,0 +1,299 @@
+"""Drift: no alarm without it, an alarm where it was planted, the same answer on both engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from sklearn import metrics as sk
+
+from baton import names
+from baton.config.schema import BatchInfer, Drift
+from baton.data import reference, statistics
+from baton.data.columns import Column
+from baton.data.reference import TrainedOn
+from baton.errors import BadInput
+from baton.evaluation import metrics
+from baton.monitoring import distances, drift
+from baton.reporting.figures import drift as drift_figures
+
+LIMITS = Drift()
+
+
+def scored(table: pa.Table) -> pa.Table:
+    """Rows with a prediction, as batch_infer writes them."""
+    x1, x2 = table["x1"].to_numpy(), pc.fill_null(table["x2"], 10.0).to_numpy()
+    return table.append_column(names.PREDICTION, pa.array(3 + 2 * x1 - x2))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A dataset of enough rows for sharp answers, and what its model would bring along."""
+    config, dataset = tiny.build(tiny.regression_table(6000), tmp_path_factory.mktemp("large"), "regression")
+    return dataset.preprocessor, brought(dataset.folder)
+
+
+def brought(folder: Path) -> TrainedOn:
+    found = reference.load(folder)
+    assert found is not None
+    return found.predicting(scored(tiny.regression_table(600, seed=9))[names.PREDICTION].combine_chunks())
+
+
+def measured(large, table: pa.Table, settings: Drift = LIMITS) -> dict:
+    fitted, known = large
+    return drift.measure(known, fitted, scored(table), settings, {"rmse": 0.9})
+
+
+def column(found: dict, name: str) -> dict:
+    return next(entry for entry in found["columns"] if entry["name"] == name)
+
+
+def with_column(table: pa.Table, name: str, values) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, pa.array(values, from_pandas=True))
+
+
+@pytest.mark.parametrize("rows", [60, 300, 3000])
+def test_other_rows_of_the_same_kind_are_no_drift(large, rows, monkeypatch):
+    monkeypatch.setattr(drift, "domain_auc", lambda *given: None)  # below
+    found = [measured(large, tiny.regression_table(rows, seed=100 + i)) for i in range(20)]
+    verdicts = [entry["verdict"] for f in found for entry in [*f["columns"], f["prediction"]]]
+    assert "drift" not in verdicts and verdicts.count("warn") <= 1
+
+
+def test_a_classifier_cannot_tell_them_apart(large):
+    found = [measured(large, tiny.regression_table(1500, seed=200 + i))["domain_auc"] for i in range(5)]
+    assert all(0.45 < f["auc"] < 0.55 and f["verdict"] == "ok" for f in found)
+    assert sum(low <= 0.5 <= high for low, high in (f["interval"] for f in found)) >= 3
+
+
+def test_a_shift_is_found_and_told(large):
+    table = tiny.regression_table(1500, seed=5)
+    found = measured(large, with_column(table, "x1", table["x1"].to_numpy() + 1.5))
+    entry = column(found, "x1")
+    assert (entry["verdict"], entry["statistic"]) == ("drift", "ks")
+    assert entry["psi"] > 1 and 0.4 < entry["effect_size"] < 0.7 and entry["p_value"] < 1e-9
+    assert found["columns"][0]["name"] == "x1"
+    assert [e["name"] for e in found["columns"] if e["verdict"] == "drift"] == ["x1"]
+    assert found["prediction"]["verdict"] == "drift"
+    assert found["domain_auc"]["auc"] > 0.8 and found["domain_auc"]["verdict"] == "drift"
+    told = " ".join(found["warnings"])
+    assert "x1 has drifted: PSI" in told and "can be told from training rows: AUC 0.8" in told
+    assert set(drift_figures.drift(found, 0.2)) == {"drift", "drift_columns"}
+
+
+def test_where_one_column_tells_all_the_others_are_asked_too(large):
+    table = tiny.regression_table(800, seed=5)
+    found = measured(large, with_column(table, "x1", table["x1"].to_numpy() + 100))["domain_auc"]
+    assert found["auc"] > 0.99
+    assert found["without"]["columns"] == ["x1"] and found["without"]["auc"] < 0.56
+
+
+def test_new_categories_are_found(large):
+    table = tiny.regression_table(1000, seed=5)
+    c = ["new" if i % 5 == 0 else value for i, value in enumerate(table["c"].to_pylist())]
+    found = measured(large, with_column(table, "c", c))
+    entry = column(found, "c")
+    assert (entry["verdict"], entry["statistic"], entry["unseen_share"]) == ("drift", "chi2", 0.2)
+    assert "20.0 % of its values did not occur in training" in " ".join(found["warnings"])
+
+
+def test_other_shares_of_known_categories_are_found(large):
+    table = tiny.regression_table(1000, seed=5)
+    found = measured(large, with_column(table, "c", ["a"] * 900 + ["b"] * 100))
+    entry = column(found, "c")
+    assert entry["verdict"] == "drift" and entry["unseen_share"] == 0 and entry["effect_size"] > 0.3
+
+
+def test_missing_cells_are_found(large):
+    table = tiny.regression_table(1000, seed=5)
+    x2 = [None if i % 4 == 0 else value for i, value in enumerate(table["x2"].to_pylist())]
+    entry = column(measured(large, with_column(table, "x2", x2)), "x2")
+    assert entry["verdict"] == "drift" and entry["missing_now"] > 0.25 and 0.08 < entry["missing_reference"] < 0.12
+    gone = column(measured(large, with_column(table, "x2", pa.nulls(1000, pa.float64()))), "x2")
+    assert (gone["verdict"], gone["psi"], gone["missing_now"]) == ("drift", None, 1.0)
+
+
+def test_limits_are_the_configs(large):
+    table = tiny.regression_table(1500, seed=5)
+    shifted = with_column(table, "x1", table["x1"].to_numpy() + 0.5)
+    assert column(measured(large, shifted), "x1")["verdict"] == "drift"
+    assert column(measured(large, shifted, Drift(psi=0.4)), "x1")["verdict"] == "warn"
+    assert column(measured(large, shifted, Drift(psi=2)), "x1")["verdict"] == "ok"
+
+
+def test_categories_seen_once_are_no_alarm(tmp_path):
+    """A name that hardly repeats: most of the next rows' are new as well, and that is no drift."""
+    rng = np.random.default_rng(3)
+
+    def people(rows: int) -> pa.Table:
+        return pa.table({"x": rng.normal(size=rows), "who": [f"p{n}" for n in rng.integers(0, 90_000, rows)],
+                         "y": rng.normal(size=rows)})  # fmt: skip
+
+    config, dataset = tiny.build(people(4000), tmp_path, "regression", data={"kinds": {"who": "categorical"}})
+    known = reference.load(dataset.folder)
+    new = people(2000)
+    found = drift.measure(known, dataset.preprocessor, new.append_column(names.PREDICTION, new["x"]), LIMITS, {})
+    assert column(found, "who")["unseen_share"] > 0.8
+    assert column(found, "who")["verdict"] == "ok" and found["prediction"] is None
+
+
+def test_live_metrics_are_those_of_evaluate(large):
+    table = tiny.regression_table(500, seed=5)
+    y = [None if i < 50 else value for i, value in enumerate(table["y"].to_pylist())]
+    found = measured(large, with_column(table, "y", y))
+    truth = table["y"].to_numpy()[50:].astype(np.float32)
+    output = scored(table)[names.PREDICTION].to_numpy()[50:, None]
+    assert found["live"]["metrics"] == metrics.evaluate(truth, output)
+    assert found["live"]["rows"] == 450
+    low, high = found["live"]["intervals"]["rmse"]
+    assert low < found["live"]["metrics"]["rmse"] < high < 1.2 * low
+    assert "live rmse" in " ".join(found["warnings"])  # worse than 0.9
+    assert measured(large, table.drop_columns("y"))["live"] is None
+
+
+def test_live_metrics_of_classes(binary):
+    _, dataset = binary
+    fitted, table = dataset.preprocessor, tiny.binary_table(200, seed=6)
+    right = (table["y"].to_numpy() == 7) * 0.8 + 0.1
+    rows = table.append_column(names.PREDICTION, table["y"])
+    rows = rows.append_column("probability_3", pa.array(1 - right)).append_column("probability_7", pa.array(right))
+    known = reference.load(dataset.folder)
+    found = drift.measure(known.predicting(table["y"].combine_chunks()), fitted, rows, LIMITS, {})
+    assert found["live"]["metrics"]["accuracy"] == 1.0
+    assert found["live"]["metrics"]["log_loss"] == pytest.approx(-np.log(0.9))
+    assert found["prediction"]["kind"] == "categorical" and found["prediction"]["verdict"] == "ok"
+
+
+def test_a_model_from_before_says_so_and_does_not_fail(large):
+    fitted, _ = large
+    found = drift.measure(None, fitted, scored(tiny.regression_table(50)), LIMITS, {})
+    assert found["warnings"] == [
+        "the model was logged without a profile of its training data: drift cannot be measured"
+    ]
+    assert found["live"]["rows"] == 50 and found["columns"] == [] and drift_figures.drift(found, 0.2) == {}
+
+
+def test_predictions_stand_where_drift_cannot_be_measured(large, tmp_path, caplog):
+    """The step has replaced its output by then: it tells what went wrong, and does not fail."""
+    from steps import batch_infer
+
+    fitted, known = large
+    settings = BatchInfer(source="new.csv", output=str(tmp_path))
+    (tmp_path / "part-00000.parquet").write_text("torn")
+    batch_infer.report_drift(None, settings, SimpleNamespace(run_id=None, tags={}), fitted, known)
+    assert "drift could not be measured: Parquet" in caplog.text
+
+
+def test_no_rows_and_images_have_a_drift_too(large, images):
+    fitted, known = large
+    found = drift.measure(known, fitted, scored(tiny.regression_table(5)).slice(0, 0), LIMITS, {})
+    assert found["rows"] == 0 and found["warnings"] == ["no row was scored: there is no drift to measure"]
+    _, dataset = images
+    table = pa.table({names.PREDICTION: ["top"] * 90 + ["even"] * 10})
+    shown = reference.load(dataset.folder).predicting(pa.array(["top", "even", "bottom"] * 40))
+    found = drift.measure(shown, dataset.preprocessor, table, LIMITS, {})
+    assert found["columns"] == [] and found["domain_auc"] is None
+    assert found["prediction"]["verdict"] == "drift"
+
+
+def test_the_sample_of_predictions_is_one_row_of_every_so_many(large, tmp_path, monkeypatch):
+    fitted, _ = large
+    rows = pa.table({"x1": np.arange(1000.0), "other": ["-"] * 1000, names.PREDICTION: np.zeros(1000)})
+    pq.write_table(rows.slice(0, 300), tmp_path / "part-00000.parquet", row_group_size=70)
+    pq.write_table(rows.slice(300), tmp_path / "part-00001.parquet")
+    assert drift.sampled(tmp_path, fitted, 5000).equals(rows.select(["x1", names.PREDICTION]))
+    found = drift.sampled(tmp_path, fitted, 100)["x1"].to_numpy()
+    assert (found // 10 == np.arange(100)).all() and len(set(found % 10)) > 5
+    monkeypatch.setattr(drift, "MANY", 500)
+    monkeypatch.setattr(drift, "BLOCK", 20)
+    monkeypatch.setattr(drift, "BLOCKS", 4)
+    found = drift.sampled(tmp_path, fitted, 40)["x1"].to_numpy()
+    assert len(found) == 40 and set(found // 20 * 20 // 300) == {0, 1, 2, 3}
+
+
+def test_what_travels_is_the_same_after_a_round_trip_and_small(large, tmp_path):
+    _, known = large
+    known.save(tmp_path)
+    again = reference.load(tmp_path)
+    assert again == known
+    assert (tmp_path / names.TRAINED_ON).stat().st_size < 200_000
+    assert 4000 < again.rows.num_rows <= 5000
+    (tmp_path / names.TRAINED_ON).write_bytes(b"PAR1")
+    with pytest.raises(BadInput, match="trained_on.parquet is damaged"):
+        reference.load(tmp_path)
+    pq.write_table(pa.table({"x": [1]}), tmp_path / names.TRAINED_ON)
+    with pytest.raises(BadInput, match="trained_on.parquet is damaged"):
+        reference.load(tmp_path)
+    assert reference.load(tmp_path / "nowhere") is None
+
+
+def test_a_sample_of_rows_that_are_much_alike_has_their_shares():
+    """The summary's sample is in the order of hashes: its first rows would all be of the same few kinds."""
+    rng = np.random.default_rng(1)
+    table = pa.table({"a": rng.choice(["x", "y", "z"], 9000, p=[0.6, 0.3, 0.1])})
+    features = SimpleNamespace(features=[Column("a", "categorical", "string")])
+    known = reference.fit(statistics.summarise(table), features, rows=500)
+    shares = {v["values"]: v["counts"] / 500 for v in known.rows["a"].value_counts().to_pylist()}
+    assert shares == pytest.approx({"x": 0.6, "y": 0.3, "z": 0.1}, abs=0.02)
+
+
+def test_no_row_travels_where_the_config_says_so(tmp_path):
+    _, dataset = tiny.build(tiny.regression_table(900), tmp_path, "regression", data={"travel_rows": 0})
+    found = measured((dataset.preprocessor, brought(dataset.folder)), tiny.regression_table(900, seed=3))
+    assert found["domain_auc"] is None and len(found["columns"]) == 4
+
+
+def test_december_has_drifted_from_the_months_before(tmp_path):
+    """The built-in example: flights of January to November, and those of December."""
+    data = Path(__file__).parents[2] / "data"
+    table = pq.read_table(data / "flights.parquet")
+    small = table.take(pa.array(np.arange(0, table.num_rows, 15)))
+    _, dataset = tiny.build(small, tmp_path, "regression", data={"target": "arr_delay", "rows_per_group": 16384})
+    new = pq.read_table(data / "new_flights.parquet")
+    new = new.append_column(names.PREDICTION, pc.fill_null(new["dep_delay"], 0.0))
+    found = drift.measure(reference.load(dataset.folder), dataset.preprocessor, new, LIMITS, {})
+    verdicts = {entry["name"]: entry["verdict"] for entry in found["columns"]}
+    assert {verdicts.pop("month"), verdicts.pop("time_hour")} == {"drift"}
+    assert verdicts["origin"] == verdicts["carrier"] == verdicts["sched_dep_time"] == "ok"
+    assert found["domain_auc"]["auc"] > 0.99
+    assert found["domain_auc"]["without"]["columns"] == ["month", "time_hour"]
+    assert 0.6 < found["domain_auc"]["without"]["auc"] < 0.8
+    assert found["live"]["rows"] == 27_020
+    assert found["seconds"] < 3
+
+
+def test_psi_ks_and_chi_square_are_the_textbooks():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    one, other = np.sort(rng.normal(size=400)), rng.normal(0.3, 1, 300)
+    expected = stats.ks_2samp(one, other, method="asymp")
+    found = distances.kolmogorov_smirnov(one, 400, other)
+    assert found.value == pytest.approx(expected.statistic)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=0.2)
+    counts = np.array([[50.0, 30, 20], [20, 30, 50]])
+    expected = stats.chi2_contingency(counts, correction=False)
+    found = distances.chi_square(*counts)
+    assert (found.value, found.p_value) == pytest.approx((expected.statistic, expected.pvalue))
+    assert found.effect == pytest.approx(stats.contingency.association(counts.astype(int)))
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
+    assert distances.psi(1e6 * p, 1e6 * q) == pytest.approx(np.sum((q - p) * np.log(q / p)), rel=1e-4)
+
+
+def test_auc_is_sklearns_and_its_error_is_that_of_repeated_samples():
+    rng = np.random.default_rng(0)
+    areas, errors = [], []
+    for _ in range(200):
+        negative, positive = rng.normal(size=80).round(1), rng.normal(0.5, 1, 120).round(1)
+        area, error = distances.auc(negative, positive)
+        areas.append(area)
+        errors.append(error)
+    truth = np.repeat([0, 1], [80, 120])
+    assert area == pytest.approx(sk.roc_auc_score(truth, np.concatenate([negative, positive])))
+    assert np.mean(errors) == pytest.approx(np.std(areas), rel=0.15)

@@ -1,0 +1,235 @@
+"""What the benchmarks compare is alike: the same rows, the same training, the same predictions."""
+
+import json
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from click.testing import CliRunner
+from pyarrow.csv import write_csv
+
+from baton.data.dataset import Dataset
+from baton.data.feed import Feed
+from baton.serving.raw_columns import RawColumnModel
+from baton.serving.scoring import PART
+from baton.training import fit
+from bench import __main__ as bench
+from bench import feed as feed_bench
+from bench import fit as fit_bench
+from bench import harness, horovod, infer, ingest, inputs, memory, quality, reference, tables
+from bench.harness import Comparison
+
+
+def test_a_ratio_is_baton_over_the_anchor_and_the_goal_looks_its_way():
+    more, less = (Comparison("x", 3.0, 2.0, 1.5, better, "rows/s") for better in ("higher", "lower"))
+    assert (more.ratio, more.met, less.met) == (1.5, True, True)
+    assert not Comparison("x", 2.9, 2.0, 1.5, "higher", "rows/s").met
+    assert not Comparison("x", 3.1, 2.0, 1.5, "lower", "s").met
+
+
+def test_sides_take_turns_and_the_median_counts():
+    order: list[str] = []
+    values = {"a": iter([5.0, 1.0, 2.0]), "b": iter([7.0, 8.0, 90.0])}
+
+    def side(name):
+        return lambda: order.append(name) or next(values[name])
+
+    assert harness.alternate({name: side(name) for name in values}, 3) == {"a": 2.0, "b": 8.0}
+    assert order == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_a_fresh_process_answers_and_its_failure_raises():
+    assert harness.fresh(json.loads, "[1, 2]") == [1, 2]
+    with pytest.raises(harness.subprocess.CalledProcessError):
+        harness.fresh(json.loads, "no JSON")
+
+
+def test_an_input_is_made_once_and_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "KEPT", tmp_path)
+
+    def half(path):
+        path.write_text("half")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        harness.kept("input", half)
+    assert not (tmp_path / "input").exists()
+    assert harness.kept("input", lambda path: path.write_text("whole")).read_text() == "whole"
+    assert harness.kept("input", half).read_text() == "whole"
+
+
+def test_what_older_code_made_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "KEPT", tmp_path)
+    older = tmp_path / "dataset-0123456789ab"
+    for place in (older, tmp_path / "dataset-of-others"):
+        place.mkdir()
+    found = harness.made("dataset", lambda path: path.mkdir())
+    assert found.is_dir() and not older.exists() and (tmp_path / "dataset-of-others").exists()
+    assert harness.made("dataset", lambda path: 1 / 0) == found
+
+
+def test_the_last_line_is_json_and_the_table_says_what_is_met(monkeypatch):
+    found = [Comparison("one", 8.0, 1.0, 8.0, "higher", "rows/s"), Comparison("two", 3.0, 2.0, 1.1, "lower", "MiB")]
+    monkeypatch.setattr(feed_bench, "measure", lambda runs: found)
+    line = json.loads(CliRunner().invoke(bench.bench, ["feed", "--runs", "2"]).stdout.splitlines()[-1])
+    assert (line["name"], line["runs"]) == ("feed", 2)
+    keys = {"against", "baton", "anchor", "ratio", "goal", "better", "unit"}
+    assert [set(result) for result in line["results"]] == [keys, keys]
+    assert [result["ratio"] for result in line["results"]] == [8.0, 1.5]
+    page = bench.page([line], ["fit"])
+    assert "| `feed` | one | 8 | 1 | rows/s | 8 | ≥ 8 | yes |" in page
+    assert "| `feed` | two | 3 | 2 | MiB | 1.5 | ≤ 1.1 | no |" in page
+    assert "| `fit` | failed |" in page
+
+
+def test_the_feed_gives_every_row_once_and_the_benchmark_would_notice(regression):
+    _, dataset = regression
+    rows, drain = dataset.rows["train"], feed_bench.drainer(feed_bench.block_rows)
+    assert feed_bench.baton(dataset, 3, drain) == 3 * rows
+    batches = Feed(dataset, "train", 7).stream().unbatch().map(lambda inputs, target, weight: (inputs, target))
+    assert feed_bench.drainer(feed_bench.batch_rows)(batches) == -(-rows // 7) * 7
+    assert feed_bench.reader(dataset, 2) == 2 * rows
+    feed_bench.checked(lambda: rows, rows)(rows)
+    with pytest.raises(ValueError, match="rows were fed"):
+        feed_bench.checked(lambda: rows - 1, rows)(rows)
+
+
+def test_baton_and_keras_in_memory_train_alike(regression):
+    """Without shuffling, on whole batches, an epoch of either gives the same loss and weights."""
+    config, dataset = regression
+    config = config.overridden({"train.epochs": 1, "train.batch_size": 8, "train.steps_per_execution": 4})
+    feed, validation = Feed(dataset, "train", 8), Feed(dataset, "validation", 64)
+    model = fit_bench.compiled(config, dataset, feed.steps, 4)
+    result = fit.fit(model, feed, validation, config, fit.Alone(), [])
+    rows = feed.arrays()
+    target = rows.pop("target")
+    twin = fit_bench.compiled(config, dataset, feed.steps, 1)
+    history = twin.fit(rows, target, batch_size=8, shuffle=False, verbose=0).history
+    assert result.history["loss"][0] == pytest.approx(history["loss"][0], rel=1e-5)
+    for ours, theirs in zip(result.model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_network_of_the_alternatives_predicts_the_same_and_all_rows_are_scored(regression, tmp_path):
+    from baton.networks import build
+
+    config, dataset = tiny.build(
+        tiny.regression_table(), tmp_path, "regression", data={"drop": ["c", "x2"]}, model={"numbers": "plain"}
+    )
+    network = build.build(dataset.preprocessor, config.model)
+    RawColumnModel(dataset.preprocessor, network).save(tmp_path / "model")
+    done = infer.baton(tmp_path / "model", tmp_path / "source.parquet", tmp_path / "out")
+    assert (done.rows_in, done.rows_scored, done.rows_quarantined) == (tiny.ROWS, tiny.ROWS, 0)
+    scored = pq.read_table(tmp_path / "out" / PART)
+    raw = np.stack([scored[name].to_numpy() for name in ("x1", "n")], axis=1).astype(np.float32)
+    other = infer.standardising(network, dataset.preprocessor)(raw).numpy()[:, 0]
+    np.testing.assert_allclose(scored["prediction"].to_numpy(), other, rtol=1e-4, atol=1e-4)
+
+
+def test_in_step_every_step_takes_as_long_as_the_slower_rank():
+    assert horovod.pace_in_step([[[5.0, 6.0, 9.0]], [[5.5, 7.5, 9.5]]]) == 0.8
+    assert horovod.pace_in_step([[[5.0, 6.0, 9.0]], [[7.0, 8.0, 11.0]]]) == 1
+
+
+def test_what_passes_once_all_are_there_is_exchange_and_before_it_waiting():
+    first, second = [[0.0, 6.0, 18.0], [2.0, 10.0, 20.0]], [[0.0, 8.0, 17.0], [2.0, 10.0, 20.0]]
+    assert horovod.meeting([first, second]) == (4 / 18, 1.5 / 18)
+
+
+def test_an_all_reduce_is_timed_before_and_after_it():
+    import tensorflow as tf
+
+    hvd = SimpleNamespace(size=lambda: 2, grouped_allreduce=lambda gradients, op: [op * g for g in gradients])
+    timed = horovod.Timed(hvd)
+    step = tf.function(lambda: timed.grouped_allreduce([tf.ones(3)], op=2.0))
+    began = time.time()
+    assert timed.size() == 2 and all(step()[0].numpy().sum() == 6 for _ in range(2))
+    first, second = zip(*(clock.read() for clock in timed.clocks), strict=True)
+    assert began - 1 < first[0] <= first[1] <= second[0] <= second[1] < time.time() + 1
+    assert [clock.read() for clock in timed.clocks] == [[], []]
+
+
+def test_a_silent_rank_waits_for_its_turn_and_times_every_step(images, tmp_path, monkeypatch):
+    config, dataset = images
+    monkeypatch.setattr(horovod, "settings", lambda: config.overridden({"train.epochs": 2}))
+    monkeypatch.setenv("HOROVOD_RANK", "1")
+    (tmp_path / "0.go").touch()
+    watch, steps = horovod.turns(tmp_path, 1, 64), Feed(dataset, "train", 32, shard=(1, 2)).steps
+    trained = threading.Thread(target=horovod.apart, args=(dataset, watch), daemon=True)
+    trained.start()
+    first, second = (tmp_path / f"{epoch}-1.json" for epoch in range(2))
+    for place in (first, second):
+        while trained.is_alive() and not place.exists():
+            time.sleep(0.05)
+        told = json.loads(place.read_text())
+        (times,) = told["times"]
+        assert told["images_a_second"] > 0 and len(times) == steps and times == sorted(times)
+        if place == first:
+            trained.join(0.5)
+            assert trained.is_alive() and not second.exists()
+            (tmp_path / "1.go").touch()
+    trained.join()
+
+
+def test_a_dataset_repeated_is_whole_and_has_so_many_times_the_rows(regression, tmp_path):
+    from baton.data.dataset import Dataset
+
+    _, dataset = regression
+    memory.repeat(dataset.folder, tmp_path / "three", 3)
+    three = Dataset.open(tmp_path / "three")
+    assert three.rows == {key: 3 * rows for key, rows in dataset.rows.items()}
+    assert Feed(three, "train", 32).rows == 3 * dataset.rows["train"]
+    assert three.raw_test().num_rows == 3 * dataset.rows["test"]
+
+
+def test_the_benchmarks_config_is_of_the_flights():
+    assert inputs.config().train.batch_size == 256
+    assert pq.read_metadata(inputs.FLIGHTS).num_rows == inputs.ROWS
+
+
+def test_tables_of_quality_hold_what_is_predicted():
+    for name in tables.TABLES:
+        rows, target, task = tables.table(name)
+        assert 100 < len(rows) <= tables.MOST and rows[target].notna().all()
+        classes = rows[target].nunique()
+        assert classes > 10 if task == "regression" else classes == 2 if task == "binary" else 2 < classes < 12
+
+
+def test_small_tables_are_split_oftener_all_by_seeds_of_their_own():
+    found = {name: quality.splits(name, 2) for name in ("iris", "seattle", "carrier")}
+    assert {name: len(seeds) for name, seeds in found.items()} == {"iris": 8, "seattle": 4, "carrier": 2}
+    assert {min(seeds) for seeds in found.values()} == {quality.FIRST_SEED}
+
+
+def test_the_first_ingest_of_a_process_takes_every_line(tmp_path):
+    source, out = tmp_path / "flights.csv", tmp_path / "out"
+    write_csv(pq.read_table(inputs.FLIGHTS).slice(0, 700), source)
+    assert ingest.count(source) == 700
+    assert harness.fresh(ingest.first, "baton", str(source), 700, str(out)) > 0
+    rows = Dataset.load(out).rows
+    assert rows.pop("input") == sum(rows.values()) == 700
+
+
+def test_a_win_is_more_than_chance():
+    rng = np.random.default_rng(0)
+    base = rng.exponential(size=400)
+    sides = {"baton": base, "lightgbm": base + 0.3, "lightgbm_tuned": rng.permutation(base), "linear": base - 0.2}
+    seed = {"metric": "log_loss", **sides, "hist_gradient_boosting": base + 0.5}
+    found = quality.compare("x", [seed])
+    assert found["verdicts"] == {
+        "lightgbm": "win", "lightgbm_tuned": "tie", "hist_gradient_boosting": "win", "linear": "loss",
+    }  # fmt: skip
+    assert found["values"]["baton"] == pytest.approx(base.mean())
+
+
+def test_trees_get_no_values_that_networks_embed(tmp_path):
+    _, dataset = quality._dataset("seattle", 0, tmp_path, {})
+    encoded = {e.name: e.encoding for e in dataset.preprocessor.encoded}
+    assert {"value", "date"} & set(encoded.values())
+    rows, truth = reference.frame(dataset, "test")
+    assert set(rows) == {name for name, encoding in encoded.items() if encoding not in ("value", "date")}
+    assert len(rows) == len(truth) == dataset.rows["test"]

@@ -1,0 +1,276 @@
+"""The exported model: raw columns in, the same answers as in training out, nothing unpickled."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import tiny
+
+from baton.data.feed import Feed
+from baton.data.preprocessing import Preprocessor
+from baton.errors import BatonError
+from baton.networks import build
+from baton.serving import raw_columns
+from baton.serving.raw_columns import RawColumnModel
+from baton.training import fit
+
+
+def untrained(config, dataset) -> RawColumnModel:
+    return RawColumnModel(dataset.preprocessor, build.build(dataset.preprocessor, config.model))
+
+
+@pytest.fixture(scope="module")
+def model(regression) -> RawColumnModel:
+    config, dataset = regression
+    return RawColumnModel(dataset.preprocessor, fit.train(config, dataset).model)
+
+
+@pytest.fixture(scope="module")
+def logged(model, regression, tmp_path_factory):
+    """The model, logged into a store of its own → its folder."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        experiment = mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
+        with mlflow.start_run(experiment_id=experiment):
+            uri = raw_columns.log_model(model.fitted, model.network, regression[1].raw_test(), {"fingerprint": "f"})
+        downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded"))
+        mlflow.set_tracking_uri(before)
+    return Path(downloaded)
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary", "images"])
+def test_the_encoded_and_the_raw_path_give_equal_outputs(kind, request, tmp_path):
+    config, dataset = request.getfixturevalue(kind)
+    made = untrained(config, dataset)
+    rows = Feed(dataset, "test", 64).arrays()
+    truth = rows.pop("target")
+    encoded = build.probabilities(fit.predict(made.network, rows, made.fitted), made.fitted.classes)
+    made.save(tmp_path / "model")
+    for candidate in (made, RawColumnModel.load(tmp_path / "model")):
+        raw_truth, raw = candidate.evaluate(dataset.raw_test())
+        np.testing.assert_array_equal(raw_truth, truth)
+        np.testing.assert_array_equal(raw, encoded)
+
+
+def test_bad_rows_are_null_and_have_reasons(model):
+    rows = tiny.regression_table(6, seed=9).drop(["y"]).to_pandas()
+    good, _ = model.score(pa.Table.from_pandas(rows))
+    rows.loc[1, "x1"] = np.inf
+    rows.loc[3, "x2"] = -np.inf
+    rows.loc[4, ["x2", "c"]] = [np.nan, "never seen"]
+    columns, reasons = model.score(pa.Table.from_pandas(rows))
+    assert reasons.to_pylist() == [None, "x1 is infinite", None, "x2 is infinite", None, None]
+    predictions = columns["prediction"].to_pylist()
+    assert [p is None for p in predictions] == [False, True, False, True, False, False]
+    for index in (0, 2, 5):
+        assert predictions[index] == pytest.approx(good["prediction"][index].as_py(), rel=1e-5)
+    assert np.isfinite(predictions[4])
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_no_good_row_at_all(model, rows):
+    table = tiny.regression_table(rows).set_column(0, "x1", pa.array([np.inf] * rows, pa.float64()))
+    columns, reasons = model.score(table)
+    assert columns["prediction"].to_pylist() == [None] * rows
+    assert reasons.null_count == 0 and len(reasons) == rows
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (pa.array([3, 7]), pa.int64()),
+        (pa.array([0.5, 1.0]), pa.float64()),
+        (pa.array([False, True]), pa.bool_()),
+        (pa.array(["no", "yes"]), pa.string()),
+    ],
+)
+def test_classes_are_predicted_in_the_targets_own_type(target, expected, tmp_path):
+    table = tiny.binary_table(200)
+    answers = target.take(pa.array((table["y"].to_numpy() == 7).astype(int)))
+    table = table.set_column(table.column_names.index("y"), "y", answers)
+    config, dataset = tiny.build(table, tmp_path, "binary")
+    made = untrained(config, dataset)
+    columns, _ = made.score(dataset.raw_test())
+    first, second = (f"probability_{name}" for name in dataset.preprocessor.classes)
+    assert list(columns) == ["prediction", first, second]
+    assert columns["prediction"].type == expected
+    one, two = columns[first].to_numpy(), columns[second].to_numpy()
+    np.testing.assert_allclose(one + two, 1, rtol=1e-6)
+    likelier = [target[int(b > a)].as_py() for a, b in zip(one, two, strict=True)]
+    assert columns["prediction"].to_pylist() == likelier
+    (declared,) = (c for c in raw_columns.signature(made.fitted).outputs.to_dict() if c["name"] == "prediction")
+    assert declared["type"] == made.fitted.target_column.type
+
+
+def test_every_kind_of_column_is_served(tmp_path):
+    """Numbers, whole numbers, truths, times and categories; from a CSV source's text, too."""
+    rng = np.random.default_rng(1)
+    n = 200
+    frame = pd.DataFrame(
+        {
+            "x": rng.normal(size=n),
+            "n": rng.integers(0, 9, n),
+            "flag": rng.random(n) < 0.5,
+            "at": pd.Timestamp(2024, 1, 1) + pd.to_timedelta(rng.integers(0, 10**6, n), "s"),
+            "c": rng.choice(["a", "b"], n),
+            "y": rng.normal(size=n),
+        }
+    )
+    answers, signatures = [], []
+    typed = pa.Table.from_pandas(frame, preserve_index=False)
+    text = pa.table({name: [str(v) for v in frame[name]] for name in frame})
+    for name, table in (("typed", typed), ("text", text)):
+        (tmp_path / name).mkdir()
+        config, dataset = tiny.build(table, tmp_path / name, "regression", model={"recipe": "linear"})
+        made = untrained(config, dataset)
+        for layer in made.network.layers:
+            layer.set_weights([np.full_like(w, 0.1) for w in layer.get_weights()])
+        answers.append([made.score(source)[0]["prediction"].to_numpy() for source in (typed, text)])
+        signatures.append({c["name"]: c["type"] for c in raw_columns.signature(made.fitted).inputs.to_dict()})
+        example = raw_columns.as_declared(dataset.raw_test(), made.fitted).to_pandas()
+        assert {k: v.kind for k, v in example.dtypes.items()} == {"x": "f", "n": "i", "flag": "b", "at": "M", "c": "O"}
+    assert (
+        signatures[0]
+        == {"x": "double", "n": "long", "flag": "boolean", "at": "datetime", "c": "string"}
+        == signatures[1]
+    )
+    for other in (answers[0][1], *answers[1]):
+        np.testing.assert_allclose(other, answers[0][0], rtol=1e-5)
+
+
+def test_whole_numbers_with_gaps_are_declared_as_doubles(tmp_path):
+    """As pandas holds them: MLflow refuses doubles where whole numbers are declared."""
+    from mlflow.models.utils import _enforce_schema
+
+    table = tiny.regression_table(200)
+    gaps = pa.array([None if i % 3 == 0 else v for i, v in enumerate(table["n"].to_pylist())])
+    _, dataset = tiny.build(table.set_column(2, "n", gaps), tmp_path, "regression")
+    fitted = dataset.preprocessor
+    declared = raw_columns.signature(fitted)
+    example = raw_columns.as_declared(dataset.raw_test(), fitted).slice(0, 10).to_pandas()
+    assert declared.inputs.input_dict()["n"].type.name == "double"
+    assert example["n"].isna().any() and _enforce_schema(example, declared.inputs).equals(example)
+
+
+def test_the_logged_model_has_signature_example_and_pinned_requirements(logged):
+    described = mlflow.models.Model.load(str(logged))
+    assert {c["name"]: c["type"] for c in described.signature.inputs.to_dict()} == {
+        "x1": "double", "x2": "double", "n": "long", "c": "string",
+    }  # fmt: skip
+    assert [(c["name"], c["type"]) for c in described.signature.outputs.to_dict()] == [("prediction", "double")]
+    assert described.metadata == {"fingerprint": "f"}
+    assert list(described.load_input_example(str(logged)).columns) == ["x1", "x2", "n", "c"]
+    requirements = (logged / "requirements.txt").read_text().splitlines()
+    assert all("==" in line for line in requirements)
+    assert {"keras", "tensorflow-cpu", "mlflow"} <= {line.partition("==")[0] for line in requirements}
+    names = {path.suffix for path in logged.rglob("*") if path.is_file()}
+    assert not names & {".pkl", ".pickle", ".joblib"}
+
+
+def test_nothing_in_the_logged_code_is_left_over(logged):
+    """The package travels with the model, without caches."""
+    held = {path.name for path in (logged / "code" / "baton").iterdir()}
+    assert {"serving.py", "layers.py", "raw_model.py"} <= held and "__pycache__" not in held
+
+
+FRESH = """
+import sys, mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import baton
+assert baton.__file__.startswith(sys.argv[1]), baton.__file__
+frame = pd.read_parquet(sys.argv[2])
+model.predict(frame).to_parquet(sys.argv[3])
+model.predict(model.input_example)
+try:
+    model.predict(frame.drop(columns="x1"))
+except Exception as error:
+    print(error)
+"""
+
+
+def elsewhere(tmp_path: Path) -> dict:
+    """Options of a subprocess that knows nothing of this project's folder."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}
+    env |= {
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}",
+    }
+    return {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "timeout": 240}
+
+
+def test_a_fresh_process_loads_it_without_unpickling(model, logged, tmp_path):
+    frame = tiny.regression_table(40, seed=5).to_pandas().drop(columns="y")
+    frame.loc[3, "x1"] = np.inf
+    frame.to_parquet(tmp_path / "in.parquet")
+    command = [sys.executable, "-c", FRESH, str(logged), "in.parquet", "out.parquet"]
+    done = subprocess.run(command, **elsewhere(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "x1" in done.stdout and "missing" in done.stdout
+    found = pd.read_parquet(tmp_path / "out.parquet")
+    expected, _ = model.score(pa.Table.from_pandas(frame))
+    assert list(found.columns) == ["prediction"] and np.isnan(found["prediction"][3])
+    np.testing.assert_allclose(found["prediction"], expected["prediction"].to_pandas(), rtol=1e-5)
+
+
+def test_mlflow_models_predict_takes_a_csv_file(model, logged, tmp_path):
+    frame = tiny.regression_table(20, seed=6).to_pandas().drop(columns="y")
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    command = [
+        str(Path(sys.executable).with_name("mlflow")), "models", "predict", "--env-manager", "local",
+        "-m", str(logged), "-i", "in.csv", "-t", "csv", "-o", "out.json",
+    ]  # fmt: skip
+    done = subprocess.run(command, **elsewhere(tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out.json").read_text())["predictions"]
+    expected, _ = model.score(pa.Table.from_pandas(frame))
+    np.testing.assert_allclose([row["prediction"] for row in found], expected["prediction"].to_pandas(), rtol=1e-5)
+
+
+def test_rows_without_a_usable_target_are_not_evaluated(binary):
+    config, dataset = binary
+    made = untrained(config, dataset)
+    raw = tiny.binary_table(6, seed=8)
+    raw = raw.set_column(raw.column_names.index("y"), "y", pa.array([3, 7, None, 5, 3, 7]))
+    truth, output = made.evaluate(raw)
+    assert truth.tolist() == [0, 1, 0, 1] and output.shape == (4, 2)
+
+
+def test_answers_come_in_the_columns_of_who_asks(images):
+    """A champion with other classes: those it lacks have the probability 0, those nobody asks for are left out."""
+    config, dataset = images
+    made = untrained(config, dataset)
+    raw = dataset.raw_test()
+    _, output = made.evaluate(raw)
+    np.testing.assert_array_equal(made.answers(raw, made.fitted), output)
+    asked = Preprocessor(
+        {**made.fitted.spec, "target": {**made.fitted.spec["target"], "classes": ["even", "new", "top"]}}
+    )
+    expected = np.stack([output[:, 1], np.zeros(len(output)), output[:, 2]], axis=1)
+    np.testing.assert_array_equal(made.answers(raw, asked), expected)
+
+
+def test_answers_to_another_question_or_on_a_part_of_the_rows_are_refused(regression, binary):
+    config, dataset = regression
+    made = untrained(config, dataset)
+    raw = dataset.raw_test()
+    with pytest.raises(BatonError, match=r"it predicts y \(regression\), not y \(binary\)"):
+        made.answers(raw, binary[1].preprocessor)
+    x1 = raw["x1"].to_numpy().copy()
+    x1[3] = np.inf
+    spoilt = raw.set_column(raw.column_names.index("x1"), "x1", pa.array(x1))
+    with pytest.raises(BatonError, match=rf"it cannot use 1 of {raw.num_rows} test rows \(x1 is infinite\)"):
+        made.answers(spoilt, made.fitted)
+    with pytest.raises(BatonError, match="x1"):
+        made.answers(raw.drop(["x1"]), made.fitted)

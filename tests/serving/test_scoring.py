@@ -1,0 +1,239 @@
+"""Scoring: every row comes out once, with its lineage or with a reason; the output is replaced whole."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from threading import Barrier
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+import tiny
+
+from baton import names
+from baton.data.sources import files
+from baton.errors import BadInput, BatonError
+from baton.networks import build
+from baton.serving.raw_columns import RawColumnModel
+from baton.serving.scoring import Lineage, Scored, replaced, score, score_rows
+
+AT = datetime(2026, 11, 22, 12, 0, 1, 5)
+LINEAGE = Lineage("flights", "3", "run", "f" * 64, "scoring", AT)
+
+
+@pytest.fixture(scope="module")
+def model(regression) -> RawColumnModel:
+    config, dataset = regression
+    return RawColumnModel(dataset.preprocessor, build.build(dataset.preprocessor, config.model))
+
+
+def new_rows(rows: int = 100) -> pa.Table:
+    """Rows to score: three infinite x1, some y missing, a new category, a column the model does not know."""
+    table = tiny.regression_table(rows, seed=11)
+    x1 = table["x1"].to_numpy().copy()
+    x1[[4, 50, 99]] = np.inf
+    y = [None if i % 5 == 0 else v for i, v in enumerate(table["y"].to_pylist())]
+    c = ["z" if i == 7 else v for i, v in enumerate(table["c"].to_pylist())]
+    return pa.table(
+        {"key": range(rows), "x1": x1, "x2": table["x2"], "n": table["n"], "c": c, "y": pa.array(y, pa.float64())}
+    )
+
+
+def read(folder) -> tuple[pa.Table, pa.Table]:
+    """A scored folder → its predictions and its quarantined rows, as a reader of it sees them."""
+    return pq.read_table(folder), pq.read_table(folder / names.QUARANTINE_OUTPUT / "part-00000.parquet")
+
+
+def scored(model, table: pa.Table, folder, batch_rows: int = 30):
+    source, output = folder / "in.parquet", folder / "out"
+    pq.write_table(table, source)
+    output.mkdir()
+    done = score(model, files.resolve(str(source)), LINEAGE, output, batch_rows)
+    return done, *read(output)
+
+
+@pytest.mark.parametrize("batch_rows", [7, 1000])
+def test_every_row_is_scored_or_quarantined(model, tmp_path, batch_rows):
+    table = new_rows()
+    done, good, bad = scored(model, table, tmp_path, batch_rows)
+    assert (done.rows_in, done.rows_scored, done.rows_quarantined) == (100, 97, 3)
+    assert done.reasons == {"x1 is infinite": 3}
+    assert (good.num_rows, bad.num_rows) == (97, 3)
+    assert good["key"].to_pylist() == [i for i in range(100) if i not in (4, 50, 99)]
+    assert bad["key"].to_pylist() == [4, 50, 99]
+    assert bad.column_names == [*table.column_names, names.REASON]
+    assert good.select(table.column_names).equals(table.filter(pa.array(np.isfinite(table["x1"].to_numpy()))))
+
+
+def test_batches_do_not_change_predictions(model, tmp_path):
+    found = []
+    for batch_rows in (7, 1000):
+        (tmp_path / str(batch_rows)).mkdir()
+        found.append(scored(model, new_rows(), tmp_path / str(batch_rows), batch_rows)[1]["prediction"].to_numpy())
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    columns, _ = model.score(new_rows())
+    np.testing.assert_allclose(found[0], columns["prediction"].drop_null().to_numpy(), rtol=1e-5)
+
+
+def test_lineage_says_where_a_prediction_comes_from(model, tmp_path):
+    _, good, _ = scored(model, new_rows(), tmp_path)
+    assert good.column_names == [*new_rows().column_names, names.PREDICTION, *names.LINEAGE]
+    assert good.select(list(names.LINEAGE)).slice(0, 1).to_pylist() == [
+        {
+            "model_name": "flights",
+            "model_version": "3",
+            "run_id": "run",
+            "data_fingerprint": "f" * 64,
+            "scoring_run_id": "scoring",
+            "scored_at": good["scored_at"][0].as_py(),
+        }
+    ]
+    at = good["scored_at"].unique().to_pylist()
+    assert [moment.replace(tzinfo=None) for moment in at] == [AT] and at[0].utcoffset() == timedelta(0)
+    assert all(len(good[name].unique()) == 1 for name in names.LINEAGE)
+
+
+def test_a_missing_target_is_no_reason_nor_is_its_absence(model):
+    table = new_rows()
+    good, bad = score_rows(model, table, LINEAGE)
+    assert good["y"].null_count > 0
+    without, _ = score_rows(model, table.drop(["y"]), LINEAGE)
+    assert without["prediction"].equals(good["prediction"])
+
+
+def test_a_column_that_the_model_needs_must_be_there(model):
+    with pytest.raises(BadInput, match=r"The data lacks x2\. Received columns: key, x1, n, c, y"):
+        score_rows(model, new_rows().drop(["x2"]), LINEAGE)
+
+
+def test_csv_comes_out_typed_and_its_broken_lines_are_counted(model, tmp_path):
+    table = new_rows()
+    csv.write_csv(table, tmp_path / "in.csv")
+    lines = (tmp_path / "in.csv").read_text().splitlines()
+    lines[3] = "2,abc,1,2,a,3"  # x1 is no number
+    lines.insert(5, "one,too,many,values,in,this,line")
+    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+    output = tmp_path / "out"
+    output.mkdir()
+    done = score(model, files.resolve(str(tmp_path / "in.csv")), LINEAGE, output, 1000)
+    assert (done.rows_in, done.rows_scored, done.rows_quarantined) == (101, 96, 5)
+    assert done.reasons["x1 is not a number"] == 1 and sum(done.reasons.values()) == 5
+    good, bad = read(output)
+    number = pa.float64()
+    types = {name: good.schema.field(name).type for name in ("x1", "x2", "n", "c", "prediction")}
+    assert types == {"x1": number, "x2": number, "n": pa.int64(), "c": pa.string(), "prediction": number}
+    assert bad["x1"].to_pylist()[0] == "abc"  # as it came
+    broken = pq.read_table(output / names.QUARANTINE_OUTPUT / "lines.parquet").to_pylist()
+    assert len(broken) == 1 and "too,many" in broken[0]["text"]
+    columns, _ = model.score(table.filter(pa.array([i not in (2, 4, 50, 99) for i in range(100)])))
+    np.testing.assert_allclose(good["prediction"].to_numpy(), columns["prediction"].to_numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [names.PREDICTION, names.REASON, "probability_x", *names.LINEAGE])
+def test_reserved_columns_are_bad_input(model, tmp_path, name):
+    with pytest.raises(BadInput, match=rf"reserved for predictions\. Received: {name}"):
+        scored(model, new_rows().append_column(name, pa.array(range(100))), tmp_path)
+
+
+def with_intervals(model, level: float | None = 0.8) -> RawColumnModel:
+    kept = {"edges": [], "half_widths": {"0.8": [1.5]}}
+    return RawColumnModel(model.fitted.with_target({"intervals": kept}), model.network, level)
+
+
+def test_an_interval_comes_right_after_the_prediction(model, tmp_path):
+    _, good, _ = scored(with_intervals(model), new_rows(), tmp_path)
+    added = [names.PREDICTION, names.PREDICTION_LOW, names.PREDICTION_HIGH, *names.LINEAGE]
+    assert good.column_names == [*new_rows().column_names, *added]
+    low, middle, high = (good[name].to_numpy() for name in (added[1], added[0], added[2]))
+    np.testing.assert_allclose([middle - low, high - middle], 1.5, rtol=1e-6)
+    without, _ = score_rows(with_intervals(model, None), new_rows(), LINEAGE)
+    assert names.PREDICTION_LOW not in without.column_names
+
+
+def test_the_names_of_an_interval_are_reserved_only_with_it(model, tmp_path):
+    table = new_rows().append_column("prediction_low", pa.array(range(100)))
+    with pytest.raises(BadInput, match=r"reserved for predictions\. Received: prediction_low"):
+        scored(with_intervals(model), table, tmp_path)
+    (tmp_path / "again").mkdir()
+    assert scored(model, table, tmp_path / "again")[0].rows_scored == 97
+
+
+def test_a_level_that_the_model_does_not_keep_is_bad_input(model):
+    with pytest.raises(BadInput, match=r"no intervals of level 0\.9: .* a model with the levels 0\.8"):
+        with_intervals(model, 0.9)
+    with pytest.raises(BadInput, match=r"no intervals of level 0\.9.* levels none"):
+        RawColumnModel(model.fitted, model.network, 0.9)
+
+
+def test_an_empty_quarantine_has_the_right_columns(model, tmp_path):
+    done, good, bad = scored(model, tiny.regression_table(20, seed=4), tmp_path)
+    assert (done.rows_quarantined, bad.num_rows) == (0, 0)
+    assert bad.schema == tiny.regression_table(1).schema.append(pa.field(names.REASON, pa.string()))
+
+
+def test_nothing_but_quarantine_still_has_the_predictions_columns(model, tmp_path):
+    table = tiny.regression_table(5).set_column(0, "x1", pa.array([np.inf] * 5))
+    done, good, bad = scored(model, table, tmp_path)
+    assert (done.rows_scored, bad.num_rows, good.num_rows) == (0, 5, 0)
+    assert good.column_names == [*table.column_names, names.PREDICTION, *names.LINEAGE]
+
+
+def test_classes_have_a_probability_each(binary, tmp_path):
+    config, dataset = binary
+    made = RawColumnModel(dataset.preprocessor, build.build(dataset.preprocessor, config.model))
+    good, _ = score_rows(made, tiny.binary_table(10).drop(["y"]), LINEAGE)
+    assert good.column_names == ["x1", "x2", "prediction", "probability_3", "probability_7", *names.LINEAGE]
+    assert set(good["prediction"].to_pylist()) <= {3, 7}
+
+
+def test_a_lost_row_raises():
+    with pytest.raises(BatonError, match="Rows in are not rows scored plus rows quarantined"):
+        Scored(3, 1, 1).check()
+
+
+def listing(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_output_is_replaced_whole(tmp_path):
+    output = tmp_path / "deep" / "predictions"
+    with replaced(output) as aside:
+        (aside / "one").write_text("1")
+        assert not output.exists()
+    assert listing(output) == ["one"]
+    with replaced(output) as aside:
+        (aside / "two").write_text("2")
+        assert listing(output) == ["one"]
+    assert listing(output) == ["two"]
+    assert listing(output.parent) == ["predictions"]
+    assert output.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_failure_leaves_the_old_output_whole(tmp_path):
+    output = tmp_path / "predictions"
+    output.mkdir()
+    (output / "one").write_text("1")
+    with pytest.raises(RuntimeError, match="half way"), replaced(output) as aside:
+        (aside / "two").write_text("2")
+        raise RuntimeError("half way")
+    assert listing(output) == ["one"] and listing(tmp_path) == ["predictions"]
+    with pytest.raises(RuntimeError), replaced(tmp_path / "new"):
+        raise RuntimeError
+    assert listing(tmp_path) == ["predictions"]
+
+
+def test_of_outputs_that_are_replaced_at_once_one_is_there_whole(tmp_path):
+    for number in range(40):
+        output, ready = tmp_path / str(number), Barrier(4)
+
+        def replace(who: int, output=output, ready=ready):
+            with replaced(output) as aside:
+                for name in ("a", "b"):
+                    (aside / name).write_text(str(who))
+                ready.wait()
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(replace, range(4)))
+        assert len({(output / name).read_text() for name in ("a", "b")}) == 1
+    assert len(list(tmp_path.iterdir())) == 40  # nothing is left aside

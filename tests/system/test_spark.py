@@ -1,0 +1,375 @@
+"""The Spark engine against the local one: the same datasets, the same predictions, the same training."""
+
+import datetime
+import io
+import json
+import os
+from collections import Counter
+
+import mlflow
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from PIL import Image
+from pyspark.sql.functions import col
+from pyspark.sql.functions import struct as spark_struct
+
+from baton import names
+from baton.config import schema
+from baton.data import reference
+from baton.data.dataset import Dataset
+from baton.data.ingestion import local as building
+from baton.data.sources import files as sources
+from baton.errors import BadInput, BatonError
+from baton.monitoring import drift
+from baton.networks import build as models
+from baton.runtime import spark
+from baton.serving import raw_columns, raw_model, scoring
+from baton.serving.raw_columns import RawColumnModel
+from baton.training import distributed
+from baton.tuning import hyperopt
+
+BASE = {
+    "name": "t",
+    "data": {"source": "-", "target": "y", "task": "regression"},
+    "train": {"epochs": 1, "batch_size": 64},
+    "model": {"hidden": [8], "networks": 1},
+    "distributed_train": {"launcher": "spark"},
+}
+ROWS = 1200
+
+
+def configured(source: str, **overrides) -> schema.Config:
+    changes = {key.replace("__", "."): value for key, value in overrides.items()}
+    return schema.validate(BASE, {}, "test").overridden({"data.source": source, **changes})
+
+
+@pytest.fixture(scope="module")
+def session():
+    found = spark.session(configured("-"))
+    yield found
+    found.stop()
+
+
+def rows() -> pa.Table:
+    """Rows of every kind, with what must be quarantined among them: 7 targets missing, 3 cells infinite."""
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=ROWS).round(3)
+    y[:7] = np.nan
+    number = rng.normal(1e9, 1, ROWS)
+    number[7:10] = np.inf
+    start = np.datetime64("2013-01-01T00:00:00", "us")
+    stamps = start + rng.integers(0, 400_000_000, ROWS).astype("timedelta64[s]")
+    return pa.table(
+        {
+            "x.y": number,
+            "a b": pa.array(rng.choice(["p", "q", "ü", None], ROWS)),
+            "A": pa.array(rng.integers(0, 9, ROWS), pa.int16(), mask=rng.random(ROWS) < 0.1),
+            "flag": rng.choice([True, False], ROWS),
+            "when": pa.array(stamps, mask=np.arange(ROWS) == 10),
+            "y": pa.array(y, from_pandas=True),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory) -> str:
+    """Two files of several row groups, in types that Spark lacks too."""
+    folder = tmp_path_factory.mktemp("parquet")
+    table = rows()
+    table = table.set_column(1, "a b", table["a b"].dictionary_encode())
+    table = table.set_column(2, "A", table["A"].cast(pa.uint16()))
+    table = table.append_column("ns", table["when"].cast(pa.timestamp("ns")))
+    milliseconds = table["when"].cast(pa.timestamp("ms"), safe=False)
+    table = table.append_column("zone", milliseconds.cast(pa.timestamp("ms", "America/New_York")))
+    table = table.append_column("day", table["when"].cast(pa.date32(), safe=False))
+    table = table.append_column("nothing", pa.nulls(ROWS))
+    table = table.append_column("clock", pa.array([datetime.time(1, 2)] * ROWS))  # dropped by the config
+    pq.write_table(table.slice(0, 800), folder / "1.parquet", row_group_size=300)
+    later = table.slice(800).select(table.column_names[::-1])
+    later = later.set_column(later.column_names.index("A"), "A", later["A"].cast(pa.float64()))
+    pq.write_table(later, folder / "2.parquet")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> str:
+    """The same rows as two CSV files, with a stray cell, ragged lines and columns in another order."""
+    folder = tmp_path_factory.mktemp("csv")
+    table = rows()
+    strays = table["x.y"].cast(pa.string()).to_pylist()
+    strays[20] = "1,5"
+    table = table.set_column(0, "x.y", pa.array(strays))
+    csv.write_csv(table.slice(0, 700), folder / "1.csv")
+    csv.write_csv(table.slice(700).select(table.column_names[::-1]), folder / "2.csv")
+    with (folder / "1.csv").open("a") as file:
+        file.write("only,three,cells\n")
+    return str(folder)
+
+
+def bag(table: pa.Table) -> Counter:
+    """A table's rows in Spark's types, whatever their order and that of the columns; NaN counts as null."""
+    columns = sorted(table.column_names)
+    plain = [spark.plain_type(table.schema.field(name).type) for name in columns]
+    cells = [pc.cast(table[name], type_, safe=False).to_pylist() for name, type_ in zip(columns, plain, strict=True)]
+    return Counter(zip(*([None if c != c else c for c in column] for column in cells), strict=True))
+
+
+def read(folder) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted(folder.glob("*.parquet"))])
+
+
+def build_both(settings: schema.Config, folder) -> tuple[Dataset, Dataset]:
+    """The dataset of each engine, after every check that they are the same."""
+    source = sources.resolve(settings.data.source, label=settings.data.target)
+    for name, build in (("local", building.build), ("spark", spark.build)):
+        (folder / name).mkdir()
+        reasons = build(settings, source, folder / name)
+        (folder / name / "reasons.json").write_text(json.dumps(reasons, sort_keys=True))
+    local, remote = Dataset.load(folder / "local"), Dataset.load(folder / "spark")
+    for name in (names.PREPROCESSOR, names.PROFILE, "reasons.json"):
+        assert (local.folder / name).read_text() == (remote.folder / name).read_text(), name
+    assert reference.load(local.folder) == reference.load(remote.folder) is not None
+    assert local.rows == remote.rows
+    assert local.manifest["schema"] == remote.manifest["schema"]
+    for split in names.SPLITS:
+        one, other = read(local.folder / split), read(remote.folder / split)
+        assert one.schema.names == other.schema.names and one.schema.types == other.schema.types
+        assert bag(one) == bag(other)
+        assert len(remote.row_groups(split)) == len(local.row_groups(split))
+        assert {p.suffix for p in (remote.folder / split).iterdir()} == {".parquet", ""}  # and _common_metadata
+    assert bag(local.raw_test()) == bag(remote.raw_test())
+    quarantine = [dataset.folder / names.QUARANTINE_FOLDER for dataset in (local, remote)]
+    assert sorted(p.name == "lines.parquet" for p in quarantine[0].iterdir()) == sorted(
+        p.name == "lines.parquet" for p in quarantine[1].iterdir()
+    )
+    found = [sum((bag(pq.read_table(p)) for p in folder.iterdir()), Counter()) for folder in quarantine]
+    assert found[0] == found[1]
+    remote.verify()
+    return local, remote
+
+
+@pytest.fixture(scope="module")
+def built(session, parquet, tmp_path_factory) -> Dataset:
+    """A dataset made by Spark from Parquet, the same as the local engine's."""
+    settings = configured(parquet, data__drop=["clock"], data__rows_per_group=100)
+    return build_both(settings, tmp_path_factory.mktemp("built"))[1]
+
+
+def test_parquet_gives_the_same_dataset(built):
+    assert built.rows["quarantined"] == 10
+    sizes = built.row_groups("train")
+    assert len(sizes) == 10 and max(sizes) - min(sizes) <= 3
+
+
+def test_a_column_has_one_encoding_for_a_list_of_several_differs_between_jvms(built):
+    for file in (file for split in names.SPLITS for file in built.files(split)):
+        metadata = pq.read_metadata(file)
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        assert {len(group.column(i).encodings) for group in groups for i in range(metadata.num_columns)} == {1}
+
+
+def test_csv_split_by_time_gives_the_same_dataset_and_quarantine(session, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(spark, "MERGED", 1)  # partial results are merged on executors
+    _, remote = build_both(configured(text, data__time="when", data__numeric="quantile"), tmp_path)
+    assert remote.rows["input"] == ROWS + 1
+    assert remote.rows["quarantined"] == 7 + 3 + 1 + 1 + 1
+    lines = pq.read_table(remote.folder / names.QUARANTINE_FOLDER / "lines.parquet").to_pylist()
+    assert lines == [{"text": "1.csv: only,three,cells", "reason": "line 702: expected 6 values, got 3"}]
+
+
+def test_a_spark_table_gives_the_same_dataset_and_again_the_same_files(session, built, parquet, tmp_path):
+    table = sources.resolve(parquet).table().drop(["clock"])
+    plain = pa.schema([(field.name, spark.plain_type(field.type)) for field in table.schema])
+    session.createDataFrame(table.cast(plain, safe=False)).createOrReplaceTempView("t")
+    found = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        spark.build(configured("table:t", data__rows_per_group=100), sources.resolve("table:t"), tmp_path / name)
+        found.append(Dataset.load(tmp_path / name))
+    assert found[0].rows == built.rows
+    assert found[0].fingerprint == found[1].fingerprint
+    for split in names.SPLITS:
+        assert bag(read(found[0].folder / split)) == bag(read(built.folder / split))
+    with pytest.raises(BadInput, match=r"no Spark table of that name. Received: nowhere"):
+        spark.build(configured("table:nowhere"), sources.resolve("table:nowhere"), tmp_path)
+
+
+def test_images_and_a_class_that_train_lacks(session, tmp_path):
+    table = pq.read_table("data/fashion.parquet").slice(0, 150)
+    image = io.BytesIO()
+    Image.new("L", (7, 7)).save(image, "png")  # its hash is not of the train split
+    odd = pa.table({"image": [b"no image", image.getvalue()], "label": ["bag", "rare"]})
+    odd = pa.concat_tables([odd, odd.slice(1)]).cast(table.schema)
+    pq.write_table(pa.concat_tables([table, odd]), tmp_path / "images.parquet", row_group_size=64)
+    settings = configured(str(tmp_path / "images.parquet"), data__task="image", data__target="label")
+    _, remote = build_both(settings, tmp_path)
+    reasons = json.loads((remote.folder / "reasons.json").read_text())
+    assert sorted(reasons.values()) == [1, 2], reasons
+    assert remote.preprocessor.image_size == {"height": 28, "width": 28, "channels": 1}
+
+
+@pytest.mark.parametrize("reader", ["make_reader", "make_batch_reader"])
+def test_petastorm_opens_what_spark_wrote(built, reader):
+    import petastorm
+
+    files = built.folder / "validation"
+    where = files.as_uri() if reader == "make_reader" else [p.as_uri() for p in built.files("validation")]
+    with getattr(petastorm, reader)(where, reader_pool_type="dummy", num_epochs=1) as rows_read:
+        found = [row._asdict() for row in rows_read]
+    expected = read(files)
+    tables = [pa.table({k: np.atleast_1d(v) for k, v in row.items()}) for row in found]
+    assert bag(pa.concat_tables(tables)) == bag(expected)
+
+
+def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
+    network = models.build(built.preprocessor, configured("-").model)
+    RawColumnModel(built.preprocessor, network).save(tmp_path / "raw")
+    model, lineage = RawColumnModel.load(tmp_path / "raw"), scoring.Lineage("m", "1", "r", "f", "s")
+    source = sources.resolve(parquet)
+    for name in ("local", "spark"):
+        (tmp_path / name).mkdir()
+    one = scoring.score(model, source, lineage, tmp_path / "local", 500)
+    other = spark.score(configured(parquet), tmp_path / "raw", source, lineage, tmp_path / "spark")
+    assert one == other and one.rows_quarantined == 3
+    for folder in (".", names.QUARANTINE_OUTPUT):
+        tables = [read(tmp_path / name / folder) for name in ("local", "spark")]
+        assert tables[0].schema.names == tables[1].schema.names
+        near = [t.set_column(t.column_names.index("prediction"), "prediction", pc.round(t["prediction"], 4))
+                if "prediction" in t.column_names else t for t in tables]  # fmt: skip
+        assert bag(near[0]) == bag(near[1])
+    known = reference.load(built.folder)
+    samples = [drift.sampled(tmp_path / name, built.preprocessor, 400) for name in ("local", "spark")]
+    assert samples[0].drop_columns("prediction").equals(samples[1].drop_columns("prediction"))
+    found = [drift.measure(known, built.preprocessor, rows, schema.Drift(), {}) for rows in samples]
+    assert found[0]["columns"] == found[1]["columns"] != []
+    assert found[0]["domain_auc"] == found[1]["domain_auc"] is not None
+    assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
+    with pytest.raises(BadInput, match="The data lacks"):
+        spark.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
+
+
+INTERVALS = {"edges": [0.0], "half_widths": {"0.9": [1.0, 2.0]}}
+
+
+def test_both_engines_give_the_same_intervals(session, built, parquet, tmp_path):
+    fitted = built.preprocessor.with_target({"intervals": INTERVALS})
+    RawColumnModel(fitted, models.build(fitted, configured("-").model)).save(tmp_path / "raw")
+    settings = configured(parquet, batch_infer={"source": parquet, "output": "-", "interval": 0.9})
+    lineage, source = scoring.Lineage("m", "1", "r", "f", "s"), sources.resolve(parquet)
+    for name in ("local", "spark"):
+        (tmp_path / name).mkdir()
+    scoring.score(RawColumnModel.load(tmp_path / "raw", 0.9), source, lineage, tmp_path / "local", 500)
+    spark.score(settings, tmp_path / "raw", source, lineage, tmp_path / "spark")
+    for name in ("local", "spark"):
+        found = read(tmp_path / name)
+        place = found.schema.names.index("prediction")
+        assert found.schema.names[place : place + 3] == ["prediction", "prediction_low", "prediction_high"]
+        low, middle, high = (found.column(place + i).to_numpy() for i in (1, 0, 2))
+        half = np.where(middle >= 0, 2.0, 1.0)
+        np.testing.assert_allclose([middle - low, high - middle], [half, half], rtol=1e-6)
+    with pytest.raises(BadInput, match="keeps no intervals of level 0.8"):
+        other = configured(parquet, batch_infer={"source": parquet, "output": "-", "interval": 0.8})
+        spark.score(other, tmp_path / "raw", source, lineage, tmp_path)
+
+
+def test_both_engines_follow_the_threshold(session, tmp_path):
+    """A threshold that every probability is below: nobody is predicted as the second class, on either engine."""
+    _, dataset = tiny.build(tiny.binary_table(300), tmp_path, "binary")
+    source, lineage = sources.resolve(str(tmp_path / "source.parquet")), scoring.Lineage("m", "1", "r", "f", "s")
+    for threshold, expected in ((0.999, {3}), (0.001, {7})):
+        fitted = dataset.preprocessor.with_target({"threshold": threshold})
+        home = tmp_path / str(threshold)
+        RawColumnModel(fitted, models.build(fitted, configured("-").model)).save(home / "raw")
+        for name in ("local", "spark"):
+            (home / name).mkdir()
+        scoring.score(RawColumnModel.load(home / "raw"), source, lineage, home / "local", 500)
+        spark.score(configured("-"), home / "raw", source, lineage, home / "spark")
+        for name in ("local", "spark"):
+            found = read(home / name)
+            assert set(found["prediction"].to_pylist()) == expected
+            assert found["probability_7"].to_numpy().min() < 0.9 and found.num_rows == 300
+
+
+def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):
+    (tmp_path / "latin.csv").write_bytes(b"x,y\n1,2\n3,\xe9\n")
+    (tmp_path / "empty.csv").write_bytes(b"x,y\n")
+    (tmp_path / "one.csv").write_bytes(b"x,y\n1,2\n")
+    pq.write_table(pa.table({"x": [[1], [2]], "z": [1, 2]}), tmp_path / "other.parquet")
+    sentences = {
+        "latin.csv": "line 3: byte 0xE9",
+        "empty.csv": "holds no rows",
+        "one.csv": "would be empty",
+        "other.parquet": "The source has no column y.*Column x has a type",
+    }
+    for name, start in sentences.items():
+        settings, said = configured(str(tmp_path / name)), set()
+        for number, build in enumerate((building.build, spark.build)):
+            (tmp_path / f"{name} {number}").mkdir()
+            with pytest.raises(BadInput, match=start) as error:
+                build(settings, sources.resolve(settings.data.source), tmp_path / f"{name} {number}")
+            said.add(str(error.value))
+        assert len(said) == 1
+
+
+def test_spark_udf_takes_raw_columns(session, built, tmp_path):
+    fitted = built.preprocessor
+    model = RawColumnModel(fitted, models.build(fitted, configured("-").model))
+    model.save(tmp_path / "raw")
+    mlflow.pyfunc.save_model(
+        str(tmp_path / "model"),
+        python_model=raw_model.__file__,
+        artifacts={"model": str(tmp_path / "raw")},
+        signature=raw_columns.signature(fitted),
+        pip_requirements=[],
+    )
+    declared = raw_columns.as_declared(built.raw_test().slice(0, 40), fitted)
+    frame = session.createDataFrame(declared.to_pandas())
+    predict = mlflow.pyfunc.spark_udf(session, str(tmp_path / "model"), env_manager="local")
+    scored = frame.withColumn(
+        "prediction", predict(spark_struct(*(col(f"`{name}`") for name in frame.columns)))
+    ).toPandas()
+    expected, _ = model.score(declared)
+    np.testing.assert_allclose(scored["prediction"], expected["prediction"].to_numpy(), rtol=1e-5)
+
+
+def test_spark_trials_give_finished_and_failed_trials(session):
+    settings = configured("-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.epochs": {"randint": 9}})
+
+    def objective(parameters):
+        if parameters["train.epochs"] % 2:
+            raise RuntimeError("a worker broke")
+        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.epochs"]), "history": {}}
+
+    found = hyperopt.spark_search(settings, objective)
+    assert [trial.number for trial in found] == [0, 1, 2]
+    own = hyperopt.own_values(settings.overridden({"train.epochs": 4}), 100)
+    assert hyperopt.spark_search(settings, objective, own)[0].parameters == {"train.epochs": 4}
+    assert found[0].parameters != {"train.epochs": 4}
+    for trial in found:
+        odd = trial.parameters["train.epochs"] % 2
+        assert trial.status == ("failed" if odd else "ok")
+        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.epochs"]
+
+
+def test_horovod_trains_on_spark(session, built, tmp_path):
+    settings = configured("-")
+    epochs = []
+    result = distributed.train(settings, built, tmp_path, lambda epoch, logs: epochs.append(epoch))
+    assert epochs == [0]
+    assert json.loads((tmp_path / "result.json").read_text())["workers"] == 2  # whose weights `work` found identical
+    assert np.isfinite(result.best_value)
+    many = configured("-", distributed_train__workers=99)
+    with pytest.raises(BatonError, match="row groups for"):
+        distributed.train(many, built, tmp_path, lambda epoch, logs: None)
+
+
+def test_spark_keeps_to_this_machine(session):
+    assert session.conf.get("spark.driver.host") == "127.0.0.1"
+    assert session.conf.get("spark.sql.session.timeZone") == "UTC"
+    assert spark.session(configured("-")) is session
+    assert os.environ["PYSPARK_PYTHON"]
