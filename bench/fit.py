@@ -40,7 +40,7 @@ def take_turns(config: Any, dataset: Any, sides: dict[int, Callable[[], Any]]) -
     """Train with Baton, the other sides' epochs in between → seconds of every epoch of each."""
     import keras
 
-    from baton.training import fit
+    from baton.training import callbacks, fit
 
     found: dict[str, list[float]] = {"baton": [], **{str(steps): [] for steps in sides}}
 
@@ -61,7 +61,7 @@ def take_turns(config: Any, dataset: Any, sides: dict[int, Callable[[], Any]]) -
                 found[str(steps)].append(time.perf_counter() - started)
             say(f"{epoch}: " + ", ".join(f"{name} {seconds[-1]:.3f} s" for name, seconds in found.items()))
 
-    fit.train(config, dataset, callbacks=[fit.ProgressBar(config), Turns()])
+    fit.train(config, dataset, callbacks=[callbacks.ProgressBar(config), Turns()])
     return found
 
 
@@ -80,10 +80,10 @@ def compiled(config: Any, dataset: Any, steps: int, steps_per_execution: int) ->
     """The model that `fit.train` trains, with the same weights, loss, metrics and optimizer."""
     import keras
 
-    from baton.networks import build
+    from baton.networks import build, optimizers
 
     keras.utils.set_random_seed(config.seed)
     model = build.build(dataset.preprocessor, config.model)
-    build.compile_model(model, dataset.preprocessor, config.train, build.optimizer(config.train, steps))
+    optimizers.compile_model(model, dataset.preprocessor, config.train, optimizers.optimizer(config.train, steps))
     model.steps_per_execution = steps_per_execution
     return model

@@ -48,29 +48,30 @@ def measure() -> list[Comparison]:
 
 def trained(folder: str, seed: int, parameters: dict[str, Any]) -> Errors:
     """The network of the flights' config, with a seed and a search's best parameters, as `train` trains it."""
-    from baton.config import schema
+    from baton.config import loading
     from baton.data.dataset import Dataset
     from baton.data.feed import Feed
     from baton.evaluation import metrics
+    from baton.networks import prediction
     from baton.training import fit
 
     dataset = Dataset.load(folder)
-    result = fit.train(schema.load(CONFIG).overridden({"seed": seed, **parameters}), dataset)
-    truth, output = fit.answers(result.model, Feed(dataset, "test", fit.PREDICT_ROWS))
+    result = fit.train(loading.load(CONFIG).overridden({"seed": seed, **parameters}), dataset)
+    truth, output = prediction.predict_all(result.model, Feed(dataset, "test", prediction.PREDICT_ROWS))
     encoded, later = _december(dataset)
-    live = fit.predict(result.model, dataset.preprocessor.blocks(encoded), dataset.preprocessor)
+    live = prediction.predict(result.model, dataset.preprocessor.blocks(encoded), dataset.preprocessor)
     return {"test": metrics.evaluate(truth, output)["rmse"], "live": metrics.evaluate(later, live)["rmse"]}
 
 
 def searched(folder: str) -> dict[str, Any]:
     """The best parameters of a search of `TUNE_S` seconds, as `tune` searches."""
-    from baton.config import schema
+    from baton.config import loading
     from baton.data.dataset import Dataset
     from baton.tuning import hyperopt
     from baton.tuning import workers as trials
 
     rows = Dataset.load(folder).rows["train"]
-    settings = schema.load(CONFIG)
+    settings = loading.load(CONFIG)
     limits = {"tune.time_budget_s": TUNE_S, "tune.max_trials": 1000, "tune.epochs": settings.sized(rows).train.epochs}
     settings = settings.overridden({**limits, **NETWORKS})
     own, settings = hyperopt.own_values(settings, rows), settings.sized(rows)
@@ -85,11 +86,11 @@ def _told(trial: Any) -> None:
 
 
 def _build(folder: Path) -> None:
-    from baton.config import schema
+    from baton.config import loading
     from baton.data.ingestion import local
     from baton.data.sources import files
 
-    settings = schema.load(CONFIG)
+    settings = loading.load(CONFIG)
     folder.mkdir()
     local.build(settings, files.resolve(settings.data.source), folder)
 
@@ -125,10 +126,10 @@ def _december(dataset: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The new flights, encoded, and their delays."""
     import pyarrow.parquet as pq
 
-    from baton.config import schema
+    from baton.config import loading
     from baton.data.columns import typed
 
-    fitted, settings = dataset.preprocessor, schema.load(CONFIG).batch_infer
+    fitted, settings = dataset.preprocessor, loading.load(CONFIG).batch_infer
     assert settings is not None
     rows, reasons = typed(pq.read_table(settings.source), [*fitted.features, fitted.target_column], fitted.target)
     rows = rows.filter(reasons.is_null())

@@ -76,9 +76,9 @@ def build(folder: Path) -> None:
 
 def settings() -> Any:
     """The config of all sides."""
-    from baton.config import schema
+    from baton.config import loading
 
-    return schema.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS}")
+    return loading.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS}")
 
 
 class Crew:

@@ -89,13 +89,14 @@ def baton(table: str, seed: int, sections: dict[str, Any]) -> list[float]:
     """Each test row's loss of the default network, trained and calibrated as `train` does."""
     from baton.data.feed import Feed
     from baton.evaluation import metrics
+    from baton.networks import prediction
     from baton.registry import candidates
     from baton.training import fit
 
     with tempfile.TemporaryDirectory() as folder:
         config, dataset = _dataset(table, seed, Path(folder), sections)
         model, _ = candidates.finished(config, dataset, fit.train(config, dataset).model)
-        truth, output = fit.answers(model.network, Feed(dataset, "test", fit.PREDICT_ROWS))
+        truth, output = prediction.predict_all(model.network, Feed(dataset, "test", prediction.PREDICT_ROWS))
         return metrics.row_losses(truth, output).tolist()
 
 

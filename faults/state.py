@@ -15,7 +15,7 @@ import mlflow
 import pyarrow.parquet as pq
 
 from baton import names
-from baton.config.schema import load
+from baton.config.loading import load
 from baton.data.dataset import Dataset
 from baton.errors import BatonError
 from baton.orchestration import outputs

@@ -13,11 +13,11 @@ from baton.data.reference import TrainedOn
 from baton.data.sources import files
 from baton.errors import BadInput
 from baton.monitoring import drift
-from baton.orchestration import outputs
 from baton.orchestration.step import step
 from baton.redaction import masked
 from baton.registry import versions
 from baton.reporting.figures import drift as drift_figures
+from baton.runtime import files as files_module
 from baton.serving import scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored
@@ -45,7 +45,7 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         done, fitted, known = score(config, settings, version, lineage, folder)
         summary = summarise(settings, done, lineage)
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
-        summary["files"] = outputs.files_digest(folder)
+        summary["files"] = files_module.folder_hashes(folder)
     report(run, summary)
     if settings.drift.measure:
         report_drift(run, settings, version, fitted, known)
@@ -59,7 +59,7 @@ def score(
     source = files.resolve(settings.source, config.data.delimiter, config.data.target)
     with versions.downloaded(uri, version.tags) as model:
         if files.engine(config, source) == "spark":
-            from baton.runtime import spark
+            from baton.serving import spark
 
             done = spark.score(config, model, source, lineage, folder)
         else:

@@ -8,10 +8,11 @@ from typing import Any
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
+from baton.orchestration import resume
 from baton.orchestration.step import step
 from baton.tracking import runs
 from baton.tracking.runs import Run
-from baton.training import checkpoints, distributed, horovod
+from baton.training import distributed, horovod
 
 log = logging.getLogger("baton")
 
@@ -46,8 +47,8 @@ def distributed_train(
         tuned = config.overridden(runs.artifact(tune, names.BEST_PARAMETERS))
     scaled = distributed.scaled(tuned, dataset.rows["train"])
     run.params({f"distributed_train.{k}": v for k, v in config.dump()["distributed_train"].items()})
-    with checkpoints.claimed(scaled, "distributed_train", dataset, run) as folder:
-        _, earlier = checkpoints.earlier(folder, run)
+    with resume.acquire(scaled, "distributed_train", dataset, run) as folder:
+        _, earlier = resume.load_previous(folder, run)
         told = 0 if earlier is None else earlier.epoch + 1
         result = distributed.train(scaled, dataset, folder, on_epoch(run), run_id=run.id, epochs_told=told, crew=crew)
         run.tag(names.TAG_RESTARTS, str(result.restarts))

@@ -13,8 +13,9 @@ from baton.data.ingestion import local
 from baton.data.sources import files
 from baton.errors import writing
 from baton.orchestration.step import step
-from baton.reporting import reports
+from baton.reporting.html import profile
 from baton.runtime import locks
+from baton.tracking import inputs
 from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
@@ -41,7 +42,7 @@ def build(config: Config, folder: Path) -> Counter[str]:
     """Build the dataset on the engine that the config, or the size of the source, asks for."""
     source = files.resolve(config.data.source, config.data.delimiter, config.data.target)
     if files.engine(config, source) == "spark":
-        from baton.runtime import spark
+        from baton.data.ingestion import spark
 
         return spark.build(config, source, folder)
     return local.build(config, source, folder)
@@ -59,8 +60,10 @@ def report(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) ->
     run.json(dict(reasons.most_common()), names.REASONS)
     for reason, count in reasons.most_common(10):
         log.info("quarantined %s rows: %s", f"{count:,}", reason)
-    reports.profile(config, run, dataset, reasons)
-    reports.log_inputs(run, dataset, names.SPLITS)
+    page, figures = profile.of_dataset(config, dataset, reasons)
+    run.text(page, names.PROFILE_PAGE)
+    run.figures(figures)
+    inputs.log_dataset(run, dataset, names.SPLITS)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ from baton.tracking.runs import Run
 
 def validate(load: Callable[[], Config]) -> None:
     """Check what can be checked before a run, in seconds."""
-    from baton.orchestration import (
-        preflight,  # not sooner: it loads all that ingest needs, which no main with hits does
-    )
+    from baton.orchestration import preflight
 
     preflight.validate(load)
 

@@ -1,24 +1,28 @@
 """register: candidate runs in, a model version with a gate verdict and aliases out."""
 
-import json
 import logging
-import math
-from dataclasses import asdict
 from typing import Any
+
+import numpy as np
 
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
-from baton.errors import BadInput
-from baton.orchestration import outputs
+from baton.errors import Diverged
+from baton.inspection import explanation, label_errors
+from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.orchestration.step import step
-from baton.registry import candidates, champions, evidence, gate, insights, versions
-from baton.registry.gate import Judgement
-from baton.reporting import reports
-from baton.tracking import runs
+from baton.registry import candidates, evidence, gate, registration, versions
+from baton.registry.gate import Evidence
+from baton.reporting.figures import evaluation as figures
+from baton.reporting.figures import explanation as explanation_figures
+from baton.reporting.figures import label_audit as label_audit_figures
+from baton.serving.raw_columns import RawColumnModel
+from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
+MAX_NAMED = 4  # columns in the log's line
 
 
 @step(
@@ -28,139 +32,74 @@ log = logging.getLogger("baton")
 )
 def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
-    chosen, validation = choose(config, candidate_run_ids)
+    chosen, validation = registration.choose(config, candidate_run_ids)
     dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
     begun = versions.begun(config.name, chosen.info.run_id, run)
-    rival = judged_before(begun) if begun else versions.champion(config.name)
+    rival = registration.judged_before(begun) if begun else versions.champion(config.name)
     test = candidates.Rows.of(model.network, dataset, "test")
     found, truth, output = evidence.gather(config, chosen, dataset, model, rival, test.output)
     judgement = gate.judge(config, found)
     assessed = {"validation": runs.artifact(chosen, names.EVALUATION).get("assessment"), "test": None}
     if found.metrics:  # none: the output is not finite and cannot be drawn
         assessed["test"] = candidates.assess(config, run, model.fitted, test)
-        reports.evaluation(run, model.fitted, truth, output)
-        insights.explanation(config, run, dataset, model)
-        insights.audit(config, run, dataset, chosen, candidate_ids(candidate_run_ids), found)
+        run.figures(figures.draw(model.fitted, truth, output))
+        log_explanation(config, run, dataset, model)
+        log_label_audit(config, run, dataset, chosen, registration.candidate_ids(candidate_run_ids), found)
     run.json(assessed, names.ASSESSMENT)
-    reports.log_inputs(run, dataset, ("test",))
+    inputs.log_dataset(run, dataset, ("test",))
     judged_against = None if rival is None else str(rival.version)
     measured = {"validation": validation, "test": found.metrics}
-    report(run, dataset, publish(config, run, chosen, dataset, judgement, judged_against, measured, begun))
+    verdict = registration.publish(config, run, chosen, dataset, judgement, judged_against, measured, begun)
+    report(run, dataset, verdict)
 
 
-def judged_before(begun: Any) -> Any | None:
-    """The champion that a version has to beat which an interrupted register began: it may be champion itself by now."""
-    present = versions.champion(begun.name)
-    if present is None or present.version != begun.version:
-        return present
-    compared = json.loads(begun.tags.get(names.TAG_INTERVAL, "{}"))
-    return versions.version(begun.name, compared["champion_version"]) if compared else None
+def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumnModel) -> None:
+    """Explain a sample of the test rows; log `explanation.json` and its figures."""
+    settings = config.register_.explain
+    if not settings.rows or not dataset.rows["test"]:
+        run.json(None, names.EXPLANATION)
+        return
+    found = explanation.explain(model, dataset.raw_test(), settings, config.seed)
+    told = explanation.to_dict(found)
+    run.json(told, names.EXPLANATION)
+    run.figures(explanation_figures.draw(found))
+    top = ", ".join(f"{column['name']} {column['share']:.0%}" for column in told["columns"][:MAX_NAMED])
+    log.info("explained %s test rows in %.1f s: %s", f"{told['rows']:,}", told["seconds"], top)
+    if told["rows"] < min(settings.rows, dataset.rows["test"]) and not found.grid:
+        log.warning("register.explain.seconds is over: %d of %d rows were explained.", told["rows"], settings.rows)
 
 
-def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float]]:
-    """Comma-separated run IDs → the run with the best validation metric, and its metrics."""
-    ids = candidate_ids(candidate_run_ids)
-    if not ids:
-        raise BadInput("candidate_run_ids is missing: give it runs of train or distributed_train.")
-    candidates = []
-    for run_id in ids:
-        candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
-        validation = runs.artifact(candidate, names.EVALUATION)["validation"]
-        value = validation[config.primary_metric]
-        log.info("candidate %s (%s): %s %.6g", candidate.info.run_name, run_id, config.primary_metric, value)
-        candidates.append((value if math.isfinite(value) else math.inf, candidate, validation))
-    _demand_one_dataset([candidate for _, candidate, _ in candidates])
-    _, chosen, validation = min(candidates, key=lambda c: c[0])
-    return chosen, validation
-
-
-def candidate_ids(candidate_run_ids: str) -> list[str]:
-    return [part.strip() for part in candidate_run_ids.split(",") if part.strip()]
-
-
-def _demand_one_dataset(candidates: list[Any]) -> None:
-    found = {candidate.data.tags.get(names.TAG_FINGERPRINT, "")[:12] for candidate in candidates}
-    if len(found) > 1:
-        raise BadInput(
-            "candidate_run_ids must be runs on one dataset: on different rows they cannot be compared. "
-            f"Received: the fingerprints {', '.join(sorted(found))}"
-        )
-
-
-def publish(
-    config: Config,
-    run: Run,
-    chosen: Any,
-    dataset: Dataset,
-    judgement: Judgement,
-    judged_against: str | None,
-    measured: dict[str, dict[str, float]],
-    begun: Any | None = None,
-) -> dict[str, Any]:
-    """Register a version with its tags, or go on with one that was begun; set the aliases, return the verdict."""
-    with champions.locked(config):
-        # Whatever happens from here on, the version tells what it is; it is called promoted when it is champion.
-        sofar = names.CHALLENGER if judgement.passed else names.REFUSED
-        tags = version_tags(run, chosen, dataset, judgement, measured) | verdict_tags(sofar, judgement.reasons)
-        uri = chosen.data.tags[names.TAG_MODEL_URI]
-        version = versions.retagged(begun, tags) if begun else versions.register(config.name, uri, tags)
-        number = str(version.version)
-        verdict, reasons = settle(config, run, judgement, number, judged_against)
-        for key, value in verdict_tags(verdict, reasons).items():
-            runs.client().set_model_version_tag(config.name, number, key, value)
-        run.tag(names.TAG_REGISTRY, outputs.registry_state(config.name))
-    runs.client().update_model_version(config.name, number, f"{verdict}: {'; '.join(reasons)}"[:5000])
-    return {
-        "name": config.name,
-        "version": number,
-        "alias": {names.PROMOTED: names.CHAMPION, names.CHALLENGER: names.CHALLENGER}.get(verdict),
-        "verdict": verdict,
-        "reasons": reasons,
-        "candidate_run_id": chosen.info.run_id,
-        "candidate_step": chosen.data.tags[names.TAG_STEP],
-        "metrics": measured,
-        "champion_before": judged_against,
-        "comparison": judgement.to_dict()["comparison"],
-    }
-
-
-def settle(
-    config: Config, run: Run, judgement: Judgement, number: str, judged_against: str | None
-) -> tuple[str, list[str]]:
-    """Move the aliases as far as judgement, config and the present champion allow → (verdict, reasons)."""
-    if not judgement.passed:
-        return names.REFUSED, judgement.reasons
-    versions.set_alias(config.name, names.CHALLENGER, number)
-    if config.register_.promote == "manual":
-        return names.CHALLENGER, judgement.reasons
-    obstacle = champions.promote(config.name, number, judged_against, run.id, "; ".join(judgement.reasons))
-    if obstacle:
-        return names.CHALLENGER, [*judgement.reasons, obstacle]
-    return names.PROMOTED, judgement.reasons
-
-
-def verdict_tags(verdict: str, reasons: list[str]) -> dict[str, str]:
-    return {names.TAG_VERDICT: verdict, names.TAG_REASONS: "; ".join(reasons)[:5000]}
-
-
-def version_tags(
-    run: Run, chosen: Any, dataset: Dataset, judgement: Judgement, measured: dict[str, dict[str, float]]
-) -> dict[str, str]:
-    """What a model version tells of itself: lineage, content, metrics and the comparison."""
-    tags = {
-        names.TAG_FINGERPRINT: dataset.fingerprint,
-        names.TAG_OUTPUT: chosen.data.tags[names.TAG_OUTPUT],
-        names.TAG_CANDIDATE_RUN: chosen.info.run_id,
-        names.TAG_REGISTER_RUN: run.id,
-        names.TAG_COMMIT: runs.git_commit() or "unknown",
-        **{f"{split}_{k}": f"{v:.6g}" for split, values in measured.items() for k, v in values.items()},
-    }
-    if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):
-        tags[names.TAG_MODEL_DIGEST] = digest
-    if judgement.comparison:
-        tags[names.TAG_INTERVAL] = json.dumps(asdict(judgement.comparison))
-    return tags
+def log_label_audit(
+    config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], found: Evidence
+) -> None:
+    """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures."""
+    settings = config.register_.audit
+    if not settings.folds or not dataset.rows["test"]:
+        run.json(None, names.AUDIT)
+        return
+    try:
+        judged = LabelAudit(config, dataset, candidates.config_of(chosen), dataset.preprocessor)
+    except Diverged as error:
+        log.warning("no audit of the labels, for a fold's training diverged: %s", error)
+        run.json(None, names.AUDIT)
+        return
+    losses = evidence.losses_by_model(dataset, chosen, candidate_ids, found, judged.truth[judged.numbers("test")])
+    ranking = label_errors.ranking(
+        losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
+    )
+    table = judged.table()
+    told = judged.told(table, ranking, config.primary_metric)
+    run.json(told, names.AUDIT)
+    run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
+    pictures = judged.pictures(MAX_PICTURES)
+    run.figures(label_audit_figures.draw(told, table, judged.fitted.classes, pictures))
+    moved = [entry["model"] for entry in ranking if entry["rank_original"] != entry["rank_cleaned"]]
+    log.info(
+        "audit: %s of %s rows look wrong, by estimate %.1f %% are; without them the order of models %s; %.1f s",
+        f"{told['issues']:,}", f"{told['rows_audited']:,}", 100 * told["estimated_error_rate"],
+        f"changes: {', '.join(moved)}" if moved else "stays", told["seconds"],
+    )  # fmt: skip
 
 
 def report(run: Run, dataset: Dataset, verdict: dict[str, Any]) -> None:

@@ -5,11 +5,12 @@ import logging
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
+from baton.orchestration import resume
 from baton.orchestration.step import step
 from baton.registry import candidates
 from baton.tracking import runs
 from baton.tracking.runs import Run
-from baton.training import checkpoints, fit
+from baton.training import callbacks, fit
 
 log = logging.getLogger("baton")
 
@@ -24,10 +25,10 @@ def train(config: Config, run: Run, ingest_run_id: str) -> None:
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     config = config.sized(dataset.rows["train"])
-    with checkpoints.claimed(config, "train", dataset, run) as folder:
-        checkpoint, _ = checkpoints.earlier(folder, run)
+    with resume.acquire(config, "train", dataset, run) as folder:
+        checkpoint, _ = resume.load_previous(folder, run)
         with candidates.autologging(run):
-            result = fit.train(config, dataset, callbacks=[fit.ProgressBar(config)], checkpoint=checkpoint)
+            result = fit.train(config, dataset, callbacks=[callbacks.ProgressBar(config)], checkpoint=checkpoint)
         candidates.log_candidate(config, run, dataset, result)
 
 

@@ -13,12 +13,11 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.data.sources.files import engine_for
+from baton.orchestration import resume
 from baton.orchestration.step import step
-from baton.reporting import reports
 from baton.reporting.figures import evaluation
-from baton.tracking import runs
+from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
-from baton.training import checkpoints
 from baton.tuning import hyperopt
 from baton.tuning import workers as trials
 from baton.tuning.hyperopt import Trial
@@ -48,8 +47,8 @@ def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     own, config = hyperopt.own_values(config, dataset.rows["train"]), config.sized(dataset.rows["train"])
-    reports.log_inputs(run, dataset, ("train", "validation"))
-    with checkpoints.claimed(config, "tune", dataset, run) as state:
+    inputs.log_dataset(run, dataset, ("train", "validation"))
+    with resume.acquire(config, "tune", dataset, run) as state:
         finished = search_on(config, run, dataset, state, workers, own)
         report(config, run, finished)
 

@@ -15,7 +15,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from baton import names
-from baton.config.schema import load, validate
+from baton.config.loading import load
+from baton.config.schema import validate
 from baton.errors import BadInput
 from baton.orchestration import cache
 from baton.orchestration.step import guarded

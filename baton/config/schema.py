@@ -7,11 +7,8 @@ path, its line, what is allowed and what was received.
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -397,48 +394,8 @@ class Config(Section):
         """A config with dotted paths replaced, e.g. `{"train.epochs": 3}`; raises `BadInput`."""
         tree = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         for path, value in values.items():
-            _put(tree, path, value)
+            put(tree, path, value)
         return validate(tree, lines={}, where="override")
-
-
-def load(path: str, overrides: str = "") -> Config:
-    """Read, override and validate the config at `path`; raise `BadInput` if anything is wrong."""
-    file = Path(path)
-    if not file.is_file():
-        raise BadInput(f"There is no config file of that name. Give --config a YAML file. Received: {path}")
-    try:
-        text = file.read_text(encoding="utf-8")
-        tree, lines = _parse(text)
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
-        raise BadInput(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise BadInput(f"{path} must hold keys and values (name:, data:, …). Received: {tree!r}")
-    for key, value in parse_overrides(overrides).items():
-        _put(tree, key, value)
-        place = tuple(key.split("."))
-        lines = {path: line for path, line in lines.items() if path[: len(place)] != place} | {place: 0}
-    return validate(tree, lines, where=str(path))
-
-
-def parse_overrides(text: str) -> dict[str, Any]:
-    """`train.epochs=3,tune.space={a: 1, b: 2}` → `{"train.epochs": 3, "tune.space": {…}}`.
-
-    A comma starts a new override only before `key=`; values are YAML.
-    """
-    overrides: dict[str, Any] = {}
-    if not text.strip():
-        return overrides
-    for part in re.split(r",(?=\s*[A-Za-z_][\w\-.]*=)", text):
-        key, equals, value = part.partition("=")
-        if not equals or not re.fullmatch(r"\s*[A-Za-z_][\w\-.]*\s*", key):
-            raise BadInput(f"set takes dotted overrides such as train.epochs=3. Received: {part!r}")
-        try:
-            overrides[key.strip()] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise BadInput(f"The value of {key.strip()} is not valid YAML. Received: {value!r}") from None
-    return overrides
 
 
 def validate(tree: dict[str, Any], lines: dict[tuple, int], where: str) -> Config:
@@ -448,11 +405,6 @@ def validate(tree: dict[str, Any], lines: dict[tuple, int], where: str) -> Confi
     except ValidationError as error:
         faults = [_sentence(fault, lines, where) for fault in error.errors()]
         raise BadInput(" ".join(faults)) from None
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the config, as published in docs/config.schema.json."""
-    return Config.model_json_schema(by_alias=True)
 
 
 def _demanded(value: Any, good: bool, rule: str) -> Any:
@@ -473,29 +425,6 @@ def _class_name(key: Any) -> str:
     return f"{key:.0f}" if isinstance(key, float) and key.is_integer() else str(key)
 
 
-def _parse(text: str) -> tuple[Any, dict[tuple, int]]:
-    """YAML text → (values, line of each path); refuses a key given twice."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    lines: dict[tuple, int] = {}
-    if node is not None:
-        _walk(node, (), lines)
-    return yaml.safe_load(text), lines
-
-
-def _walk(node: yaml.Node, path: tuple, lines: dict[tuple, int]) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*path, str(key.value))
-            if inner in lines:
-                raise BadInput(f"line {key.start_mark.line + 1}: {'.'.join(inner)} is given twice.")
-            lines[inner] = key.start_mark.line + 1
-            _walk(value, inner, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _walk(value, (*path, str(index)), lines)
-
-
 def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | None:
     """What is wrong with a hyperparameter of a search space, or with a value that can be drawn for it."""
     section, _, name = key.partition(".")
@@ -514,7 +443,7 @@ def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | 
     return None
 
 
-def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
         if not isinstance(tree.get(parent), dict):

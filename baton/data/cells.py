@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from baton.data.columns import Column
 from baton.data.preprocessing import FIRST, MISSING, UNKNOWN, Preprocessor
+from baton.formatting import exact_text, moment_text
 
 GONE, RARE, IMAGE = "missing", "rare or unseen", "image"
 MINUTE = 60_000_000  # µs
@@ -41,23 +42,10 @@ def unblocked(blocks: dict[str, np.ndarray], fitted: Preprocessor) -> dict[str, 
     return columns
 
 
-def moment_text(moment: float) -> str:
-    """µs since 1970 → the date, and the time of day unless it is midnight."""
-    stamp = np.datetime64(round(moment), "us")
-    text = str(stamp.astype("datetime64[m]")).replace("T", " ")
-    return text.removesuffix(" 00:00")
-
-
-def number_text(value: float) -> str:
-    """A number to six digits, whole ones with all of theirs."""
-    value += 0.0  # of -0, 0
-    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.6g}"
-
-
 def _text(value: Any, column: Column) -> str:
     if column.kind == "boolean":
         return "true" if value else "false"
-    return number_text(float(value)) if column.kind == "numeric" else str(value)
+    return exact_text(float(value)) if column.kind == "numeric" else str(value)
 
 
 def _decoded(encoded: dict[str, np.ndarray], fitted: Preprocessor, column: Column) -> list[str]:
@@ -78,7 +66,7 @@ def _number_cell(number: float, column: Column) -> str:
         return moment_text(round(number / MINUTE) * MINUTE)
     if column.kind == "boolean":
         return "true" if number > 0.5 else "false"
-    return number_text(round(number) if column.type == "long" else float(f"{number:.6g}"))
+    return exact_text(round(number) if column.type == "long" else float(f"{number:.6g}"))
 
 
 def _unscaled(values: np.ndarray, scale: dict[str, Any]) -> np.ndarray:

@@ -26,6 +26,7 @@ from baton import names
 from baton.data import petastorm
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput, BatonError
+from baton.runtime.files import sha256
 
 GROUPS_PER_FILE = 64
 ARROW_TYPE = {"float32": pa.float32(), "int32": pa.int32(), "binary": pa.binary()}
@@ -200,12 +201,6 @@ def publish(aside: Path, folder: Path) -> Dataset:
         shutil.rmtree(folder)
     aside.rename(folder)
     return Dataset.load(folder)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_metadata(folder: Path, preprocessor: Preprocessor) -> None:

@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.config.schema import Data
+from baton.data import target as target_module
 from baton.data.columns import Column, as_text, class_names, feature_columns
 from baton.data.statistics import Summary
 from baton.errors import BadInput
-from baton.evaluation import metrics
 
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "minute")
 DAY_US = 86_400_000_000
@@ -61,7 +61,7 @@ class Preprocessor:
         self.target: str = spec["target"]["name"]
         self.task: str = spec["task"]
         self.classes: list[str] = spec["target"].get("classes", [])
-        self.threshold: float = spec["target"].get("threshold", metrics.HALF)
+        self.threshold: float = spec["target"].get("threshold", target_module.DEFAULT_THRESHOLD)
         self.image_size: dict[str, int] | None = spec.get("image_size")
         self.encoded = [Encoded(**{**e, "edges": tuple(e["edges"]), "rows": tuple(e["rows"])}) for e in spec["encoded"]]
         self._vocabularies = {
@@ -129,7 +129,7 @@ class Preprocessor:
         """Network output [rows, 1] or [rows, classes] → prediction and probability columns."""
         if self.task == "regression":
             return {"prediction": pa.array(output[:, 0].astype(np.float64))}
-        best = metrics.decided(output, self.threshold)
+        best = target_module.decide(output, self.threshold)
         labels = pa.array(self.classes, pa.string()).take(pa.array(best))
         columns = {"prediction": _as_declared(labels, self.target_column.type)}
         for index, name in enumerate(self.classes):

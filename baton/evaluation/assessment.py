@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from baton.config.schema import Config
+from baton.data import target
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import calibration, conformal, intervals, metrics, slices, thresholds
 
@@ -36,7 +37,9 @@ def fit(config: Config, fitted: Preprocessor, truth: np.ndarray, output: np.ndar
         kept["thresholds"] = thresholds.chosen(truth, output, _rare(fitted))
     if fitted.task == "binary":
         setting = config.train.threshold
-        kept["threshold"] = kept["thresholds"].get(setting, metrics.HALF) if isinstance(setting, str) else setting
+        kept["threshold"] = (
+            kept["thresholds"].get(setting, target.DEFAULT_THRESHOLD) if isinstance(setting, str) else setting
+        )
     return kept
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from baton.data import target
 from baton.evaluation import metrics
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 
 BINS = 10
@@ -77,7 +78,7 @@ def confidences(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarra
 
 def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities [n, k] → softmax(log p / temperature), what `layers.Temperature` gives, in their own type."""
-    logits = np.log(np.clip(probabilities, metrics.TINY, 1.0)) / temperature
+    logits = np.log(np.clip(probabilities, target.EPSILON, 1.0)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     exponents = np.exp(logits)
     return (exponents / exponents.sum(axis=1, keepdims=True)).astype(probabilities.dtype)
@@ -108,7 +109,7 @@ def temperature_of(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """Class indices [n] and probabilities [n, k] → the temperature at which their log loss is least."""
     from scipy.optimize import minimize_scalar
 
-    logits = np.log(np.clip(probabilities, metrics.TINY, 1.0)).astype(np.float32)
+    logits = np.log(np.clip(probabilities, target.EPSILON, 1.0)).astype(np.float32)
     logits -= logits.max(axis=1, keepdims=True)
     of_truth = float(logits[np.arange(len(truth)), truth].mean(dtype=np.float64))
 
@@ -118,15 +119,6 @@ def temperature_of(truth: np.ndarray, probabilities: np.ndarray) -> float:
         return float(np.log(sums).mean(dtype=np.float64)) - inverse * of_truth
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_LIMITS, method="bounded", options={"xatol": 1e-3}).x))
-
-
-def calibrated(model: keras.Model, temperature: float) -> keras.Model:
-    """A model whose output are probabilities → the same with `layers.Temperature` as its last layer."""
-    import keras
-
-    from baton.networks.layers import Temperature
-
-    return keras.Model(model.input, Temperature(temperature, name="calibrated")(model.outputs[0]))
 
 
 def before_and_after(truth: np.ndarray, output: np.ndarray, kept: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from baton.data import target
 from baton.evaluation import bootstrap, metrics
 
 # What is drawn over all resamples, at most: many rows need few of them, for then chance is small.
@@ -59,7 +60,7 @@ def _classification(
     truth: np.ndarray, probabilities: np.ndarray, threshold: float, resamples: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     losses = metrics.row_losses(truth, probabilities)
-    found = _confusions(truth, metrics.decided(probabilities, threshold), probabilities.shape[1], resamples, rng)
+    found = _confusions(truth, target.decide(probabilities, threshold), probabilities.shape[1], resamples, rng)
     times = _affordable(resamples, len(truth), SUMMED)
     found["log_loss"] = bootstrap.sums((losses,), times, rng)[0] / len(truth)
     if probabilities.shape[1] == 2:

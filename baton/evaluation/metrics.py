@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-TINY = 1e-7  # probabilities are kept this far from 0 and 1, as Keras does
-HALF = 0.5  # the threshold at which the likelier of two classes is predicted
+from baton.data.target import DEFAULT_THRESHOLD, EPSILON, decide
 
 
-def evaluate(truth: np.ndarray, output: np.ndarray, threshold: float = HALF) -> dict[str, float]:
+def evaluate(truth: np.ndarray, output: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> dict[str, float]:
     """Truth [rows] and output [rows, 1] or class probabilities [rows, k >= 2] → all metrics.
 
     Float truth: rmse, mae, r2. Class indices: accuracy, f1_macro, log_loss; with two classes also
@@ -22,22 +21,12 @@ def evaluate(truth: np.ndarray, output: np.ndarray, threshold: float = HALF) -> 
     return _classification(truth, output.astype(np.float64), threshold)
 
 
-def decided(probabilities: np.ndarray, threshold: float = HALF) -> np.ndarray:
-    """Class probabilities [rows, k] → the class predicted for each row [rows].
-
-    The likeliest one; of two classes the second where its probability is above `threshold`.
-    """
-    if probabilities.shape[1] == 2 and threshold != HALF:
-        return (probabilities[:, 1] > threshold).astype(np.int64)
-    return probabilities.argmax(axis=1)
-
-
 def row_losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
     """Truth [rows] and output as in `evaluate` → squared error or log loss of each row, float64."""
     if np.issubdtype(truth.dtype, np.floating):
         return (output[:, 0].astype(np.float64) - truth) ** 2
     of_truth = output[np.arange(len(truth)), truth].astype(np.float64)
-    return -np.log(np.clip(of_truth, TINY, 1 - TINY))
+    return -np.log(np.clip(of_truth, EPSILON, 1 - EPSILON))
 
 
 def of_mean_loss(metric: str, mean: Any) -> Any:
@@ -83,7 +72,7 @@ def _regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 def _classification(truth: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
     from sklearn import metrics
 
-    best = decided(probabilities, threshold)
+    best = decide(probabilities, threshold)
     sums = partial_sums(truth, probabilities)
     result = {
         "accuracy": float(np.mean(best == truth)),

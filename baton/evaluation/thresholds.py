@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from baton.data import target as target_module
 from baton.errors import BadInput, listed
-from baton.evaluation import metrics
 
 OBJECTIVES = ("f1", "balanced_accuracy")
 UNEVEN = 0.2  # the share of the rarer class below which people are told that there are thresholds
@@ -37,7 +37,7 @@ def best(truth: np.ndarray, probabilities: np.ndarray, rare: int, objective: str
     score, second = probabilities[order, 1].astype(np.float64), (truth[order] == 1).astype(np.float64)
     cuts = np.flatnonzero(np.diff(score))  # after these rows: rows of one probability stay together
     if not len(cuts):
-        return metrics.HALF
+        return target_module.DEFAULT_THRESHOLD
     hits, taken = np.cumsum(second)[cuts], cuts + 1.0
     value = _objective(objective, hits, taken, second.sum(), len(truth), rare)
     at = cuts[int(np.argmax(value))]
@@ -80,7 +80,7 @@ def _objective(objective: str, hits: Any, taken: Any, positives: float, rows: in
 def _entry(
     truth: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, objective: str, threshold: float
 ) -> dict[str, Any]:
-    decided = metrics.decided(probabilities, threshold) == rare
+    decided = target_module.decide(probabilities, threshold) == rare
     hits, taken, actual = (float(np.sum(rows)) for rows in (decided & (truth == rare), decided, truth == rare))
     return {
         "class": classes[rare],

@@ -21,7 +21,7 @@ from baton.config.schema import Audit, Config
 from baton.data.dataset import Dataset
 from baton.data.feed import Block, Feed, HeldFeed
 from baton.data.preprocessing import Preprocessor
-from baton.networks import build
+from baton.networks import prediction
 from baton.training import fit
 from baton.training.collective import Alone
 
@@ -38,7 +38,7 @@ class Rows:
     """The rows of train and validation, one after the other, as the network's inputs and `target`."""
 
     def __init__(self, dataset: Dataset):
-        self.feeds = {s: Feed(dataset, s, fit.PREDICT_ROWS) for s in SPLITS if dataset.rows[s]}
+        self.feeds = {s: Feed(dataset, s, prediction.PREDICT_ROWS) for s in SPLITS if dataset.rows[s]}
         self.truth = np.concatenate([piece["target"] for _, piece in self.pieces()])
 
     def pieces(self) -> Iterator[tuple[np.ndarray, Block]]:
@@ -138,7 +138,7 @@ def _trained(config: Config, fitted: Preprocessor, parts: list[Block], pace: Pac
         **options, batch_size=config.train.batch_size, seed=config.seed, held=parts[0],
         block_batches=config.train.steps_per_execution,
     )  # fmt: skip
-    validation = HeldFeed(**options, batch_size=fit.PREDICT_ROWS, held=parts[1])
+    validation = HeldFeed(**options, batch_size=prediction.PREDICT_ROWS, held=parts[1])
     return fit.train_on(config, feed, validation, Alone(), [pace]).model
 
 
@@ -191,5 +191,5 @@ def _answers(network: keras.Model, fitted: Preprocessor, rows: Rows, asked: np.n
     for numbers, piece in rows.pieces():
         inside = asked[numbers]
         inputs = {name: values[inside] for name, values in piece.items() if name != "target"}
-        found.append(build.probabilities(fit.predict(network, inputs, fitted), fitted.classes))
+        found.append(prediction.probabilities(prediction.predict(network, inputs, fitted), fitted.classes))
     return np.concatenate(found)

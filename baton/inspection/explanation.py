@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from baton import formatting
 from baton.config.schema import Explain
 from baton.data import cells as shown
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
 from baton.inspection import shapley
-from baton.networks import build
+from baton.networks import prediction as prediction_module
 from baton.serving.raw_columns import RawColumnModel
-from baton.training import fit
 
 CELLS = 1 << 21  # encoded cells, or pixels, handed to the network at once
 LARGEST_BATCH = 1 << 16
@@ -103,7 +103,9 @@ class Explanation:
     def answer(self, index: int) -> tuple[str, str]:
         """A row → its prediction and its truth, as text."""
         if not self.fitted.classes:
-            return shown.number_text(float(f"{self.prediction(index):.6g}")), shown.number_text(self.truth[index])
+            return formatting.exact_text(float(f"{self.prediction(index):.6g}")), formatting.exact_text(
+                self.truth[index]
+            )
         outputs = self.found.outputs[index]
         best = int(outputs[0] > 0.5) if len(self.classes) == 1 else int(outputs.argmax())
         return self.fitted.classes[best], self.fitted.classes[int(self.truth[index])]
@@ -160,7 +162,12 @@ class Game:
                 plays = plays[..., None]
             mixed[name] = np.where(plays, block[row], self.behind[name][other])
         fitted = self.model.fitted
-        return _told(build.probabilities(fit.predict(self.model.network, mixed, fitted), fitted.classes), fitted)
+        return _told(
+            prediction_module.probabilities(
+                prediction_module.predict(self.model.network, mixed, fitted), fitted.classes
+            ),
+            fitted,
+        )
 
 
 def players(fitted: Preprocessor, blocks: dict[str, np.ndarray], grid: tuple[int, int] | None) -> dict[str, np.ndarray]:

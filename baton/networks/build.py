@@ -7,17 +7,16 @@ class's probability (binary), [rows, classes] probabilities (multiclass and imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
-from baton.config.schema import Fit, Model
-from baton.data.preprocessing import Encoded, Preprocessor
+from baton.config.schema import Model
+from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput
-from baton.networks import layers
 from baton.networks.layers import (
+    CATEGORY_ROWS,
     CategoryEmbedding,
     Cross,
     LinearPart,
@@ -26,16 +25,8 @@ from baton.networks.layers import (
     MemberDense,
     Members,
     PiecewiseLinear,
-    Warmup,
+    dropout_rates,
 )
-
-# Train rows of a category that are forgotten every second time; of the value of a number, which the network sees as
-# a number too, more of them. Chosen on the tables of `bench quality`.
-FEW, FEW_VALUES = 15.0, 30.0
-FEWEST = 1.0  # even of a column that tells all, some is forgotten: there are new categories to come
-BEGIN_ROWS = 25_000  # that the credibility of columns is estimated on: more would not change who is forgotten
-RIDGE = 0.01  # penalty of the linear part's beginning, as a share of a number's variance
-RIDGE_ROWS = 10_000  # of fewer, the linear part begins at zero: training moves it, and validation would stop too soon
 
 # What a layer of `model.layers` or `model.graph` may be. All are plain: none runs code of its config.
 LAYERS: dict[str, Callable[..., Any]] = {
@@ -59,15 +50,6 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "multiply": keras.layers.Multiply,
 }
 
-OPTIMIZERS: dict[str, Callable[[Any, Fit], Any]] = {
-    "sgd": lambda rate, fit: keras.optimizers.SGD(rate),
-    "momentum": lambda rate, fit: keras.optimizers.SGD(rate, momentum=fit.momentum),
-    "nesterov": lambda rate, fit: keras.optimizers.SGD(rate, momentum=fit.momentum, nesterov=True),
-    "rmsprop": lambda rate, fit: keras.optimizers.RMSprop(rate),
-    "adam": lambda rate, fit: keras.optimizers.Adam(rate),
-    "adamw": lambda rate, fit: keras.optimizers.AdamW(rate, weight_decay=fit.weight_decay),
-}
-
 
 def build(fitted: Preprocessor, model: Model) -> keras.Model:
     """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack."""
@@ -79,131 +61,6 @@ def build(fitted: Preprocessor, model: Model) -> keras.Model:
         return keras.Model(inputs, _output(answers, inputs, fitted, model))
     except (ValueError, TypeError) as error:
         raise BadInput(f"model: Keras cannot build this network: {' '.join(str(error).split())[:300]}") from None
-
-
-def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float | None = None) -> Any:
-    """Fit config and steps an epoch → an optimizer with its schedule; `scale` multiplies the rate."""
-    total = max(steps * fit.epochs, 1)
-    warmup = round(steps * (fit.warmup_epochs if warmup_epochs is None else warmup_epochs))
-    assert fit.learning_rate is not None  # `Config.sized` fills it in
-    rate = fit.learning_rate * scale
-    schedules = keras.optimizers.schedules
-    schedule = {
-        "constant": lambda: schedules.PolynomialDecay(rate, total, end_learning_rate=rate),
-        "cosine": lambda: schedules.CosineDecay(rate, total),
-        "exponential": lambda: schedules.ExponentialDecay(rate, total, decay_rate=0.01),
-    }[fit.schedule]()
-    made = OPTIMIZERS[fit.optimizer](Warmup(schedule, warmup) if warmup else schedule, fit)
-    made.global_clipnorm = fit.gradient_clip
-    return made
-
-
-def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any) -> None:
-    """Give `model` its loss, metrics and optimizer. Regression's loss is in units of the target's variance."""
-    if not fitted.classes:
-        loss, metric = "mean_squared_error", layers.RootMeanSquaredError("rmse")
-    elif model.output_shape[-1] == 1:
-        loss, metric = "binary_crossentropy", layers.BinaryAccuracy("accuracy")
-    else:
-        loss, metric = "sparse_categorical_crossentropy", layers.SparseCategoricalAccuracy("accuracy")
-    weights = None if fitted.classes else [fitted.spec["target"]["std"] ** -2]
-    model.compile(
-        made,
-        layers.EachMember(loss),
-        loss_weights=weights,
-        weighted_metrics=[metric],
-        jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled
-    )
-
-
-def begin(model: keras.Model, fitted: Preprocessor, blocks: Iterator[dict[str, np.ndarray]]) -> None:
-    """Settle what an untrained network owes to some train rows: how often it forgets categories, its linear part.
-
-    Of the blocks of rows it takes the first, and none where no layer asks for it: images are not read for nothing.
-    """
-    if not any(isinstance(layer, CategoryEmbedding | LinearPart) for layer in model.layers):
-        return
-    rows = next(blocks)
-    if "categories" in rows:
-        _begin_forgetting(model, fitted, rows["categories"], rows["target"])
-    if "numbers" in rows:
-        begin_linear(model, fitted, rows["numbers"], rows["target"])
-
-
-def _begin_forgetting(model: keras.Model, fitted: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
-    """Forget fewer of the rare categories of a column whose categories tell the target nearly by themselves."""
-    embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding) and layer.forget is not None]
-    if not embeddings:
-        return
-    named = [e for e in fitted.encoded if e.kind == "category"]
-    target = target[:BEGIN_ROWS]
-    told = np.eye(len(fitted.classes))[target.astype(int)] if fitted.classes else target[:, None]
-    found = credibilities(codes[:BEGIN_ROWS], told)
-    few = [min(max(found[i], FEWEST), FEW) if e.encoding == "vocabulary" else FEW_VALUES for i, e in enumerate(named)]
-    for layer in embeddings:
-        layer.forget = [share for i in layer.columns or range(len(named)) for share in _forget(named[i], few[i])]
-
-
-def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:
-    """Codes [rows, c] and target [rows, d] → `credibility` of each column for what columns of a lesser one leave.
-
-    A lesser one tells more; the order is that of the columns taken alone.
-    """
-    left = target - target.mean(axis=0)
-    found = [credibility(column, left) for column in codes.T]
-    for index in np.argsort(found):
-        found[index] = credibility(codes[:, index], left)
-        left = left - _means(codes[:, index], left, found[index])
-    return found
-
-
-def credibility(codes: np.ndarray, target: np.ndarray) -> float:
-    """Codes [rows] and target [rows, d] → how many rows of a code tell as much of it as all others do together.
-
-    The variance within codes as a share of that between them, by the unbiased estimates of one-way analysis of
-    variance (Bühlmann and Straub, 1970); infinite where codes tell nothing.
-    """
-    code, count = np.unique(codes, return_inverse=True, return_counts=True)[1:]
-    rows, groups = len(codes), len(count)
-    if groups < 2 or groups == rows:
-        return np.inf
-    centred = target - target.mean(axis=0)
-    between = float((_sums(code, centred) ** 2 / count[:, None]).sum())
-    within = (float((centred**2).sum()) - between) / (rows - groups)
-    spread = (between - (groups - 1) * within) / (rows - float((count**2).sum()) / rows)
-    return within / spread if spread > 0 else np.inf
-
-
-def _means(codes: np.ndarray, target: np.ndarray, prior: float) -> np.ndarray:
-    """Each row's mean of its code [rows, d], drawn to zero as if `prior` rows more had it."""
-    code, count = np.unique(codes, return_inverse=True, return_counts=True)[1:]
-    return (_sums(code, target) / (count + prior)[:, None])[code]
-
-
-def _sums(codes: np.ndarray, target: np.ndarray) -> np.ndarray:
-    return np.stack([np.bincount(codes, column) for column in target.T], axis=1)
-
-
-def begin_linear(model: keras.Model, fitted: Preprocessor, numbers: np.ndarray, target: np.ndarray) -> None:
-    """Let a regression's linear part begin as the ridge regression on these rows' numbers [rows, d].
-
-    Rare rows with large targets, which clipped gradients hardly move, are met by a trend from the start.
-    """
-    part = next((layer for layer in model.layers if isinstance(layer, LinearPart)), None)
-    if part is None or fitted.classes or len(numbers) < RIDGE_ROWS:
-        return
-    x = part.clipped(numbers).astype(np.float64)
-    x -= x.mean(axis=0)
-    y = (target - target.mean()) / fitted.spec["target"]["std"]
-    penalty = RIDGE * len(x) * np.eye(x.shape[1])
-    part.kernel.assign(np.linalg.solve(x.T @ x + penalty, x.T @ y)[:, None])
-
-
-def probabilities(output: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Network output → [rows, classes]; a binary network's one column becomes two."""
-    if len(classes) == 2 and output.shape[1] == 1:
-        return np.concatenate([1 - output, output], axis=1)
-    return output
 
 
 def _inputs(fitted: Preprocessor) -> dict[str, Any]:
@@ -255,17 +112,9 @@ def _table_features(inputs: dict[str, Any], fitted: Preprocessor, model: Model, 
     if embedded:
         sizes = [codes[i].size for i in embedded]
         chosen = None if len(embedded) == len(codes) else embedded
-        forget = [share for i in embedded for share in _forget(codes[i], FEW)] if model.forget else None
+        forget = [share for i in embedded for share in dropout_rates(codes[i], CATEGORY_ROWS)] if model.forget else None
         parts.append(CategoryEmbedding(sizes, width, chosen, forget)(inputs["categories"]))
     return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
-
-
-def _forget(code: Encoded, few: float) -> list[float]:
-    """A categorical column → how often training takes each of its codes for unknown: one of `few` rows half the time.
-
-    What few rows say would be learnt by heart, and rows of new categories must be met prepared.
-    """
-    return [1 / (1 + (rows / few) ** 2) for rows in code.rows]
 
 
 def _linear(features: Any, model: Model) -> Any:

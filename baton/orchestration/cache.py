@@ -20,6 +20,7 @@ from typing import Any
 
 from baton.config.schema import Config
 from baton.redaction import masked_values
+from baton.runtime import imports
 from baton.runtime.paths import ROOT
 
 ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-0.28.1-tf2.21/pyproject.toml")
@@ -82,7 +83,7 @@ def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, s
 
 def content(files: list[Path], root: Path | None = None) -> str:
     """Files → a hash of what they hold, whatever their order and times; of their names only those below a `root`."""
-    from baton.data.dataset import sha256
+    from baton.runtime.files import sha256
 
     named = ((file.relative_to(root).as_posix() if root else "", sha256(file)) for file in files)
     return hashlib.sha256("".join(f"{name}{digest}" for name, digest in sorted(named)).encode()).hexdigest()
@@ -119,9 +120,9 @@ def _read(file: Path) -> tuple[str, list[str]]:
     known = hashlib.sha256(source).hexdigest()
     if known not in _parsed():
         tree = ast.parse(source)
-        _parsed()[known] = [syntax_hash(tree), _imported(tree), _declared(tree)]
-    digest, imports, patterns = _parsed()[known]
-    found = [path for path in _imports(imports, file) if (ROOT / path).is_file()]
+        _parsed()[known] = [syntax_hash(tree), imports.imported(tree), _declared(tree)]
+    digest, names, patterns = _parsed()[known]
+    found = imports.files(names, file, ROOT)
     found += sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
     return digest, [path for path in found if not path.startswith(DRAWS)]
 
@@ -156,35 +157,6 @@ def syntax_hash(tree: ast.AST) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _imported(tree: ast.AST) -> list[str]:
-    """What a tree imports, late imports too, as dotted names; a relative one begins with its dots."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            start = "." * node.level + (f"{node.module}." if node.module else "")
-            found |= {start.rstrip(".") if node.module else start, *(f"{start}{alias.name}" for alias in node.names)}
-    return sorted(found)
-
-
-def _imports(names: list[str], importer: Path) -> list[str]:
-    """Dotted names that a file imports → files that could be those modules, and the packages' own files above them."""
-    package = importer.relative_to(ROOT).parent.parts
-    paths: set[str] = set()
-    for name in names:
-        dots = len(name) - len(name.lstrip("."))
-        parts = (
-            [*package[: len(package) - dots + 1], *filter(None, name.lstrip(".").split("."))]
-            if dots
-            else name.split(".")
-        )
-        if parts and parts[0] in ("baton", "steps"):
-            paths.add("/".join(parts) + ".py")
-            paths |= {"/".join([*parts[:depth], "__init__.py"]) for depth in range(1, len(parts) + 1)}
-    return sorted(paths)
 
 
 def _declared(tree: ast.Module) -> list[str]:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from baton.config import schema as configs
+from baton.config import loading
 from baton.config.schema import Config
 from baton.errors import BadInput, explained
 from baton.orchestration import references
@@ -216,7 +216,7 @@ def clean(config: Config, delete: bool) -> None:
 @click.option("--delete", is_flag=True, help="remove what is listed")
 def main(config: str, overrides: str, delete: bool) -> None:
     """Parse, list, remove; the exit status is that of the steps."""
-    sys.exit(guarded("gc", lambda: clean(configs.load(config, overrides), delete)))
+    sys.exit(guarded("gc", lambda: clean(loading.load(config, overrides), delete)))
 
 
 if __name__ == "__main__":

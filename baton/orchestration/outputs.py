@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from baton import names
 from baton.config.schema import Config
-from baton.data.dataset import Dataset, sha256
+from baton.data.dataset import Dataset
 from baton.data.sources import files
 from baton.errors import BatonError
 from baton.orchestration import cache
 from baton.registry import versions
+from baton.runtime.files import folder_hashes
 from baton.tracking import runs
 
 
@@ -47,19 +47,6 @@ def broken(step: str, run: Any, config: Config, version: str = "") -> str | None
     except (BatonError, KeyError, ValueError, OSError) as error:
         return f"output: {runs.sentence(error)}"
     return None
-
-
-def registry_state(name: str) -> str:
-    """Who bears which alias in the registry, and how many versions there are, as text."""
-    aliases = {alias: versions.champion(name, alias) for alias in (names.CHAMPION, names.CHALLENGER)}
-    state = {alias: None if v is None else str(v.version) for alias, v in aliases.items()}
-    return json.dumps({**state, "versions": versions.count(name)})
-
-
-def files_digest(folder: Path) -> dict[str, str]:
-    """{relative path: SHA-256} of every file below a folder."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in found}
 
 
 def _contents(step: str, config: Config) -> dict[str, str]:
@@ -98,7 +85,7 @@ def _scoring_version(config: Config, register_run_id: str) -> str:
 
 
 def _registry_moved(run: Any, config: Config) -> str | None:
-    before, now = run.data.tags.get(names.TAG_REGISTRY), registry_state(config.name)
+    before, now = run.data.tags.get(names.TAG_REGISTRY), versions.state(config.name)
     return None if before == now else f"registry changed: {before} → {now}"
 
 
@@ -109,7 +96,7 @@ def _predictions_changed(scoring: dict[str, Any], version: str) -> str | None:
     folder = Path(scoring["path"])
     if not folder.is_dir():
         return f"output {folder} missing"
-    return _first_difference(scoring["files"], files_digest(folder))
+    return _first_difference(scoring["files"], folder_hashes(folder))
 
 
 def _first_difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:

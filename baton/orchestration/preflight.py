@@ -19,7 +19,7 @@ from pathlib import Path
 
 from baton.config.schema import BatchInfer, Config
 from baton.data import columns as cols
-from baton.data.ingestion import local
+from baton.data.ingestion import rows
 from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
@@ -123,7 +123,7 @@ def _source(config: Config) -> str:
     if source.format == "table":
         return SPARK_TABLE
     schema = source.schema()
-    local.check_reserved(schema.names)
+    rows.check_reserved(schema.names)
     columns = cols.infer(schema, {}, config.data)
     features = cols.feature_columns(columns, config.data)
     return f"{len(source.files)} files, {source.bytes / 1e6:,.1f} MB, {len(features)} features"
@@ -135,7 +135,7 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
     if "table" in (training.format, source.format):
         return SPARK_TABLE
     schema, trained_on = source.schema(), training.schema()
-    local.check_reserved(schema.names, settings.interval)
+    rows.check_reserved(schema.names, settings.interval)
     features = cols.feature_columns(cols.infer(trained_on, {}, config.data), config.data)
     if absent := [column.name for column in features if column.name not in schema.names]:
         raise BadInput(f"{settings.source} lacks the features {listed(absent)}.")

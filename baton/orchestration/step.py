@@ -21,6 +21,7 @@ import click
 import yaml
 
 from baton import names
+from baton.config import loading
 from baton.config import schema as configs
 from baton.errors import explained
 from baton.orchestration import warm_process
@@ -64,7 +65,7 @@ def step(
         def command(config: str, overrides: str, **inputs: Any) -> None:
             asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
             if asked:
-                sys.exit(guarded(name, lambda: asked[0](lambda: configs.load(config, overrides))))
+                sys.exit(guarded(name, lambda: asked[0](lambda: loading.load(config, overrides))))
             _leave(execute(name, function, config, overrides, inputs, imports, prepare))
 
         for flag, (text, _) in views.items():
@@ -111,7 +112,7 @@ def execute(
     def run_it() -> None:
         from baton.tracking import runs
 
-        config = configs.load(config_path, overrides)
+        config = loading.load(config_path, overrides)
         runs.reach()
         mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
         with prepare(config) as prepared:

@@ -13,23 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from baton import names
-from baton.config.schema import Config
+from baton.config.schema import Config, validate
 from baton.data import reference
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import assessment, calibration, metrics
-from baton.reporting import reports
+from baton.networks import layers, prediction
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
-from baton.serving import raw_columns
-from baton.tracking import runs
+from baton.serving import export, layout, raw_columns
+from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
-from baton.training import fit
+from baton.training import callbacks
 
 log = logging.getLogger("baton")
+
+
+def config_of(chosen: Any) -> Config:
+    """The config that a candidate's run was given, with the hyperparameters that its tune run found."""
+    config = validate(runs.artifact(chosen, names.CONFIG, yaml.safe_load), {}, f"run {chosen.info.run_id}")
+    if not (tune := chosen.data.params.get("tune_run_id")):
+        return config
+    return config.overridden(runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS))
 
 
 @contextmanager
@@ -44,7 +53,7 @@ def autologging(run: Run) -> Iterator[None]:
         mlflow.tensorflow.autolog(disable=True, silent=True)
 
 
-def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result) -> None:
+def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:
     """Calibrate and evaluate on validation; log everything that register and people need of a candidate."""
     model, rows = finished(config, dataset, result.model)
     fitted = model.fitted
@@ -56,13 +65,13 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: fit.Result
     if sentence := assessment.uneven(config, fitted):
         log.info("%s", sentence)
     run.figures(figures.curves(result.history))
-    reports.evaluation(run, fitted, rows.truth, rows.output)
-    reports.log_inputs(run, dataset, ("train", "validation"))
+    run.figures(figures.draw(fitted, rows.truth, rows.output))
+    inputs.log_dataset(run, dataset, ("train", "validation"))
     example = dataset.raw_example(100)
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
     known = reference.load(dataset.folder)
     known = known and known.predicting(fitted.decode_prediction(rows.output)[names.PREDICTION])
-    uri = raw_columns.log_model(fitted, model.network, example, metadata, known)
+    uri = export.log_model(fitted, model.network, example, metadata, known)
     _log_network(run, model.network)
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
@@ -91,8 +100,8 @@ class Rows:
 
     @staticmethod
     def of(network: Any, dataset: Dataset, split: str) -> Rows:
-        feed = Feed(dataset, split, fit.PREDICT_ROWS)
-        return Rows(feed, *fit.answers(network, feed))
+        feed = Feed(dataset, split, prediction.PREDICT_ROWS)
+        return Rows(feed, *prediction.predict_all(network, feed))
 
     def metrics(self, fitted: Preprocessor) -> dict[str, float]:
         """All metrics, of what the model decides."""
@@ -106,7 +115,7 @@ def finished(config: Config, dataset: Dataset, network: Any) -> tuple[raw_column
     kept = assessment.fit(config, fitted, rows.truth, rows.output)
     warm = kept.get("calibration")
     if warm and warm["applied"]:
-        network = calibration.calibrated(network, warm["temperature"])
+        network = layers.calibrated(network, warm["temperature"])
         rows = replace(rows, output=calibration.scaled(rows.output, warm["temperature"]))
     return raw_columns.RawColumnModel(fitted.with_target(kept), network), rows
 
@@ -139,6 +148,6 @@ def _params(config: Config) -> dict[str, Any]:
 def _log_network(run: Run, network: Any) -> None:
     """The Keras model of encoded columns, beside the raw-column model, for people who go on with it."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / raw_columns.KERAS_FILE
+        path = Path(folder) / layout.KERAS_FILE
         network.save(path)
         run.file(path, "keras")

@@ -24,6 +24,7 @@ from baton.tracking import runs
 
 log = logging.getLogger("baton")
 
+
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back", "set by hand"
 KEPT = 500  # changes; older ones are forgotten
 LONGEST = 1000  # characters of a reason; a tag holds 5,000

@@ -19,6 +19,8 @@ from baton.tracking import runs
 
 log = logging.getLogger("baton")
 
+
+CHAMPION, TRIVIAL = "champion", "trivial"
 LONGEST = 500  # characters of an error, as a reason
 
 
@@ -55,6 +57,27 @@ def measured(truth: np.ndarray, output: np.ndarray, threshold: float) -> dict[st
 def losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
     """Truth [rows] and output [rows, k] → each row's loss, nan where an output is not finite."""
     return np.where(np.isfinite(output).all(axis=1), metrics.row_losses(truth, output), np.nan)
+
+
+def losses_by_model(
+    dataset: Dataset, chosen: Any, candidate_ids: list[str], found: Evidence, truth: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Each candidate's, the champion's and the trivial predictor's loss on every test row."""
+    raw = dataset.raw_test()
+    by_name: dict[str, np.ndarray] = {}
+    for run_id in candidate_ids:
+        candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
+        name = str(candidate.data.tags[names.TAG_STEP])
+        name = f"{name} {run_id[:8]}" if name in by_name else name
+        if run_id == chosen.info.run_id:
+            by_name[name] = found.losses
+            continue
+        other = versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
+        by_name[name] = losses(*other.evaluate(raw))
+    if found.rival is not None and found.rival.losses is not None and len(found.rival.losses) == len(found.losses):
+        by_name[CHAMPION] = found.rival.losses
+    by_name[TRIVIAL] = metrics.row_losses(truth, metrics.trivial(dataset.preprocessor.spec["target"], len(truth)))
+    return by_name
 
 
 def rival(config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, truth: np.ndarray) -> Rival:

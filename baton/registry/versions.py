@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,13 @@ def versions(name: str) -> list[Any]:
 def count(name: str) -> int:
     """How many versions the registered model has."""
     return len(versions(name))
+
+
+def state(name: str) -> str:
+    """Who bears which alias in the registry, and how many versions there are, as text."""
+    aliases = {alias: champion(name, alias) for alias in (names.CHAMPION, names.CHALLENGER)}
+    state = {alias: None if v is None else str(v.version) for alias, v in aliases.items()}
+    return json.dumps({**state, "versions": count(name)})
 
 
 def model_tags(name: str) -> dict[str, str]:

@@ -15,10 +15,11 @@ from pathlib import Path
 import yaml
 
 from baton import names
-from baton.data.dataset import sha256
 from baton.errors import BadInput, listed
-from baton.runtime.paths import PACKAGE
-from baton.serving.raw_columns import DATA, ENTRY, KERAS_FILE
+from baton.runtime.files import sha256
+from baton.runtime.imports import reached
+from baton.runtime.paths import ROOT
+from baton.serving.layout import DATA, ENTRY, ENTRY_FILE, KERAS_FILE
 
 LOADER = {
     "loader_module": "mlflow.pyfunc.loaders.code_model",
@@ -41,10 +42,13 @@ def digest(data: Path) -> str:
 @cache
 def code() -> dict[str, str]:
     """{path in a model: SHA-256} of the code that this checkout bundles with it."""
-    package = _hashes(PACKAGE, f"code/{PACKAGE.name}/")
-    return {ENTRY: sha256(PACKAGE / "serving" / ENTRY)} | {
-        path: h for path, h in package.items() if "__pycache__" not in path
-    }
+    return {ENTRY: sha256(ROOT / ENTRY_FILE)} | {f"code/{path}": sha256(ROOT / path) for path in bundled()}
+
+
+@cache
+def bundled() -> tuple[str, ...]:
+    """The files of the package that serving a model runs, relative to the project: those that its entry reaches."""
+    return tuple(path for path in reached(ENTRY_FILE, ROOT) if path != ENTRY_FILE)
 
 
 def checked(model: Path, recorded: str, name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,22 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
-from baton.data.reference import TrainedOn
 from baton.errors import BadInput, BatonError, listed
 from baton.evaluation import conformal
-from baton.runtime.paths import PACKAGE
-
-READS = ("baton/serving/raw_model.py",)  # run by MLflow, not imported
-ENTRY = "raw_model.py"
-KERAS_FILE = "network.keras"
-DATA = "model"  # the name under which the data is logged, and of the folder it lies in
-# What a server of the model needs.
-PACKAGES = ["mlflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy", "pillow"]
+from baton.serving.layout import KERAS_FILE
 
 
 class RawColumnModel:
@@ -66,13 +56,12 @@ class RawColumnModel:
         return self._output(self.fitted.encode(rows))
 
     def _output(self, encoded: dict[str, Any]) -> np.ndarray:
-        from baton.networks import build
-        from baton.training import fit
+        from baton.networks import prediction
 
         blocks = self.fitted.blocks(encoded)
         if "image" in blocks:
             blocks["image"] = np.array(blocks["image"].to_pylist(), dtype=object)
-        return build.probabilities(fit.predict(self.network, blocks, self.fitted), self.fitted.classes)
+        return prediction.probabilities(prediction.predict(self.network, blocks, self.fitted), self.fitted.classes)
 
     def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Raw rows with the target → (truth, network output) of those that can be used."""
@@ -133,82 +122,11 @@ def demand_interval(fitted: Preprocessor, level: float | None) -> None:
         )
 
 
-def log_model(
-    fitted: Preprocessor,
-    network: Any,
-    example: pa.Table,
-    metadata: dict[str, str],
-    known: TrainedOn | None = None,
-) -> str:
-    """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
-
-    `known` is what it was trained on: it travels with it, and is what drift is measured against.
-    """
-    import tempfile
-
-    import mlflow
-
-    from baton.serving import integrity
-
-    with tempfile.TemporaryDirectory() as home, warnings.catch_warnings():
-        folder = Path(home) / DATA
-        # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
-        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
-        RawColumnModel(fitted, network).save(folder)
-        if known is not None:
-            known.save(folder)
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(Path(__file__).with_name(ENTRY)),
-            artifacts={DATA: str(folder)},
-            code_paths=[str(PACKAGE)],
-            signature=signature(fitted),
-            input_example=as_declared(example, fitted).slice(0, 5).to_pandas(),
-            pip_requirements=requirements(),
-            metadata=metadata,
-        )
-        mlflow.set_tag(names.TAG_MODEL_DIGEST, integrity.digest(folder))
-    return logged.model_uri
-
-
 def _read(file: str, reader: Callable[[], Any]) -> Any:
     try:
         return reader()
     except Exception as error:
         raise BadInput(f"{file} of the model is damaged, or refused by Keras' safe mode: {error!s:.300}") from error
-
-
-def signature(fitted: Preprocessor) -> Any:
-    """The model's signature: raw columns in the source's types; prediction and class probabilities."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    target = fitted.target_column.type if fitted.classes else "double"
-    outputs = [ColSpec(target, names.PREDICTION)]
-    outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in fitted.classes]
-    return ModelSignature(Schema([ColSpec(kind, name) for name, kind in _declared(fitted).items()]), Schema(outputs))
-
-
-def _declared(fitted: Preprocessor) -> dict[str, str]:
-    """Feature column → its declared type: pandas holds whole numbers with gaps as doubles, and MLflow compares."""
-    gaps = {name for name, feature in fitted.spec["features"].items() if "missing" in feature}
-    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in fitted.features}
-
-
-def as_declared(raw: pa.Table, fitted: Preprocessor) -> pa.Table:
-    """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
-    rows, reasons = typed(raw, fitted.features, target=None)
-    rows = rows.filter(reasons.is_null())
-    casts = {"long": pa.int64(), "double": pa.float64()}
-    declared = {name: casts.get(kind, rows.column(name).type) for name, kind in _declared(fitted).items()}
-    return pa.table({name: pc.cast(rows.column(name), kind) for name, kind in declared.items()})
-
-
-def requirements() -> list[str]:
-    """What serving needs, at the versions installed here (those of the lock)."""
-    from importlib.metadata import version
-
-    return [f"{package}=={version(package)}" for package in PACKAGES]
 
 
 def _spread(values: pa.Array, good: pa.Array) -> pa.Array:

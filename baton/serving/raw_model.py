@@ -6,7 +6,8 @@ import mlflow
 import pandas as pd
 import pyarrow as pa
 
-from baton.serving.raw_columns import DATA, RawColumnModel
+from baton.serving.layout import DATA
+from baton.serving.raw_columns import RawColumnModel
 
 
 class RawColumns(mlflow.pyfunc.PythonModel):

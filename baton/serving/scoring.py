@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from baton import names
 from baton.config.schema import BatchInfer, Config
 from baton.data.columns import Column, is_text, type_faults, typed, whole_numbers
-from baton.data.ingestion.local import broken_reasons, reserved_faults, write_broken
+from baton.data.ingestion.rows import broken_reasons, reserved_faults, write_broken
 from baton.data.sources.files import Source, conformed
 from baton.errors import BadInput, BatonError, refuse, writing
 from baton.runtime import locks

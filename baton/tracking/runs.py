@@ -23,6 +23,7 @@ from baton.runtime import processes
 from baton.tracking.servers import alone, check_servers
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
 
@@ -74,6 +75,14 @@ class Run:
 
     def file(self, path: Path, folder: str | None = None) -> None:
         client().log_artifact(self.id, str(path), folder)
+
+    def table(self, table: pa.Table, folder: str, name: str) -> None:
+        """Log an Arrow table as a Parquet file."""
+        import pyarrow.parquet as pq
+
+        with tempfile.TemporaryDirectory() as home:
+            pq.write_table(table, Path(home) / name)
+            self.file(Path(home) / name, folder)
 
     def figures(self, figures: dict[str, Figure], folder: str = names.FIGURES) -> None:
         for name, figure in figures.items():

@@ -1,8 +1,4 @@
-"""A training's state after an epoch, as one file that is whole or absent; and who may write it.
-
-Checkpoints lie in `warehouse/<name>/checkpoints/<key>`, the key being that of everything that could
-change the weights: the next run of the same work finds what an interrupted one has left.
-"""
+"""A training's state after an epoch, as one file that is whole or absent."""
 
 from __future__ import annotations
 
@@ -10,23 +6,12 @@ import json
 import logging
 import math
 import os
-import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
-from baton import names
-from baton.config.schema import Config
-from baton.data.dataset import Dataset
-from baton.orchestration import cache
-from baton.runtime import locks
-from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
 
@@ -94,43 +79,6 @@ class Checkpoint:
         except DAMAGE as error:
             log.warning("The checkpoint %s is damaged and not used: %s", self.path, error)
             return None
-
-
-@contextmanager
-def claimed(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[Path]:
-    """The folder for a step's state, this process's alone; removed once the step is through.
-
-    A folder that another process works in is left to it: this one gets an empty one of its own.
-    """
-    home = Path(config.warehouse) / config.name / "checkpoints"
-    key = cache.key(step, config, {}, {"dataset": dataset.fingerprint}).digest[:32]
-    folder = home / key
-    lock = locks.take(folder)
-    alone = lock is not None
-    if lock is None:
-        log.warning("Another process does the same work now: this one starts anew and leaves nothing to go on from.")
-        folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=home))
-        lock = locks.take(folder)
-    try:
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        if not alone:
-            shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def earlier(folder: Path, run: Run) -> tuple[Checkpoint, State | None]:
-    """The checkpoint in a claimed folder and the state an earlier run left there, told and tagged."""
-    checkpoint = Checkpoint(folder / FILE, run.id)
-    state = checkpoint.load()
-    if state is not None:
-        run.tag(names.TAG_RESUMED, f"epoch {state.epoch + 1} of run {state.run_id}")
-        log.info("going on after epoch %d of run %s", state.epoch + 1, state.run_id)
-        for epoch, logs in enumerate(state.logs()):
-            run.metrics(logs, epoch)
-    return checkpoint, state
 
 
 def _state(held: dict[str, np.ndarray]) -> State:

@@ -16,7 +16,7 @@ from baton.errors import BadInput, BatonError, WorkerLost
 from baton.training import horovod
 
 if TYPE_CHECKING:
-    from baton.training.fit import OnEpoch, Result
+    from baton.training.callbacks import OnEpoch, Result
 
 log = logging.getLogger("baton")
 
@@ -143,7 +143,7 @@ def _result(folder: Path, started: float) -> Result:
     import keras
 
     from baton.networks import layers  # noqa: F401 - registers Baton's layers with Keras
-    from baton.training.fit import Result
+    from baton.training.callbacks import Result
 
     answer = json.loads((folder / horovod.RESULT).read_text())
     network = keras.models.load_model(folder / horovod.NETWORK, compile=False)

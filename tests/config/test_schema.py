@@ -5,6 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baton.config import loading
 from baton.config import schema as config
 from baton.config.schema import BatchInfer, Config, Data, ImageSize, Section, Split
 from baton.errors import BadInput
@@ -25,7 +26,7 @@ def load(tmp_path):
     def load(text: str, overrides: str = "") -> Config:
         path = tmp_path / "demo.yaml"
         path.write_text(text)
-        return config.load(str(path), overrides)
+        return loading.load(str(path), overrides)
 
     return load
 
@@ -141,10 +142,10 @@ def test_what_is_no_mapping_is_refused(load, text, answer):
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(BadInput, match="no config file of that name.*Received: nowhere.yaml"):
-        config.load("nowhere.yaml")
+        loading.load("nowhere.yaml")
     (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
     with pytest.raises(BadInput, match="not UTF-8 text: .* at byte 9"):
-        config.load(str(tmp_path / "latin.yaml"))
+        loading.load(str(tmp_path / "latin.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_files_that_cannot_be_read(tmp_path):
     ],
 )
 def test_overrides(text, values):
-    assert config.parse_overrides(text) == values
+    assert loading.parse_overrides(text) == values
 
 
 @settings(deadline=None)
@@ -178,18 +179,18 @@ def test_overrides_are_yaml_whatever_the_values(values):
         dumped = yaml.safe_dump(value, default_flow_style=True, width=1000)
         parts.append(f"{key}={dumped.removesuffix('...' + chr(10)).strip()}")
     text = ",".join(parts)
-    assert config.parse_overrides(text) == values
+    assert loading.parse_overrides(text) == values
 
 
 @pytest.mark.parametrize("text", ["train.epochs", "3=4", "=3", "a b=3"])
 def test_overrides_that_are_none(text):
     with pytest.raises(BadInput, match=f"set takes dotted overrides .*Received: '{text}'"):
-        config.parse_overrides(text)
+        loading.parse_overrides(text)
 
 
 def test_an_override_with_a_value_that_is_no_yaml():
     with pytest.raises(BadInput, match=r"The value of train\.epochs is not valid YAML\. Received: '\[3'"):
-        config.parse_overrides("train.epochs=[3")
+        loading.parse_overrides("train.epochs=[3")
 
 
 def test_overrides_win_over_the_file(load):
@@ -268,7 +269,7 @@ def test_values_never_change_after_validation():
 
 
 def test_the_schema_names_every_section_and_key():
-    schema = config.json_schema()
+    schema = loading.json_schema()
     assert set(schema["properties"]) == {field.alias or name for name, field in Config.model_fields.items()}
     assert set(schema["required"]) == {"name", "data"}
     for section in (Data, BatchInfer, ImageSize, Split):

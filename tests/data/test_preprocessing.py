@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from baton.config.schema import Config, Data
 from baton.data import columns, preprocessing
-from baton.data.ingestion import local
+from baton.data.ingestion import rows as rows_module
 from baton.data.preprocessing import MISSING, UNKNOWN, Preprocessor
 from baton.data.statistics import summarise
 from baton.errors import BadInput
@@ -299,8 +299,10 @@ def test_images_are_passed_on_and_their_size_is_fixed(tmp_path):
     preprocessor, typed = fit(table, task="image")
     assert preprocessor.task == "multiclass" and preprocessor.names("image") == ["pixels"]
     assert preprocessor.blocks(preprocessor.encode(typed))["image"].to_pylist() == images
-    sizes = local.image_sizes(typed["pixels"])
-    sized = local.with_image_size(preprocessor, sizes, pictures())
+    sizes = rows_module.image_sizes(typed["pixels"])
+    sized = rows_module.with_image_size(preprocessor, sizes, pictures())
     assert sized.image_size == {"height": 8, "width": 5, "channels": 3}
-    sized = local.with_image_size(preprocessor, sizes, pictures(image_size={"height": 4, "width": 4, "channels": 1}))
+    sized = rows_module.with_image_size(
+        preprocessor, sizes, pictures(image_size={"height": 4, "width": 4, "channels": 1})
+    )
     assert sized.image_size == {"height": 4, "width": 4, "channels": 1}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from baton.evaluation import calibration, metrics
-from baton.networks import build
+from baton.networks import build, layers
 from baton.networks.layers import Temperature
 from baton.registry import candidates
 from baton.serving.raw_columns import RawColumnModel
@@ -66,7 +66,7 @@ def test_the_calibrated_network_is_the_same_on_every_path(kind, request, tmp_pat
     config, dataset = request.getfixturevalue(kind)
     build.build(dataset.preprocessor, config.model).save(tmp_path / "bare.keras")
     bare = keras.models.load_model(tmp_path / "bare.keras", compile=False)  # as distributed_train gets it
-    network = calibration.calibrated(bare, 3.0)
+    network = layers.calibrated(bare, 3.0)
     RawColumnModel(dataset.preprocessor, network).save(tmp_path / "model")
     made = RawColumnModel.load(tmp_path / "model")  # safe mode
     assert isinstance(made.network.layers[-1], Temperature)

@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from baton.config.schema import validate
+from baton.data import target as target_module
 from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput
@@ -30,11 +31,11 @@ def test_no_other_threshold_is_better(objective, rare):
     }[objective]
     found = thresholds.chosen(truth, probabilities, rare)
     chosen = found[objective]
-    reached = value(metrics.decided(probabilities, chosen))
-    assert reached >= max(value(metrics.decided(probabilities, t)) for t in np.linspace(0.005, 0.995, 200))
+    reached = value(target_module.decide(probabilities, chosen))
+    assert reached >= max(value(target_module.decide(probabilities, t)) for t in np.linspace(0.005, 0.995, 200))
     entries = thresholds.judged(truth, probabilities, ["no", "yes"], rare, found)
     (entry,) = [entry for entry in entries if entry["objective"] == objective]
-    decided = metrics.decided(probabilities, chosen)
+    decided = target_module.decide(probabilities, chosen)
     assert (entry["class"], entry["threshold"]) == (["no", "yes"][rare], chosen)
     assert entry["precision"] == pytest.approx(sk.precision_score(truth, decided, pos_label=rare))
     assert entry["recall"] == pytest.approx(sk.recall_score(truth, decided, pos_label=rare))
@@ -69,7 +70,7 @@ def recall(config, dataset, **train) -> tuple[float, float]:
     """Recall of the minority on test, and the mean predicted probability of it."""
     made = fit.train(config.overridden({f"train.{key}": value for key, value in train.items()}), dataset)
     rows = candidates.Rows.of(made.model, dataset, "test")
-    return sk.recall_score(rows.truth, metrics.decided(rows.output)), float(rows.output[:, 1].mean())
+    return sk.recall_score(rows.truth, target_module.decide(rows.output)), float(rows.output[:, 1].mean())
 
 
 def test_balanced_weights_find_more_of_the_minority(uneven):

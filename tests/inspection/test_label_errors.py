@@ -17,8 +17,8 @@ from baton.data import cells
 from baton.data.dataset import Dataset
 from baton.errors import BadInput
 from baton.inspection import crossfit, explanation, label_errors
+from baton.inspection import label_audit as label_audit_module
 from baton.inspection.crossfit import Rows
-from baton.registry import insights
 from baton.reporting.figures import label_audit
 
 PLANTED = 0.05
@@ -256,7 +256,7 @@ def judged(tmp_path_factory):
         source, tmp_path_factory.mktemp("judged"), "binary",
         data={"id": ["id"]}, train={"epochs": 15, "learning_rate": 0.02}, register={"audit": {"folds": 2}},
     )  # fmt: skip
-    found = insights.Judged(config, dataset, config, dataset.preprocessor)
+    found = label_audit_module.LabelAudit(config, dataset, config, dataset.preprocessor)
     return source.to_pandas(), dataset, found
 
 
@@ -301,7 +301,7 @@ def test_the_audit_in_numbers(judged):
 def test_of_images_the_suspects_pictures_are_shown(images):
     config, dataset = images
     config = config.overridden({"register.audit.folds": 2, "train.epochs": 2})
-    found = insights.Judged(config, dataset, config, dataset.preprocessor)
+    found = label_audit_module.LabelAudit(config, dataset, config, dataset.preprocessor)
     suspected = found.suspects.rows[:10]
     pictures = found.pictures(10)
     splits, numbers = found.rows.places()

@@ -10,7 +10,7 @@ from keras import ops
 from baton.config.schema import Config, Fit, Model
 from baton.data.feed import Feed, image_decoder
 from baton.errors import BadInput
-from baton.networks import build
+from baton.networks import build, initialization, optimizers, prediction
 from baton.networks.layers import (
     CategoryEmbedding,
     Cross,
@@ -35,7 +35,7 @@ def compiled(config: Config, dataset) -> keras.Model:
     keras.utils.set_random_seed(1)
     fitted = dataset.preprocessor
     model = build.build(fitted, config.model)
-    build.compile_model(model, fitted, config.train, build.optimizer(config.train, steps=4))
+    optimizers.compile_model(model, fitted, config.train, optimizers.optimizer(config.train, steps=4))
     return model
 
 
@@ -58,7 +58,7 @@ def test_every_activation_trains(regression, activation):
     assert all(changed_by_a_step(config, dataset))
 
 
-@pytest.mark.parametrize("optimizer", build.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
 def test_every_optimizer_trains(regression, optimizer):
     config, dataset = regression
     config = config.overridden({"train.optimizer": optimizer, "train.steps_per_execution": 1})
@@ -74,8 +74,8 @@ def test_a_cnn_trains(images, activation):
 
 def test_optimizers_are_what_their_names_say():
     made = {
-        name: build.optimizer(Fit(optimizer=name, epochs=1, momentum=0.8, learning_rate=0.1), 10)
-        for name in build.OPTIMIZERS
+        name: optimizers.optimizer(Fit(optimizer=name, epochs=1, momentum=0.8, learning_rate=0.1), 10)
+        for name in optimizers.OPTIMIZERS
     }
     assert {name: type(o).__name__ for name, o in made.items()} == {
         "sgd": "SGD", "momentum": "SGD", "nesterov": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW",
@@ -88,7 +88,7 @@ def test_optimizers_are_what_their_names_say():
 
 def test_gradients_are_clipped_by_their_global_norm():
     variables = [keras.Variable([0.0]), keras.Variable([0.0, 0.0])]
-    optimizer = build.optimizer(
+    optimizer = optimizers.optimizer(
         Fit(optimizer="sgd", epochs=1, learning_rate=1, schedule="constant", warmup_epochs=0), 1
     )
     optimizer.apply([ops.convert_to_tensor([2.0]), ops.convert_to_tensor([4.0, 4.0])], variables)  # norm 6
@@ -182,7 +182,7 @@ def test_a_graph_may_leave_inputs_aside_and_name_nodes_by_number(regression):
     model = build.build(dataset.preprocessor, Model(graph=graph))
     rows = Feed(dataset, "validation", 8).arrays()
     rows.pop("target")
-    assert fit.predict(model, rows, dataset.preprocessor).shape == (dataset.rows["validation"], 1)
+    assert prediction.predict(model, rows, dataset.preprocessor).shape == (dataset.rows["validation"], 1)
 
 
 LAMBDA = {"class_name": "__lambda__", "config": {"value": ["4wEAAAAAAAAA", None, None]}}
@@ -236,8 +236,8 @@ def test_schedules_warm_up_then_decay(schedule):
         "exponential": 0.01 ** (step / 40),
     }[schedule]
     ramp = np.minimum((step + 1) / 8, 1)
-    np.testing.assert_allclose(rates(build.optimizer(config, 10), 40), 0.5 * decay * ramp, rtol=1e-4)
-    scaled = build.optimizer(config, 10, scale=3, warmup_epochs=0)
+    np.testing.assert_allclose(rates(optimizers.optimizer(config, 10), 40), 0.5 * decay * ramp, rtol=1e-4)
+    scaled = optimizers.optimizer(config, 10, scale=3, warmup_epochs=0)
     np.testing.assert_allclose(rates(scaled, 40), 1.5 * decay, rtol=1e-4)
 
 
@@ -321,9 +321,9 @@ def test_the_networks_output_is_in_the_targets_unit(regression):
 
 def test_binary_output_becomes_two_columns():
     output = np.array([[0.25], [1.0]], np.float32)
-    np.testing.assert_array_equal(build.probabilities(output, ["no", "yes"]), [[0.75, 0.25], [0, 1]])
+    np.testing.assert_array_equal(prediction.probabilities(output, ["no", "yes"]), [[0.75, 0.25], [0, 1]])
     three = np.eye(3, dtype=np.float32)
-    assert build.probabilities(three, ["a", "b", "c"]) is three
+    assert prediction.probabilities(three, ["a", "b", "c"]) is three
 
 
 def test_values_of_numbers_are_categories_where_they_recur(tmp_path):
@@ -422,10 +422,10 @@ def test_credibility_is_the_variance_within_over_that_between():
     effect = rng.normal(size=4000)
     for noise in (0.3, 1.0, 2.0):
         target = effect[codes] + noise * rng.normal(size=len(codes)) + 100
-        assert build.credibility(codes, target[:, None]) == pytest.approx(noise**2, rel=0.1)
-    assert build.credibility(codes, rng.normal(size=(len(codes), 1))) > 50
-    assert build.credibility(np.arange(9), rng.normal(size=(9, 1))) == np.inf  # a code a row
-    assert build.credibility(np.zeros(9, int), rng.normal(size=(9, 1))) == np.inf
+        assert initialization.credibility(codes, target[:, None]) == pytest.approx(noise**2, rel=0.1)
+    assert initialization.credibility(codes, rng.normal(size=(len(codes), 1))) > 50
+    assert initialization.credibility(np.arange(9), rng.normal(size=(9, 1))) == np.inf  # a code a row
+    assert initialization.credibility(np.zeros(9, int), rng.normal(size=(9, 1))) == np.inf
 
 
 def test_a_column_that_another_one_explains_is_not_credible():
@@ -434,8 +434,8 @@ def test_a_column_that_another_one_explains_is_not_credible():
     plane = rng.integers(0, 2000, 20_000)
     route = rng.integers(0, 50, 2000)[plane]
     target = (rng.normal(size=50)[route] + 0.3 * rng.normal(size=20_000))[:, None]
-    assert build.credibility(plane, target) < 0.5
-    alone, after = build.credibilities(np.stack([route, plane], axis=1), target)
+    assert initialization.credibility(plane, target) < 0.5
+    alone, after = initialization.credibilities(np.stack([route, plane], axis=1), target)
     assert alone < 0.5 and after > 15
 
 
@@ -449,7 +449,7 @@ def test_rare_categories_of_a_column_that_tells_the_target_are_hardly_forgotten(
     model = build.build(dataset.preprocessor, config.model)
     layer = next(layer for layer in model.layers if isinstance(layer, CategoryEmbedding))
     before, size = layer.forget, layer.sizes[0]
-    build.begin(model, dataset.preprocessor, Feed(dataset, "train", 32).in_order())
+    initialization.initialize(model, dataset.preprocessor, Feed(dataset, "train", 32).in_order())
     kinds, places = np.array(layer.forget[:size]), np.array(layer.forget[size:])
     np.testing.assert_allclose(places, before[size:])
     known = kinds < 1
@@ -459,7 +459,7 @@ def test_rare_categories_of_a_column_that_tells_the_target_are_hardly_forgotten(
 def test_images_are_not_read_to_begin_with(images):
     config, dataset = images
     blocks = iter([{}])
-    build.begin(build.build(dataset.preprocessor, config.model), dataset.preprocessor, blocks)
+    initialization.initialize(build.build(dataset.preprocessor, config.model), dataset.preprocessor, blocks)
     assert next(blocks) == {}
 
 
@@ -484,13 +484,13 @@ def test_the_linear_part_of_a_large_table_begins_as_a_ridge_regression(regressio
     fitted = dataset.preprocessor
     model = build.build(fitted, config.model)
     part = next(layer for layer in model.layers if isinstance(layer, LinearPart))
-    x = np.random.default_rng(0).normal(size=(build.RIDGE_ROWS, part.kernel.shape[0])).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(initialization.RIDGE_ROWS, part.kernel.shape[0])).astype(np.float32)
     slopes = np.arange(1, x.shape[1] + 1)
-    build.begin_linear(model, fitted, x[:-1], x[:-1] @ slopes)
+    initialization.initialize_linear(model, fitted, x[:-1], x[:-1] @ slopes)
     assert not part.kernel.numpy().any()  # too few rows
-    build.begin_linear(model, fitted, x, x @ slopes)
+    initialization.initialize_linear(model, fitted, x, x @ slopes)
     # Whatever of the made numbers lies beyond one range of the train rows does not count.
     inside = (part.clipped(x) == x).mean(axis=0) > 0.99
-    found = part.kernel.numpy()[:, 0] * fitted.spec["target"]["std"] * (1 + build.RIDGE)
+    found = part.kernel.numpy()[:, 0] * fitted.spec["target"]["std"] * (1 + initialization.RIDGE)
     assert inside.sum() >= 2
     np.testing.assert_allclose(found[inside], slopes[inside], rtol=0.05)

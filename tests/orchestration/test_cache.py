@@ -10,14 +10,15 @@ import mlflow
 import pytest
 
 from baton import names
-from baton.config import schema
+from baton.config import loading
 from baton.errors import BatonError
 from baton.orchestration import cache, outputs, pipeline
 from baton.registry import versions
+from baton.runtime import files as files_module
 from baton.tracking import runs
 
 ROOT = cache.ROOT
-FLIGHTS = schema.load(str(ROOT / "conf" / "flights.yaml"))
+FLIGHTS = loading.load(str(ROOT / "conf" / "flights.yaml"))
 
 
 def key(step: str, overrides: dict | None = None, **parts) -> cache.Key:
@@ -323,7 +324,7 @@ def test_predictions_that_are_no_longer_whole_or_another_versions_are_no_hit(mon
         (tmp_path / f"part-000{number}.parquet").write_text(str(number))
     scoring = {"path": str(tmp_path), "model_name": "flights", "model_version": "3"}
     monkeypatch.setattr(runs, "artifact", lambda *a: {**scoring, "files": files})
-    files = outputs.files_digest(tmp_path)
+    files = files_module.folder_hashes(tmp_path)
 
     def broken(version: str = "flights 3") -> str | None:
         return outputs.broken("batch_infer", finished(), FLIGHTS, version)

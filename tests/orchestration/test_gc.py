@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 
 from baton import names
-from baton.config.schema import load
+from baton.config.loading import load
 from baton.errors import BadInput
 from baton.orchestration import gc, outputs, references
 from baton.orchestration.pipeline import Pipeline

@@ -14,7 +14,7 @@ import tiny
 import yaml
 
 from baton import names
-from baton.config import schema
+from baton.config import loading
 from baton.orchestration import step, warm_process
 from baton.orchestration.warm_process import Standby
 from baton.runtime import processes
@@ -39,7 +39,7 @@ def started(home, name: str, file: str = "tiny.yaml") -> Standby:
 def test_it_works_in_the_run_that_is_handed_over(home):
     process = started(home, "ingest")
     run = mlflow.MlflowClient().create_run("1")
-    last = process.work(run.info.run_id, {}, schema.load(str(home / "tiny.yaml"), "seed=77"))
+    last = process.work(run.info.run_id, {}, loading.load(str(home / "tiny.yaml"), "seed=77"))
     assert process.process.wait(120) == 0
     last.join()
     assert re.search(r"ingest: dataset [0-9a-f]{12}: ", last.line)

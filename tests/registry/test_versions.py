@@ -25,7 +25,7 @@ from baton.orchestration import outputs
 from baton.registry import champions
 from baton.registry import versions as registry
 from baton.registry.champions import BY_HAND, PROMOTED, ROLLED_BACK, Change
-from baton.serving import raw_columns
+from baton.serving import export, layout
 from baton.tracking import runs
 from baton.training import fit
 from steps.register import register
@@ -356,7 +356,7 @@ def lab(store, regression):
             network.set_weights([np.full_like(w, spoil) for w in network.get_weights()])
         with runs.start("train", loaded, {}) as run:
             metadata = {"fingerprint": said or dataset.fingerprint, "run_id": run.id}
-            uri = raw_columns.log_model(dataset.preprocessor, network, dataset.raw_test(), metadata)
+            uri = export.log_model(dataset.preprocessor, network, dataset.raw_test(), metadata)
             run.tag(names.TAG_MODEL_URI, uri)
             run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
             run.tag(names.TAG_DATASET, str(dataset.folder))
@@ -436,7 +436,7 @@ def test_a_broken_champion_is_a_refusal_and_no_crash(lab, store):
     hidden = lab.candidate(6)
     uri = store.client.get_run(hidden).data.tags[names.TAG_MODEL_URI]
     broken = registry.register("lab", uri, {names.TAG_VERDICT: names.PROMOTED})
-    (network,) = (store.home / "artifacts").rglob(f"{uri.split('/')[-1]}/**/{raw_columns.KERAS_FILE}")
+    (network,) = (store.home / "artifacts").rglob(f"{uri.split('/')[-1]}/**/{layout.KERAS_FILE}")
     network.write_bytes(b"damaged")
     before = alias(lab)
     store.client.set_registered_model_alias("lab", names.CHAMPION, broken.version)
@@ -450,7 +450,7 @@ def test_a_candidate_with_a_missing_or_cut_file_is_no_hit(lab, store):
     run = store.client.get_run(lab.candidate(spoil=0.2))
     assert outputs.broken("train", run, lab.config) is None
     uri = run.data.tags[names.TAG_MODEL_URI]
-    (network,) = (store.home / "artifacts").rglob(f"{uri.split('/')[-1]}/**/{raw_columns.KERAS_FILE}")
+    (network,) = (store.home / "artifacts").rglob(f"{uri.split('/')[-1]}/**/{layout.KERAS_FILE}")
     network.write_bytes(network.read_bytes()[:-1])
     assert re.fullmatch(r"output \S+\.keras changed", outputs.broken("train", run, lab.config))
     network.unlink()

@@ -19,8 +19,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from baton import formatting
 from baton.reporting.figures import assessment, evaluation
-from baton.reporting.html import pages
+from baton.reporting.html import pages, profile
 
 
 def texts(figure: Figure) -> str:
@@ -320,7 +321,7 @@ def page(**changes) -> str:
         "quarantine": {},
         "figures": {},
     }  # fmt: skip
-    return pages.profile_page(**(arguments | changes))
+    return profile.profile_page(**(arguments | changes))
 
 
 class Tags(HTMLParser):
@@ -417,18 +418,18 @@ def test_page_refuses_figures_that_are_not_images():
     [(0, "0"), (-5.0, "-5"), (1234.5, "1,234"), (0.123456, "0.1235"), (3e12, "3e+12"), (2e-5, "2e-05")],
 )
 def test_numbers_are_short(value, text):
-    assert pages.number_text(value) == text
+    assert formatting.number_text(value) == text
 
 
 @pytest.mark.parametrize(
     ("share", "text"), [(0, "0 %"), (1e-9, "<0.1 %"), (0.5, "50.0 %"), (1 - 1e-9, ">99.9 %"), (1, "100 %")]
 )
 def test_percentages_are_never_rounded_away(share, text):
-    assert pages.percent_text(share) == text
+    assert formatting.percent_text(share) == text
 
 
 def test_dates_beyond_the_calendar_stay_numbers():
-    assert pages.date_text(9e18) == "9e+18"
+    assert formatting.date_text(9e18) == "9e+18"
 
 
 # --- An assessment

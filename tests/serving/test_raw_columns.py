@@ -16,8 +16,8 @@ import tiny
 from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BatonError
-from baton.networks import build
-from baton.serving import raw_columns
+from baton.networks import build, prediction
+from baton.serving import export
 from baton.serving.raw_columns import RawColumnModel
 from baton.training import fit
 
@@ -42,7 +42,7 @@ def logged(model, regression, tmp_path_factory):
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         experiment = mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
         with mlflow.start_run(experiment_id=experiment):
-            uri = raw_columns.log_model(model.fitted, model.network, regression[1].raw_test(), {"fingerprint": "f"})
+            uri = export.log_model(model.fitted, model.network, regression[1].raw_test(), {"fingerprint": "f"})
         downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded"))
         mlflow.set_tracking_uri(before)
     return Path(downloaded)
@@ -54,7 +54,7 @@ def test_the_encoded_and_the_raw_path_give_equal_outputs(kind, request, tmp_path
     made = untrained(config, dataset)
     rows = Feed(dataset, "test", 64).arrays()
     truth = rows.pop("target")
-    encoded = build.probabilities(fit.predict(made.network, rows, made.fitted), made.fitted.classes)
+    encoded = prediction.probabilities(prediction.predict(made.network, rows, made.fitted), made.fitted.classes)
     made.save(tmp_path / "model")
     for candidate in (made, RawColumnModel.load(tmp_path / "model")):
         raw_truth, raw = candidate.evaluate(dataset.raw_test())
@@ -108,7 +108,7 @@ def test_classes_are_predicted_in_the_targets_own_type(target, expected, tmp_pat
     np.testing.assert_allclose(one + two, 1, rtol=1e-6)
     likelier = [target[int(b > a)].as_py() for a, b in zip(one, two, strict=True)]
     assert columns["prediction"].to_pylist() == likelier
-    (declared,) = (c for c in raw_columns.signature(made.fitted).outputs.to_dict() if c["name"] == "prediction")
+    (declared,) = (c for c in export.signature(made.fitted).outputs.to_dict() if c["name"] == "prediction")
     assert declared["type"] == made.fitted.target_column.type
 
 
@@ -136,8 +136,8 @@ def test_every_kind_of_column_is_served(tmp_path):
         for layer in made.network.layers:
             layer.set_weights([np.full_like(w, 0.1) for w in layer.get_weights()])
         answers.append([made.score(source)[0]["prediction"].to_numpy() for source in (typed, text)])
-        signatures.append({c["name"]: c["type"] for c in raw_columns.signature(made.fitted).inputs.to_dict()})
-        example = raw_columns.as_declared(dataset.raw_test(), made.fitted).to_pandas()
+        signatures.append({c["name"]: c["type"] for c in export.signature(made.fitted).inputs.to_dict()})
+        example = export.as_declared(dataset.raw_test(), made.fitted).to_pandas()
         assert {k: v.kind for k, v in example.dtypes.items()} == {"x": "f", "n": "i", "flag": "b", "at": "M", "c": "O"}
     assert (
         signatures[0]
@@ -156,8 +156,8 @@ def test_whole_numbers_with_gaps_are_declared_as_doubles(tmp_path):
     gaps = pa.array([None if i % 3 == 0 else v for i, v in enumerate(table["n"].to_pylist())])
     _, dataset = tiny.build(table.set_column(2, "n", gaps), tmp_path, "regression")
     fitted = dataset.preprocessor
-    declared = raw_columns.signature(fitted)
-    example = raw_columns.as_declared(dataset.raw_test(), fitted).slice(0, 10).to_pandas()
+    declared = export.signature(fitted)
+    example = export.as_declared(dataset.raw_test(), fitted).slice(0, 10).to_pandas()
     assert declared.inputs.input_dict()["n"].type.name == "double"
     assert example["n"].isna().any() and _enforce_schema(example, declared.inputs).equals(example)
 

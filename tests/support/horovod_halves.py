@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from baton.config.schema import Fit
-from baton.networks.build import optimizer
 from baton.networks.layers import CategoryEmbedding
+from baton.networks.optimizers import optimizer
 from baton.training.collective import Alone
 
 OPTIMIZERS = ("sgd", "momentum", "adam")

@@ -39,7 +39,7 @@ from baton.data.sources import files
 from baton.errors import BadInput, BatonError, writing
 from baton.networks import build as models
 from baton.registry import versions
-from baton.serving import raw_columns, scoring
+from baton.serving import export, scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored
 from baton.tracking import runs, servers
@@ -652,7 +652,7 @@ def home(tmp_path_factory) -> SimpleNamespace:
     dataset = Dataset.open(run.data.tags[names.TAG_DATASET])
     with mlflow.start_run(experiment_id=run.info.experiment_id):
         network = models.build(dataset.preprocessor, Config.model_validate(config).model)
-        uri = raw_columns.log_model(dataset.preprocessor, network, dataset.raw_test(), {})
+        uri = export.log_model(dataset.preprocessor, network, dataset.raw_test(), {})
     versions.set_alias(
         "bad", names.CHAMPION, str(versions.register("bad", uri, {names.TAG_VERDICT: "promoted"}).version)
     )

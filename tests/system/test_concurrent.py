@@ -20,9 +20,8 @@ import yaml
 from mlflow.entities import Dataset, DatasetInput
 
 from baton import names
-from baton.orchestration import outputs
 from baton.registry import champions
-from baton.runtime import processes
+from baton.runtime import files, processes
 from baton.tracking import runs
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +136,7 @@ def test_there_is_one_champion_and_every_change_is_kept(both):
 def test_the_output_is_one_whole_output_and_both_summaries_are_true(both):
     ids = [summary["steps"]["batch_infer"]["run_id"] for summary in both.summaries]
     whole = [runs.artifact(both.client.get_run(run_id), names.SCORING)["files"] for run_id in ids]
-    there = outputs.files_digest(both.home / "predictions")
+    there = files.folder_hashes(both.home / "predictions")
     assert whole.count(there) == 1
     scored = pd.read_parquet(both.home / "predictions")
     assert len(scored) == ROWS

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from baton import names
-from baton.config import schema as configs
+from baton.config import loading
 from baton.orchestration import gc
 
 ROOT = Path(__file__).parents[2]
@@ -297,7 +297,7 @@ def test_predictions_are_the_rows_with_lineage(project):
 
 def test_after_gc_main_has_six_hits(project):
     """As if 40 days had gone by since main, with what a killed ingest of then has left."""
-    config = configs.load(str(project.home / "small.yaml"), "train.patience=2,seed=3")
+    config = loading.load(str(project.home / "small.yaml"), "train.patience=2,seed=3")
     left = Path(config.warehouse) / "small" / "datasets" / ".aside-leftover"
     left.mkdir()
     killed = project.client.create_run(

@@ -23,9 +23,9 @@ from killed_training import Kill
 
 from baton import names
 from baton.errors import BadInput, BatonError, WorkerLost
-from baton.orchestration import cache
+from baton.orchestration import cache, resume
 from baton.runtime import processes
-from baton.training import checkpoints, distributed, fit, horovod
+from baton.training import callbacks, distributed, fit, horovod
 from baton.training.checkpoints import Checkpoint
 from baton.training.collective import Alone
 from baton.tuning import hyperopt
@@ -53,7 +53,7 @@ def killed() -> None:
     raise Killed
 
 
-def same(one: fit.Result, other: fit.Result) -> bool:
+def same(one: callbacks.Result, other: callbacks.Result) -> bool:
     """Bit-identical weights and the same way to them."""
     pairs = zip(one.model.get_weights(), other.model.get_weights(), strict=True)
     way = [(r.history, r.best_epoch, r.best_value) for r in (one, other)]
@@ -169,15 +169,15 @@ def test_a_folder_belongs_to_the_same_work_and_to_one_process(work, tmp_path, ca
     for changes in ({}, {"seed": 1}, {"train.epochs": 6}, {"model.dropout": 0.4}, {"register.tolerance": 1.0}):
         with (
             pytest.raises(Killed),
-            checkpoints.claimed(config.overridden(changes), "train", dataset, run) as folder,
+            resume.acquire(config.overridden(changes), "train", dataset, run) as folder,
         ):
             (folder / "left").touch()
             places.append(folder)
             raise Killed
     assert len(set(places)) == 4 and places[0] == places[4]  # the gate is none of training's business
-    with checkpoints.claimed(config, "train", dataset, run) as folder:
+    with resume.acquire(config, "train", dataset, run) as folder:
         assert (folder / "left").exists()  # what the interrupted one left
-        with checkpoints.claimed(config, "train", dataset, run) as other:
+        with resume.acquire(config, "train", dataset, run) as other:
             assert other != folder and "Another process does the same work" in caplog.text
         assert folder.exists() and not other.exists()
     assert not folder.exists()  # removed once the work is through
@@ -189,7 +189,7 @@ def test_a_folder_can_be_claimed_while_its_last_user_removes_it(work, tmp_path):
 
     def claim(_):
         for _ in range(40):
-            with checkpoints.claimed(config, "train", dataset, run) as folder:
+            with resume.acquire(config, "train", dataset, run) as folder:
                 (folder / "mine").touch(exist_ok=False)  # nobody else is in it
 
     cache.code("steps/train.py")  # remembered: CPython 3.11 cannot parse in several threads
@@ -305,7 +305,7 @@ def test_workers_that_read_different_states_start_anew(work, tmp_path, alike):
     mark = float(checkpoint.load().digest())
     result = SimpleNamespace(model=SimpleNamespace(variables=checkpoint.load().variables, optimizer=None))
     result.model.optimizer = SimpleNamespace(variables=[])
-    keeper = fit.BestWeights.__new__(fit.BestWeights)
+    keeper = callbacks.BestWeights.__new__(callbacks.BestWeights)
     keeper.checkpoint, keeper.result, keeper.collective = checkpoint, result, Pair(mark if alike else 0.0)
     assert (keeper._found() is not None) == alike
 

@@ -39,10 +39,10 @@ from baton.errors import BadInput
 from baton.networks import build
 from baton.registry import candidates, versions
 from baton.runtime import spark
-from baton.serving import integrity, raw_columns
+from baton.serving import integrity, layout
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import runs
-from baton.training import fit, horovod
+from baton.training import callbacks, fit, horovod
 from steps.batch_infer import batch_infer
 from steps.register import register
 
@@ -186,7 +186,7 @@ def with_lambda(files, canary):
     target = str(canary)
     inputs = keras.Input([1])
     outputs = keras.layers.Lambda(lambda x: [Path(target).touch(), x][1])(inputs)
-    keras.Model(inputs, outputs).save(files / "artifacts" / "model" / raw_columns.KERAS_FILE)
+    keras.Model(inputs, outputs).save(files / "artifacts" / "model" / layout.KERAS_FILE)
     canary.unlink()  # building it called it
     return "artifacts/model/network.keras"
 
@@ -243,7 +243,9 @@ def test_a_tampered_champion_makes_the_gate_refuse(shop, canary):
     with runs.start("train", shop.config, {}) as run:
         dataset = Dataset.open(shop.client.get_run(shop.run).data.tags[names.TAG_DATASET])
         network = build.build(dataset.preprocessor, shop.config.model)
-        candidates.log_candidate(shop.config, run, dataset, fit.Result(network, {"loss": [1.0], "val_rmse": [1.0]}))
+        candidates.log_candidate(
+            shop.config, run, dataset, callbacks.Result(network, {"loss": [1.0], "val_rmse": [1.0]})
+        )
     edited(shop.files, canary)
     done = shop.do(register, f"--candidate_run_ids={run.id}")
     assert done.exit_code == 0, done.output
@@ -298,7 +300,7 @@ def test_a_network_that_names_other_code_is_refused(regression, tmp_path, layer)
     canary = tmp_path / "canary"
     network = build.build(dataset.preprocessor, tiny.config().model)
     RawColumnModel(dataset.preprocessor, network).save(tmp_path / "model")
-    path = tmp_path / "model" / raw_columns.KERAS_FILE
+    path = tmp_path / "model" / layout.KERAS_FILE
     with zipfile.ZipFile(path) as held:
         parts = {name: held.read(name) for name in held.namelist()}
     described = json.loads(parts["config.json"])

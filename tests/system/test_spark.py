@@ -23,12 +23,15 @@ from baton.config import schema
 from baton.data import reference
 from baton.data.dataset import Dataset
 from baton.data.ingestion import local as building
+from baton.data.ingestion import spark as spark_ingestion
 from baton.data.sources import files as sources
+from baton.data.sources import spark_rows
 from baton.errors import BadInput, BatonError
 from baton.monitoring import drift
 from baton.networks import build as models
 from baton.runtime import spark
-from baton.serving import raw_columns, raw_model, scoring
+from baton.serving import export, raw_model, scoring
+from baton.serving import spark as spark_scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.training import distributed
 from baton.tuning import hyperopt
@@ -114,7 +117,7 @@ def text(tmp_path_factory) -> str:
 def bag(table: pa.Table) -> Counter:
     """A table's rows in Spark's types, whatever their order and that of the columns; NaN counts as null."""
     columns = sorted(table.column_names)
-    plain = [spark.plain_type(table.schema.field(name).type) for name in columns]
+    plain = [spark_rows.plain_type(table.schema.field(name).type) for name in columns]
     cells = [pc.cast(table[name], type_, safe=False).to_pylist() for name, type_ in zip(columns, plain, strict=True)]
     return Counter(zip(*([None if c != c else c for c in column] for column in cells), strict=True))
 
@@ -126,7 +129,7 @@ def read(folder) -> pa.Table:
 def build_both(settings: schema.Config, folder) -> tuple[Dataset, Dataset]:
     """The dataset of each engine, after every check that they are the same."""
     source = sources.resolve(settings.data.source, label=settings.data.target)
-    for name, build in (("local", building.build), ("spark", spark.build)):
+    for name, build in (("local", building.build), ("spark", spark_ingestion.build)):
         (folder / name).mkdir()
         reasons = build(settings, source, folder / name)
         (folder / name / "reasons.json").write_text(json.dumps(reasons, sort_keys=True))
@@ -184,19 +187,21 @@ def test_csv_split_by_time_gives_the_same_dataset_and_quarantine(session, text, 
 
 def test_a_spark_table_gives_the_same_dataset_and_again_the_same_files(session, built, parquet, tmp_path):
     table = sources.resolve(parquet).table().drop(["clock"])
-    plain = pa.schema([(field.name, spark.plain_type(field.type)) for field in table.schema])
+    plain = pa.schema([(field.name, spark_rows.plain_type(field.type)) for field in table.schema])
     session.createDataFrame(table.cast(plain, safe=False)).createOrReplaceTempView("t")
     found = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        spark.build(configured("table:t", data__rows_per_group=100), sources.resolve("table:t"), tmp_path / name)
+        spark_ingestion.build(
+            configured("table:t", data__rows_per_group=100), sources.resolve("table:t"), tmp_path / name
+        )
         found.append(Dataset.load(tmp_path / name))
     assert found[0].rows == built.rows
     assert found[0].fingerprint == found[1].fingerprint
     for split in names.SPLITS:
         assert bag(read(found[0].folder / split)) == bag(read(built.folder / split))
     with pytest.raises(BadInput, match=r"no Spark table of that name. Received: nowhere"):
-        spark.build(configured("table:nowhere"), sources.resolve("table:nowhere"), tmp_path)
+        spark_ingestion.build(configured("table:nowhere"), sources.resolve("table:nowhere"), tmp_path)
 
 
 def test_images_and_a_class_that_train_lacks(session, tmp_path):
@@ -234,7 +239,7 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     for name in ("local", "spark"):
         (tmp_path / name).mkdir()
     one = scoring.score(model, source, lineage, tmp_path / "local", 500)
-    other = spark.score(configured(parquet), tmp_path / "raw", source, lineage, tmp_path / "spark")
+    other = spark_scoring.score(configured(parquet), tmp_path / "raw", source, lineage, tmp_path / "spark")
     assert one == other and one.rows_quarantined == 3
     for folder in (".", names.QUARANTINE_OUTPUT):
         tables = [read(tmp_path / name / folder) for name in ("local", "spark")]
@@ -250,7 +255,7 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     assert found[0]["domain_auc"] == found[1]["domain_auc"] is not None
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
     with pytest.raises(BadInput, match="The data lacks"):
-        spark.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
+        spark_scoring.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
 
 
 INTERVALS = {"edges": [0.0], "half_widths": {"0.9": [1.0, 2.0]}}
@@ -264,7 +269,7 @@ def test_both_engines_give_the_same_intervals(session, built, parquet, tmp_path)
     for name in ("local", "spark"):
         (tmp_path / name).mkdir()
     scoring.score(RawColumnModel.load(tmp_path / "raw", 0.9), source, lineage, tmp_path / "local", 500)
-    spark.score(settings, tmp_path / "raw", source, lineage, tmp_path / "spark")
+    spark_scoring.score(settings, tmp_path / "raw", source, lineage, tmp_path / "spark")
     for name in ("local", "spark"):
         found = read(tmp_path / name)
         place = found.schema.names.index("prediction")
@@ -274,7 +279,7 @@ def test_both_engines_give_the_same_intervals(session, built, parquet, tmp_path)
         np.testing.assert_allclose([middle - low, high - middle], [half, half], rtol=1e-6)
     with pytest.raises(BadInput, match="keeps no intervals of level 0.8"):
         other = configured(parquet, batch_infer={"source": parquet, "output": "-", "interval": 0.8})
-        spark.score(other, tmp_path / "raw", source, lineage, tmp_path)
+        spark_scoring.score(other, tmp_path / "raw", source, lineage, tmp_path)
 
 
 def test_both_engines_follow_the_threshold(session, tmp_path):
@@ -288,7 +293,7 @@ def test_both_engines_follow_the_threshold(session, tmp_path):
         for name in ("local", "spark"):
             (home / name).mkdir()
         scoring.score(RawColumnModel.load(home / "raw"), source, lineage, home / "local", 500)
-        spark.score(configured("-"), home / "raw", source, lineage, home / "spark")
+        spark_scoring.score(configured("-"), home / "raw", source, lineage, home / "spark")
         for name in ("local", "spark"):
             found = read(home / name)
             assert set(found["prediction"].to_pylist()) == expected
@@ -308,7 +313,7 @@ def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):
     }
     for name, start in sentences.items():
         settings, said = configured(str(tmp_path / name)), set()
-        for number, build in enumerate((building.build, spark.build)):
+        for number, build in enumerate((building.build, spark_ingestion.build)):
             (tmp_path / f"{name} {number}").mkdir()
             with pytest.raises(BadInput, match=start) as error:
                 build(settings, sources.resolve(settings.data.source), tmp_path / f"{name} {number}")
@@ -324,10 +329,10 @@ def test_spark_udf_takes_raw_columns(session, built, tmp_path):
         str(tmp_path / "model"),
         python_model=raw_model.__file__,
         artifacts={"model": str(tmp_path / "raw")},
-        signature=raw_columns.signature(fitted),
+        signature=export.signature(fitted),
         pip_requirements=[],
     )
-    declared = raw_columns.as_declared(built.raw_test().slice(0, 40), fitted)
+    declared = export.as_declared(built.raw_test().slice(0, 40), fitted)
     frame = session.createDataFrame(declared.to_pandas())
     predict = mlflow.pyfunc.spark_udf(session, str(tmp_path / "model"), env_manager="local")
     scored = frame.withColumn(

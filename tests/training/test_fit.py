@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss, root_mean_squared_error
 
 from baton.data.feed import Feed
 from baton.errors import Diverged
-from baton.networks import build
+from baton.networks import build, prediction
 from baton.training import fit
 from baton.training.checkpoints import Checkpoint
 from baton.training.collective import Alone
@@ -16,8 +16,8 @@ from baton.training.collective import Alone
 def validation_output(result, dataset):
     rows = Feed(dataset, "validation", 64).arrays()
     truth = rows.pop("target")
-    return truth, build.probabilities(
-        fit.predict(result.model, rows, dataset.preprocessor), dataset.preprocessor.classes
+    return truth, prediction.probabilities(
+        prediction.predict(result.model, rows, dataset.preprocessor), dataset.preprocessor.classes
     )
 
 
@@ -79,7 +79,7 @@ def test_the_training_metric_counts_every_row_once(regression):
     result = fit.train(config.overridden(changes), dataset)
     rows = Feed(dataset, "train", 64).arrays()
     truth = rows.pop("target")
-    output = fit.predict(result.model, rows, dataset.preprocessor)
+    output = prediction.predict(result.model, rows, dataset.preprocessor)
     assert result.history["rmse"][0] == pytest.approx(root_mean_squared_error(truth, output[:, 0]), rel=1e-5)
     variance = dataset.preprocessor.spec["target"]["std"] ** 2
     assert result.history["loss"][0] == pytest.approx(result.history["rmse"][0] ** 2 / variance, rel=1e-4)
@@ -195,7 +195,7 @@ def test_no_rows_have_no_output(regression):
     _, dataset = regression
     model = build.build(dataset.preprocessor, regression[0].model)
     rows = {"numbers": np.zeros((0, 4), np.float32), "categories": np.zeros((0, 1), np.int32)}
-    assert fit.predict(model, rows, dataset.preprocessor).shape == (0, 1)
+    assert prediction.predict(model, rows, dataset.preprocessor).shape == (0, 1)
 
 
 def test_alone_asks_nobody():

@@ -18,8 +18,9 @@ from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.errors import BatonError
+from baton.networks import prediction
 from baton.runtime import paths
-from baton.training import distributed, fit, horovod
+from baton.training import distributed, horovod
 from baton.training.collective import Alone
 
 SCRIPT = Path(horovod_halves.__file__)
@@ -81,7 +82,7 @@ def test_uneven_shards_train_together(uneven, tmp_path):
     assert result.history["val_rmse"][-1] < result.history["val_rmse"][0]
     rows = Feed(dataset, "validation", 64).arrays()
     truth = rows.pop("target")
-    output = fit.predict(result.model, rows, dataset.preprocessor)
+    output = prediction.predict(result.model, rows, dataset.preprocessor)
     assert result.best_value == pytest.approx(root_mean_squared_error(truth, output[:, 0]), rel=1e-6)
     assert json.loads((tmp_path / horovod.RESULT).read_text())["workers"] == 2
     with np.load(tmp_path / "epoch.npz") as held:

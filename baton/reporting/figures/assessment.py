@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from baton.evaluation import slices
 from baton.reporting.figures.evaluation import (
-    BLUE,  # fmt: skip
+    BLUE,
     GREEN,
     GREY,
     INK,

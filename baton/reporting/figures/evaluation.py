@@ -6,6 +6,7 @@ which threads share. Text from the data goes through `_plain`, or a `$` in it wo
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from sklearn import metrics
 
-from baton.evaluation.calibration import Reliability, confidences, of_probabilities, reliability
-from baton.evaluation.metrics import HALF, decided
+from baton.data.preprocessing import Preprocessor
+from baton.data.target import DEFAULT_THRESHOLD, decide
+from baton.evaluation.calibration import Reliability, confidences, of_probabilities, reliability, scaled
 
 # Okabe and Ito's colours, which colour-blind people tell apart (jfly.uni-koeln.de/color).
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
@@ -53,6 +55,23 @@ def curves(history: dict[str, list[float]]) -> dict[str, Figure]:
     return {"curves": figure}
 
 
+FIGURE_ROWS = 250_000
+
+
+def draw(fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> dict[str, Figure]:
+    """Predictions against the truth; of every so many-th row where there are more than a figure shows.
+
+    `fitted` is the model's own, which knows its threshold and its temperature.
+    """
+    every = math.ceil(len(truth) / FIGURE_ROWS)
+    truth, output = truth[::every], output[::every]
+    if not fitted.classes:
+        return regression(truth, output[:, 0], fitted.target)
+    warm = fitted.spec["target"].get("calibration")
+    bare = scaled(output, 1 / warm["temperature"]) if warm and warm["applied"] else None
+    return classification(truth, output, fitted.classes, threshold=fitted.threshold, bare=bare)
+
+
 def regression(truth: np.ndarray, predicted: np.ndarray, name: str) -> dict[str, Figure]:
     """Actual and predicted values [n] of `name` → "predicted_vs_actual" and "residuals"."""
     truth, predicted = np.asarray(truth, float).ravel(), np.asarray(predicted, float).ravel()
@@ -70,7 +89,7 @@ def classification(
     probabilities: np.ndarray,
     classes: list[str],
     *,
-    threshold: float = HALF,
+    threshold: float = DEFAULT_THRESHOLD,
     bare: np.ndarray | None = None,
 ) -> dict[str, Figure]:
     """Class indices [n] and probabilities [n, k] of k classes → the four figures of a classifier.
@@ -86,7 +105,7 @@ def classification(
     left_out = _left_out(int((~finite).sum()), "finite probabilities")
     truth, probabilities = np.asarray(truth)[finite], probabilities[finite]
     bare = None if bare is None else bare[finite]
-    predicted = decided(probabilities, threshold)
+    predicted = decide(probabilities, threshold)
     return {
         "confusion_matrix": _confusion_matrix(truth, predicted, classes, left_out + _cut_at(threshold, classes)),
         "roc": _threshold_curves(ROC, truth, probabilities, classes, left_out),
@@ -318,7 +337,7 @@ def _thin(points: np.ndarray, most: int = 2000) -> np.ndarray:
 
 def _cut_at(threshold: float, classes: list[str]) -> str:
     """The sentence that tells a threshold other than that of the likelier class."""
-    if threshold == HALF or len(classes) != 2:
+    if threshold == DEFAULT_THRESHOLD or len(classes) != 2:
         return ""
     return f"{_names(classes[1:])} is predicted above a probability of {threshold:.3g}. "
 

@@ -13,11 +13,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, SymmetricalLogLocator
 
+from baton import formatting
 from baton.data import cells as shown
 from baton.data.columns import Column
 from baton.inspection.explanation import Explanation, single
 from baton.reporting.figures.evaluation import (
-    BLUE,  # fmt: skip
+    BLUE,
     GREY,
     INK,
     LIGHT,
@@ -284,7 +285,7 @@ def _ends(numbers: np.ndarray) -> tuple[float, float]:
 
 def _date(moment: float, span: float) -> str:
     """µs since 1970 → a date, with the time of day where all lie within a few days."""
-    text = shown.moment_text(moment)
+    text = formatting.moment_text(moment)
     return text if span < 4 * 86_400e6 else text[:10]
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from baton.reporting.figures.evaluation import (
-    BLUE,  # fmt: skip
+    BLUE,
     GREY,
     INK,
     LIGHT,

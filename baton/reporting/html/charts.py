@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from baton.reporting.html.pages import date_text, number_text, percent_text
+from baton.formatting import date_text, number_text, percent_text
 
 COLOURS = 6  # series that have a colour of their own
 

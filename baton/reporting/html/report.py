@@ -15,10 +15,9 @@ from typing import Any
 
 from baton import names
 from baton.config.schema import Config
-from baton.orchestration import cache
+from baton.formatting import number_text
 from baton.reporting.html import artifacts, charts, pages, sections
 from baton.reporting.html.artifacts import Findings
-from baton.reporting.html.pages import number_text
 from baton.tracking import runs
 from baton.tracking.runs import Run
 
@@ -145,7 +144,7 @@ def lineage(main: Any, summary: dict[str, Any], steps: dict[str, Findings]) -> l
     wanted = {names.TAG_MODEL_URI: "Logged model", names.TAG_MODEL_DIGEST: "SHA-256 of its files",
               names.TAG_OUTPUT: "SHA-256 of its weights and data"}  # fmt: skip
     model += [(told, candidate.tags[tag]) for tag, told in wanted.items() if tag in candidate.tags]
-    environment = [(f"SHA-256 of {k.removeprefix('environment ')}", v) for k, v in cache.environment().items()
+    environment = [(f"SHA-256 of {k.removeprefix('environment ')}", v) for k, v in parts.items()
                    if k.startswith("environment ")]  # fmt: skip
     environment = [("Python", platform.python_version()), ("System", platform.platform()), *environment]
     ids = [(name, f.run.info.run_id) for name, f in steps.items() if f.run is not None]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from baton import names
-from baton.reporting.html import charts, pages
+from baton.formatting import number_text, percent_text
+from baton.reporting.html import charts
 from baton.reporting.html.artifacts import Findings
-from baton.reporting.html.pages import number_text, percent_text
+from baton.reporting.html.profile import profile_values
 
 Steps = dict[str, Findings]
 Values = dict[str, Any] | str
@@ -51,9 +52,7 @@ def data(steps: Steps) -> Values:
         return ingest.lacking(names.MANIFEST)
     fitted = ingest.json(names.PREPROCESSOR) or {"columns": []}
     reasons = ingest.json(names.REASONS)
-    return pages.profile_values(manifest, profile, fitted["columns"], reasons or {}) | {
-        "reasons_known": reasons is not None
-    }
+    return profile_values(manifest, profile, fitted["columns"], reasons or {}) | {"reasons_known": reasons is not None}
 
 
 def search(steps: Steps) -> Values:

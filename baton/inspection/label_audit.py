@@ -1,98 +1,28 @@
-"""What register logs of a model beside its verdict: how it comes to its predictions, and which labels look wrong."""
+"""The labels of all splits judged out of sample: which look wrong, and what they should be."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 
-from baton import names
-from baton.config.schema import Config, validate
+from baton import formatting
+from baton.config.schema import Config
 from baton.data import cells as shown
 from baton.data.dataset import Dataset
 from baton.data.preprocessing import Preprocessor
-from baton.errors import Diverged
-from baton.evaluation import metrics
 from baton.inspection import crossfit
 from baton.inspection import explanation as explain
 from baton.inspection import label_errors as audits
 from baton.inspection.crossfit import OutOfFold, Rows
-from baton.registry import evidence, versions
-from baton.registry.gate import Evidence
-from baton.reporting.figures import explanation as figures_explain
-from baton.reporting.figures import label_audit
 from baton.serving.raw_columns import RawColumnModel
-from baton.tracking import runs
-from baton.tracking.runs import Run
 
-log = logging.getLogger("baton")
-
-
-MOST_SHOWN = 100  # suspects in audit.json; the Parquet file has all
-MOST_PICTURES = 24
-MOST_TOLD = 4  # columns in the log's line
-CHAMPION, TRIVIAL = "champion", "trivial"
+MAX_SHOWN = 100  # suspects in audit.json; the Parquet file has all
+MAX_PICTURES = 24
 
 
-def explanation(config: Config, run: Run, dataset: Dataset, model: RawColumnModel) -> None:
-    """Explain a sample of the test rows; log `explanation.json` and its figures."""
-    settings = config.register_.explain
-    if not settings.rows or not dataset.rows["test"]:
-        run.json(None, names.EXPLANATION)
-        return
-    found = explain.explain(model, dataset.raw_test(), settings, config.seed)
-    told = explain.to_dict(found)
-    run.json(told, names.EXPLANATION)
-    run.figures(figures_explain.draw(found))
-    top = ", ".join(f"{column['name']} {column['share']:.0%}" for column in told["columns"][:MOST_TOLD])
-    log.info("explained %s test rows in %.1f s: %s", f"{told['rows']:,}", told["seconds"], top)
-    if told["rows"] < min(settings.rows, dataset.rows["test"]) and not found.grid:
-        log.warning("register.explain.seconds is over: %d of %d rows were explained.", told["rows"], settings.rows)
-
-
-def audit(config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], found: Evidence) -> None:
-    """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures."""
-    settings = config.register_.audit
-    if not settings.folds or not dataset.rows["test"]:
-        run.json(None, names.AUDIT)
-        return
-    try:
-        judged = Judged(config, dataset, candidate_config(chosen), dataset.preprocessor)
-    except Diverged as error:
-        log.warning("no audit of the labels, for a fold's training diverged: %s", error)
-        run.json(None, names.AUDIT)
-        return
-    losses = _losses(dataset, chosen, candidate_ids, found, judged.truth[judged.numbers("test")])
-    ranking = audits.ranking(losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric)
-    table = judged.table()
-    told = judged.told(table, ranking, config.primary_metric)
-    run.json(told, names.AUDIT)
-    _log_table(run, table)
-    pictures = judged.pictures(MOST_PICTURES)
-    run.figures(label_audit.draw(told, table, judged.fitted.classes, pictures))
-    moved = [entry["model"] for entry in ranking if entry["rank_original"] != entry["rank_cleaned"]]
-    log.info(
-        "audit: %s of %s rows look wrong, by estimate %.1f %% are; without them the order of models %s; %.1f s",
-        f"{told['issues']:,}", f"{told['rows_audited']:,}", 100 * told["estimated_error_rate"],
-        f"changes: {', '.join(moved)}" if moved else "stays", told["seconds"],
-    )  # fmt: skip
-
-
-def candidate_config(chosen: Any) -> Config:
-    """The config that a candidate's run was given, with the hyperparameters that its tune run found."""
-    config = validate(runs.artifact(chosen, names.CONFIG, yaml.safe_load), {}, f"run {chosen.info.run_id}")
-    if not (tune := chosen.data.params.get("tune_run_id")):
-        return config
-    return config.overridden(runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS))
-
-
-class Judged:
+class LabelAudit:
     """The rows of all splits, one after the other, judged out of sample, and those that are suspected."""
 
     def __init__(self, config: Config, dataset: Dataset, trained_by: Config, fitted: Preprocessor):
@@ -134,7 +64,7 @@ class Judged:
     def told(self, table: pa.Table, ranking: list[dict[str, Any]], metric: str) -> dict[str, Any]:
         """The table and the ranking → `audit.json`: plain values."""
         shown_ = []
-        for row in table.slice(0, MOST_SHOWN).to_pylist():
+        for row in table.slice(0, MAX_SHOWN).to_pylist():
             values = {key.removeprefix("value_"): row.pop(key) for key in list(row) if key.startswith("value_")}
             shown_.append({**row, "values": values})
         return {
@@ -193,32 +123,4 @@ class Judged:
     def _named(self, targets: np.ndarray) -> list[str]:
         if self.fitted.classes:
             return [self.fitted.classes[int(target)] for target in targets]
-        return [shown.number_text(float(f"{target:.6g}")) for target in targets]
-
-
-def _losses(
-    dataset: Dataset, chosen: Any, candidate_ids: list[str], found: Evidence, truth: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Each candidate's, the champion's and the trivial predictor's loss on every test row."""
-    raw = dataset.raw_test()
-    losses: dict[str, np.ndarray] = {}
-    for run_id in candidate_ids:
-        candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
-        name = str(candidate.data.tags[names.TAG_STEP])
-        name = f"{name} {run_id[:8]}" if name in losses else name
-        if run_id == chosen.info.run_id:
-            losses[name] = found.losses
-            continue
-        other = versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
-        losses[name] = evidence.losses(*other.evaluate(raw))
-    if found.rival is not None and found.rival.losses is not None and len(found.rival.losses) == len(found.losses):
-        losses[CHAMPION] = found.rival.losses
-    losses[TRIVIAL] = metrics.row_losses(truth, metrics.trivial(dataset.preprocessor.spec["target"], len(truth)))
-    return losses
-
-
-def _log_table(run: Run, table: pa.Table) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / names.SUSPECTS
-        pq.write_table(table, path)
-        run.file(path, names.AUDIT_FOLDER)
+        return [formatting.exact_text(float(f"{target:.6g}")) for target in targets]

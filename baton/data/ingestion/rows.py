@@ -1,0 +1,144 @@
+"""Raw rows in, their place (a split, or the quarantine) and fitted preprocessing out: the rules of both engines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from baton import names
+from baton.config.schema import Config
+from baton.data import columns as cols
+from baton.data import preprocessing, reference, splits, statistics
+from baton.errors import BadInput, listed, refuse
+from baton.runtime.threads import together
+
+QUARANTINED = 3  # after the indices of train, validation and test
+RESERVED = (names.PREDICTION, names.REASON, *names.LINEAGE, statistics.HASH)
+
+
+def assign(
+    raw: pa.Table, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
+) -> tuple[pa.Table, np.ndarray, pa.Array, np.ndarray]:
+    """Raw rows → (typed rows, place of each: 0, 1, 2 or `QUARANTINED`, reasons, hashes)."""
+    data = config.data
+    typed, reasons = cols.typed(raw, columns, data.target)
+    hashes = splits.row_hash(typed)
+    if data.time:
+        stamps = typed.column(data.time).combine_chunks()
+        reasons = pc.coalesce(reasons, pc.if_else(stamps.is_null(), f"{data.time} (data.time) is missing", None))
+        place = splits.by_time(stamps.fill_null(0), limits)  # type: ignore[arg-type]
+    else:
+        place = splits.by_hash(typed, data, hashes)
+    bad = reasons.is_valid().to_numpy(zero_copy_only=False)
+    return typed, np.where(bad, QUARANTINED, place), reasons, hashes
+
+
+def fit(
+    config: Config, columns: list[cols.Column], parts: dict[str, statistics.Summary], folder: Path
+) -> preprocessing.Preprocessor:
+    """Fit preprocessing on train's summary alone; write the profile of all rows, and what train's were like."""
+    import json
+
+    def write_profile() -> None:
+        profile = statistics.profile(_in_order(statistics.merge(list(parts.values()))))
+        (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
+
+    fitted = together(lambda: preprocessing.fit(parts["train"], columns, config.data), write_profile)[0]
+    reference.fit(parts["train"], fitted, config.data.travel_rows).save(folder)
+    return fitted
+
+
+def refuse_unseen_classes(
+    typed: pa.Table, place: np.ndarray, reasons: pa.Array, fitted: preprocessing.Preprocessor
+) -> tuple[np.ndarray, pa.Array]:
+    """Quarantine rows of validation and test whose class does not occur in train."""
+    if not fitted.classes:
+        return place, reasons
+    unseen = (fitted.encode_target(typed) < 0) & (place != QUARANTINED)
+    sentence = f"{fitted.target} is a class that does not occur in the train split"
+    reasons = pc.if_else(pa.array(unseen), sentence, reasons)
+    return np.where(unseen, QUARANTINED, place), reasons
+
+
+def image_sizes(images: pa.ChunkedArray) -> Counter[tuple[int, int, int]]:
+    """Image bytes → how many have each (height, width, channels); counts add up."""
+    return Counter(size for size in cols.images_size(images.combine_chunks()) if size)
+
+
+def with_image_size(
+    fitted: preprocessing.Preprocessor, sizes: Counter[tuple[int, int, int]], config: Config
+) -> preprocessing.Preprocessor:
+    """Fix the size every image is resized to: the config's, else the most common, the larger of equals."""
+    if config.data.image_size:
+        size = config.data.image_size.model_dump()
+    else:
+        height, width, _ = max(sizes, key=lambda size: (sizes[size], size))
+        size = {"height": height, "width": width, "channels": max(channels for _, _, channels in sizes)}
+    return preprocessing.Preprocessor({**fitted.spec, "image_size": size})
+
+
+def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Raw rows → the distinct moments (µs) of `data.time` and how many rows each has; counts add up."""
+    stamps, _ = cols.typed(raw, [_time_column(columns, config)], None)
+    counted = stamps.column(config.data.time).drop_null().value_counts()
+    return pc.cast(counted.field("values"), pa.int64()).to_numpy(), counted.field("counts").to_numpy()
+
+
+def time_limits(moments: np.ndarray, counts: np.ndarray, config: Config) -> tuple[int, int]:
+    """Distinct moments in any order and their rows → the last moments of train and validation."""
+    if len(moments) == 0:
+        raise BadInput(f"data.time: column {config.data.time} holds no time at all.")
+    order = np.argsort(moments)
+    return splits.time_limits(moments[order], counts[order], config.data)
+
+
+def check_reserved(columns: list[str], interval: float | None = None) -> None:
+    """Raise `BadInput` if a column bears a name that Baton's outputs use."""
+    refuse(reserved_faults(columns, interval))
+
+
+def reserved_faults(columns: list[str], interval: float | None = None) -> list[str]:
+    """A sentence if there are columns that bear a name that Baton's outputs use, with or without an interval."""
+    reserved = RESERVED if interval is None else (*RESERVED, names.PREDICTION_LOW, names.PREDICTION_HIGH)
+    taken = [c for c in columns if c.casefold() in reserved or c.casefold().startswith(names.PROBABILITY)]
+    return [f"Rename these columns: their names are reserved for predictions. Received: {listed(taken)}."] * bool(taken)
+
+
+def check_splits(rows: dict[str, int], quarantined: int) -> None:
+    """Raise `BadInput` if a split is empty."""
+    empty = [name for name, count in rows.items() if count == 0]
+    if empty:
+        raise BadInput(
+            f"The {' and '.join(empty)} split would be empty: bring more rows. "
+            f"Received: {sum(rows.values())} usable rows and {quarantined} quarantined"
+        )
+
+
+def write_broken(broken: list[dict[str, str]], folder: Path) -> None:
+    """Lines that were no rows, as text with a reason; no file if there are none."""
+    if broken:
+        pq.write_table(pa.Table.from_pylist(broken), folder / "lines.parquet")
+
+
+def broken_reasons(broken: list[dict[str, str]]) -> Counter[str]:
+    """Reasons of lines that were no rows, counted without the lines' numbers."""
+    return Counter(line["reason"].partition(": ")[2] for line in broken)
+
+
+def _in_order(whole: statistics.Summary) -> statistics.Summary:
+    """Categories by name, so that which of equals the profile shows does not depend on the rows' order."""
+    columns = {n: replace(c, counts=Counter(dict(sorted(c.counts.items())))) for n, c in whole.columns.items()}
+    return statistics.Summary(columns, whole.sample)
+
+
+def _time_column(columns: list[cols.Column], config: Config) -> cols.Column:
+    column = next(c for c in columns if c.name == config.data.time)
+    if column.kind != "datetime":
+        raise BadInput(f"data.time must be a date or time column. Received: {column.name}, {column.kind}")
+    return column

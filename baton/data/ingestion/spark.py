@@ -1,0 +1,260 @@
+"""A source in, a dataset folder out, on Spark: the `spark` engine of ingest.
+
+Every stage maps whole Arrow tables by the pure functions that the `local` engine calls, so both engines give the
+same rows; nothing is interpreted by Spark. Files are read by executors with the same readers, a file or row group a
+task, so the folders of the source and of the output must be seen by all of them under the same path.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from baton import names
+from baton.config.schema import Config
+from baton.data import columns as cols
+from baton.data import dataset, petastorm, splits, statistics
+from baton.data.ingestion import rows as rows_module
+from baton.data.preprocessing import Preprocessor
+from baton.data.sources import files as sources
+from baton.data.sources.spark_rows import (
+    PARTIAL,
+    SparkRows,
+    Tables,
+    encode_json,
+    mapped,
+    opened,
+    partial_results,
+    persisted,
+    spark_schema,
+)
+from baton.errors import BadInput
+from baton.runtime.spark import own_errors
+
+MERGED = 16  # the driver gets the partial results of at most so many tasks
+MAX_FILES = 1024  # of a split; beyond, a file holds several row groups
+# A footer lists a column's encodings in an order that varies from JVM to JVM: with these there is only one of them, so
+# that the same rows make the same files, and the same fingerprint.
+SAME_FILES = {"parquet.writer.version": "v2", "parquet.enable.dictionary": "false"}
+
+
+def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
+    """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons.
+
+    The meaning is that of `building.build`: only the order of rows, and so of files, differs.
+    """
+    with own_errors(), opened(config, source) as rows:
+        rows_module.check_reserved(rows.schema.names)
+        total, text_counts, broken = _counted(rows, config)
+        if total == 0:
+            raise BadInput(f"{source.location} holds no rows that can be read.")
+        columns = cols.infer(rows.schema, text_counts, config.data)
+        limits = _time_limits(rows, columns, config) if config.data.time else None
+        parts, reasons, sizes = _summarised(rows, columns, config, limits)
+        rows_module.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, sum(reasons.values()))
+        fitted = rows_module.fit(config, columns, {s: parts[s] for s in names.SPLITS}, folder)
+        if config.data.task == "image":
+            fitted = rows_module.with_image_size(fitted, sizes, config)
+        with persisted(_placed(rows, columns, config, limits, fitted)) as placed:
+            counted, written = _write(placed, config, fitted, folder)
+    rows_module.write_broken(broken, folder / names.QUARANTINE_FOLDER)
+    fitted.save(folder / names.PREPROCESSOR)
+    counted += rows_module.broken_reasons(broken)
+    counts = {"input": total + len(broken), **written, "quarantined": sum(counted.values())}
+    dataset.complete(folder, counts, fitted)
+    return counted
+
+
+# Stages, run on executors
+
+
+def _count(tables: Tables, missing: list[str]) -> Iterator[pa.Table]:
+    """How many rows there are, what their text parses as, and the lines that are no rows."""
+    rows, counts = 0, []
+    for table in tables:
+        rows += table.num_rows
+        counts.append(cols.counts(table, missing))
+    yield partial_results(
+        {"count": encode_json({"rows": rows, "counts": cols.merge_counts(counts), "broken": tables.broken})}
+    )
+
+
+def _moments(tables: Tables, columns: list[cols.Column], config: Config) -> Iterator[pa.Table]:
+    """The distinct moments of `data.time` and their rows, table by table."""
+    for raw in tables:
+        moments, rows = rows_module.time_counts(raw, columns, config)
+        yield pa.table({"moment": moments, "rows": rows})
+
+
+def _summarise(
+    tables: Tables, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
+) -> Iterator[pa.Table]:
+    """The summary of each split, the reasons of quarantined rows, and the sizes of train's images."""
+    parts: dict[str, statistics.Summary] = {}
+    reasons, sizes = Counter[str](), Counter[tuple[int, int, int]]()
+    for raw in tables:
+        typed, place, why, hashes = rows_module.assign(raw, columns, config, limits)
+        reasons.update(why.drop_null().to_pylist())
+        for name, index in splits.SPLIT_INDEX.items():
+            mask = place == index
+            if mask.any():
+                found = statistics.summarise(typed.filter(pa.array(mask)), hashes[mask])
+                parts[name] = parts[name].merge(found) if name in parts else found
+        if config.data.task == "image" and config.data.image_size is None:
+            image = next(column.name for column in columns if column.kind == "image")
+            sizes += rows_module.image_sizes(typed.filter(pa.array(place == 0)).column(image))
+    plain = {"reasons": encode_json(dict(reasons)), "sizes": encode_json([[*size, n] for size, n in sizes.items()])}
+    yield partial_results({**{name: part.serialise() for name, part in parts.items()}, **plain})
+
+
+def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Partial results of `_summarise` → one of them all."""
+    found: dict[str, list[bytes]] = {}
+    for batch in batches:
+        for row in batch.to_pylist():
+            found.setdefault(row["key"], []).append(row["data"])
+    parts, reasons, sizes = _merged(found)
+    plain = {"reasons": encode_json(dict(reasons)), "sizes": encode_json([[*size, n] for size, n in sizes.items()])}
+    yield partial_results({**{name: part.serialise() for name, part in parts.items()}, **plain})
+
+
+def _place(
+    tables: Tables,
+    columns: list[cols.Column],
+    config: Config,
+    limits: tuple[int, int] | None,
+    fitted: Preprocessor,
+    schema: pa.Schema,
+) -> Iterator[pa.Table]:
+    """Every row's place and reason; encoded if it is used; raw if it is of the test split or quarantined."""
+    test = splits.SPLIT_INDEX["test"]
+    for raw in tables:
+        typed, place, reasons, _ = rows_module.assign(raw, columns, config, limits)
+        place, reasons = rows_module.refuse_unseen_classes(typed, place, reasons, fitted)
+        for mask in (place < test, place == test, place == rows_module.QUARANTINED):
+            if mask.any():
+                here, first = pa.array(mask), int(place[mask][0])
+                encoded = (
+                    None if first == rows_module.QUARANTINED else dataset.encoded_table(typed.filter(here), fitted)
+                )
+                kept = None if first < test else raw.filter(here)
+                rows = int(mask.sum())
+                arrays = [
+                    pa.array(place[mask], pa.int32()),
+                    reasons.filter(here),
+                    _struct(encoded, schema.field("encoded").type, rows),
+                    _struct(kept, schema.field("raw").type, rows),
+                ]
+                yield pa.table(arrays, schema)
+
+
+def _struct(table: pa.Table | None, type_: pa.StructType, rows: int) -> pa.Array:
+    """Columns → one column of structs; nulls if there are none."""
+    if table is None:
+        return pa.nulls(rows, type_)
+    return pa.StructArray.from_arrays([c.combine_chunks() for c in table.columns], fields=list(type_))
+
+
+# What the driver does
+
+
+def _counted(rows: SparkRows, config: Config) -> tuple[int, dict[str, dict[str, int]], list[dict[str, str]]]:
+    """(rows, counts of text, broken lines) of the whole source."""
+    answers = [json.loads(data) for data in rows.collect(_count, config.data.missing).get("count", [])]
+    counts = cols.merge_counts([answer["counts"] for answer in answers])
+    return sum(answer["rows"] for answer in answers), counts, [line for a in answers for line in a["broken"]]
+
+
+def _time_limits(rows: SparkRows, columns: list[cols.Column], config: Config) -> tuple[int, int]:
+    found = rows.over(_moments, "moment long, rows long", columns, config).groupBy("moment").sum("rows").toArrow()
+    return rows_module.time_limits(found.column(0).to_numpy(), found.column(1).to_numpy(), config)
+
+
+def _summarised(
+    rows: SparkRows, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
+) -> tuple[dict[str, statistics.Summary], Counter[str], Counter[tuple[int, int, int]]]:
+    """(summary of each split that has rows, quarantine reasons, sizes of train's images)."""
+    tasks = rows.spark.sparkContext.defaultParallelism
+    frame = rows.over(_summarise, PARTIAL, columns, config, limits, tasks=tasks)
+    if tasks > MERGED:
+        frame = mapped(frame.repartition(MERGED), _merge, PARTIAL)
+    found: dict[str, list[bytes]] = {}
+    for row in frame.collect():
+        found.setdefault(row["key"], []).append(bytes(row["data"]))
+    return _merged(found)
+
+
+def _merged(
+    found: dict[str, list[bytes]],
+) -> tuple[dict[str, statistics.Summary], Counter[str], Counter[tuple[int, int, int]]]:
+    parts = {
+        name: statistics.merge([statistics.Summary.deserialise(data) for data in found[name]])
+        for name in names.SPLITS
+        if name in found
+    }
+    reasons, sizes = Counter[str](), Counter[tuple[int, int, int]]()
+    for data in found.get("reasons", []):
+        reasons.update(json.loads(data))
+    for data in found.get("sizes", []):
+        sizes.update({(height, width, channels): n for height, width, channels, n in json.loads(data)})
+    return parts, reasons, sizes
+
+
+def _placed(
+    rows: SparkRows, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None, fitted: Preprocessor
+) -> Any:
+    """The DataFrame of `_place`: place, reason, encoded, raw."""
+    encoded = [(name, dataset.ARROW_TYPE[kind]) for name, kind in dataset.column_kinds(fitted).items()]
+    fields = [("place", pa.int32()), ("reason", pa.string()), ("encoded", pa.struct(encoded)),
+              ("raw", pa.struct(list(rows.schema)))]  # fmt: skip
+    schema = pa.schema(fields)
+    return rows.over(_place, spark_schema(schema), columns, config, limits, fitted, schema)
+
+
+def _write(placed: Any, config: Config, fitted: Preprocessor, folder: Path) -> tuple[Counter[str], dict[str, int]]:
+    """Write splits, raw test rows and quarantine; return quarantine reasons and the rows of each split."""
+    found = placed.groupBy("place", "reason").count().collect()
+    written = {s: sum(r["count"] for r in found if r["place"] == i) for s, i in splits.SPLIT_INDEX.items()}
+    for name, index in splits.SPLIT_INDEX.items():
+        part = placed.filter(placed["place"] == index).select("encoded.*")
+        groups = dataset.row_group_count(
+            written[name], name, config.distributed_train.workers, config.data.rows_per_group
+        )
+        _write_split(part, written[name], groups, folder / name, dataset.column_kinds(fitted))
+    raw = placed.filter(placed["place"] == splits.SPLIT_INDEX["test"]).select("raw.*")
+    _write_parquet(raw, folder / names.RAW_FOLDER)
+    bad = placed.filter(placed["place"] == rows_module.QUARANTINED).select("raw.*", "reason")
+    _write_parquet(bad.coalesce(1), folder / names.QUARANTINE_FOLDER)
+    return Counter({r["reason"]: r["count"] for r in found if r["reason"] is not None}), written
+
+
+def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[str, str]) -> None:
+    """Encoded rows → files of even row groups, a Petastorm dataset."""
+    from pyspark.sql.functions import xxhash64
+
+    dealers = part.rdd.getNumPartitions()
+    if rows <= groups * dealers:  # each dealer deals its rows out evenly; only one leaves no file empty then
+        part = part.coalesce(1).mapInArrow(lambda batches: batches, part.schema)  # keeps Spark from undoing it
+        dealers = 1
+    files = max(1, min(groups, MAX_FILES))
+    limit = math.ceil(rows / max(groups, 1)) + dealers
+    even = part.repartition(files)
+    ordered = even.sortWithinPartitions(xxhash64(*even.columns))  # else the order is that of arrival
+    with petastorm.materialize(part.sparkSession, folder, kinds):
+        _write_parquet(ordered, folder, {"parquet.block.row.count.limit": str(limit), **SAME_FILES})
+
+
+def _write_parquet(frame: Any, folder: Path, options: dict[str, str] | None = None) -> None:
+    """Write part-00000.parquet, … and nothing else."""
+    frame.write.options(compression="zstd", **(options or {})).parquet(folder.absolute().as_uri())
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(("_", ".")):
+            path.unlink()
+    for number, path in enumerate(sorted(folder.glob("*.parquet"))):
+        path.rename(folder / f"part-{number:05d}.parquet")

@@ -1,0 +1,199 @@
+"""A source as Spark's tasks see it: raw Arrow tables, file by file or of a table, and stages that run over them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from baton.config.schema import Config
+from baton.data.sources import files as sources
+from baton.errors import BadInput
+from baton.runtime.spark import session
+
+PARTIAL = "key string, data binary"  # what stages that count hand to the driver
+TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
+
+# A stage: raw tables and more arguments in, Arrow tables of its own schema out. Runs on executors.
+Stage = Callable[..., Iterator[pa.Table]]
+
+
+# Rows of a source
+
+
+@dataclass
+class SparkRows:
+    """A source as Spark tasks see it: stages run `over` it. Files are read anew by each stage."""
+
+    spark: Any
+    schema: pa.Schema
+    pieces: list[sources.Source]  # of files
+    frame: Any = None  # of a table, its columns named by position
+
+    def over(self, stage: Stage, schema: Any, *arguments: Any, tasks: int = 0) -> Any:
+        """The DataFrame of a stage's output; at most `tasks` tasks (0: as many as there are pieces)."""
+        of_schema, pieces = self.schema, self.pieces
+        if self.frame is not None:
+            frame = self.frame.coalesce(tasks) if tasks else self.frame
+            return mapped(frame, lambda batches: stage(Tables(_of_spark(batches, of_schema)), *arguments), schema)
+        tasks = min(len(pieces), tasks or len(pieces))
+        numbers = self.spark.range(0, len(pieces), 1, max(tasks, 1))
+        return mapped(numbers, lambda batches: stage(Tables.of_files(batches, pieces, of_schema), *arguments), schema)
+
+    def collect(self, stage: Stage, *arguments: Any, tasks: int | None = None) -> dict[str, list[bytes]]:
+        """A counting stage's answers by key."""
+        if tasks is None:
+            tasks = self.spark.sparkContext.defaultParallelism
+        found: dict[str, list[bytes]] = {}
+        for row in self.over(stage, PARTIAL, *arguments, tasks=tasks).collect():
+            found.setdefault(row["key"], []).append(bytes(row["data"]))
+        return found
+
+
+class Tables:
+    """Raw tables as a task reads them; `broken` fills up with lines that are no rows."""
+
+    def __init__(self, tables: Iterator[pa.Table]):
+        self.tables, self.broken = tables, list[dict[str, str]]()
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return self.tables
+
+    @staticmethod
+    def of_files(batches: Iterable[pa.RecordBatch], pieces: list[sources.Source], schema: pa.Schema) -> Tables:
+        tables = Tables(iter(()))
+
+        def read() -> Iterator[pa.Table]:
+            for batch in batches:
+                for number in batch.column(0).to_pylist():
+                    piece = pieces[number]
+                    yield from (sources.conformed(table, schema) for table in piece.batches(TABLE_ROWS))
+                    tables.broken += piece.broken
+
+        tables.tables = read()
+        return tables
+
+
+@contextmanager
+def opened(config: Config, source: sources.Source, plain: bool = True) -> Iterator[SparkRows]:
+    """The source, ready for stages; `plain`: in types that Spark has."""
+    spark = session(config)
+    if source.format == "table":
+        frame = _table(spark, source.location.removeprefix(sources.TABLE_PREFIX))
+        schema = _arrow_schema(frame.schema)
+        with persisted(frame.toDF(*(f"c{i}" for i in range(len(schema))))) as held:
+            yield SparkRows(spark, schema, [], held)
+        return
+    schema = source.schema()
+    if plain:
+        schema = pa.schema([(field.name, plain_type(field.type)) for field in schema])
+    yield SparkRows(spark, schema, source.pieces(spark.sparkContext.defaultParallelism))
+
+
+def _table(spark: Any, name: str) -> Any:
+    """The table or view; raises `BadInput` if there is none. What Arrow has no type for becomes text."""
+    from pyspark.errors import AnalysisException
+
+    try:
+        frame = spark.table(name)
+        types = frame.schema
+    except AnalysisException as error:
+        raise BadInput(f"There is no Spark table of that name. Received: {name} ({error.getCondition()})") from None
+    odd = [field.name for field in types if not _has_arrow_type(field)]
+    return frame.withColumns({column: frame[f"`{column}`"].cast("string") for column in odd}) if odd else frame
+
+
+def _has_arrow_type(field: Any) -> bool:
+    from pyspark.errors import PySparkException
+    from pyspark.sql.types import StructType, VariantType
+
+    try:
+        _arrow_schema(StructType([field]))
+        return not isinstance(field.dataType, VariantType)
+    except PySparkException:
+        return False
+
+
+def plain_type(type_: pa.DataType) -> pa.DataType:
+    """Any Arrow type → the nearest that Spark has; of those that Baton reads, none loses its meaning."""
+    if pa.types.is_dictionary(type_):
+        return plain_type(type_.value_type)
+    if pa.types.is_uint8(type_) or pa.types.is_uint16(type_) or pa.types.is_unsigned_integer(type_):
+        return pa.int64()
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp("us", "UTC" if type_.tz else None)
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        return pa.list_(plain_type(type_.value_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([(field.name, plain_type(field.type)) for field in type_])
+    others = [
+        (pa.types.is_float16, pa.float32()),
+        (pa.types.is_decimal256, pa.float64()),
+        (pa.types.is_date64, pa.date32()),
+        (pa.types.is_large_binary, pa.binary()),
+        (pa.types.is_fixed_size_binary, pa.binary()),
+    ]
+    for test, plain in others:
+        if test(type_):
+            return plain
+    kept = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal128,
+            pa.types.is_binary, pa.types.is_date32)  # fmt: skip
+    return type_ if any(test(type_) for test in kept) else pa.string()
+
+
+def _of_spark(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Spark's small batches → tables of about `TABLE_ROWS` rows, their columns named as in the source."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(b.num_rows for b in held) >= TABLE_ROWS or sum(b.nbytes for b in held) >= TABLE_BYTES:
+            yield pa.Table.from_batches(held).rename_columns(schema.names)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held).rename_columns(schema.names)
+
+
+def partial_results(answers: dict[str, bytes]) -> pa.Table:
+    return pa.table({"key": pa.array(list(answers), pa.string()), "data": pa.array(answers.values(), pa.binary())})
+
+
+def encode_json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def mapped(frame: Any, function: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.Table]], schema: Any) -> Any:
+    """`mapInArrow` for a function that gives tables."""
+
+    def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for table in function(incoming):
+            yield from table.to_batches()
+
+    return frame.mapInArrow(batches, schema)
+
+
+@contextmanager
+def persisted(frame: Any) -> Iterator[Any]:
+    """A DataFrame that is computed once, held in memory or on disk, and let go at the end."""
+    from pyspark import StorageLevel
+
+    held = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield held
+    finally:
+        held.unpersist()
+
+
+def _arrow_schema(schema: Any) -> pa.Schema:
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return to_arrow_schema(schema)
+
+
+def spark_schema(schema: pa.Schema) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema, prefer_timestamp_ntz=True)

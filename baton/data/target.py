@@ -1,0 +1,18 @@
+"""What a target means in numbers: how a class is decided, and how near to certainty a probability may come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+EPSILON = 1e-7  # probabilities are kept this far from 0 and 1, as Keras does
+DEFAULT_THRESHOLD = 0.5  # the threshold at which the likelier of two classes is predicted
+
+
+def decide(probabilities: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> np.ndarray:
+    """Class probabilities [rows, k] → the class predicted for each row [rows].
+
+    The likeliest one; of two classes the second where its probability is above `threshold`.
+    """
+    if probabilities.shape[1] == 2 and threshold != DEFAULT_THRESHOLD:
+        return (probabilities[:, 1] > threshold).astype(np.int64)
+    return probabilities.argmax(axis=1)

@@ -1,0 +1,108 @@
+"""What an untrained network owes to some train rows: how often it drops categories, and its linear part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from baton.data.preprocessing import Preprocessor
+from baton.networks.layers import (
+    CATEGORY_ROWS,
+    VALUE_ROWS,
+    CategoryEmbedding,
+    LinearPart,
+    dropout_rates,
+)
+
+MIN_CREDIBILITY = 1.0  # even of a column that tells all, some is forgotten: there are new categories to come
+BEGIN_ROWS = 25_000  # that the credibility of columns is estimated on: more would not change who is forgotten
+RIDGE = 0.01  # penalty of the linear part's beginning, as a share of a number's variance
+RIDGE_ROWS = 10_000  # of fewer, the linear part begins at zero: training moves it, and validation would stop too soon
+
+
+def initialize(model: keras.Model, fitted: Preprocessor, blocks: Iterator[dict[str, np.ndarray]]) -> None:
+    """Settle what an untrained network owes to some train rows: how often it forgets categories, its linear part.
+
+    Of the blocks of rows it takes the first, and none where no layer asks for it: images are not read for nothing.
+    """
+    if not any(isinstance(layer, CategoryEmbedding | LinearPart) for layer in model.layers):
+        return
+    rows = next(blocks)
+    if "categories" in rows:
+        _begin_forgetting(model, fitted, rows["categories"], rows["target"])
+    if "numbers" in rows:
+        initialize_linear(model, fitted, rows["numbers"], rows["target"])
+
+
+def _begin_forgetting(model: keras.Model, fitted: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
+    """Forget fewer of the rare categories of a column whose categories tell the target nearly by themselves."""
+    embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding) and layer.forget is not None]
+    if not embeddings:
+        return
+    named = [e for e in fitted.encoded if e.kind == "category"]
+    target = target[:BEGIN_ROWS]
+    told = np.eye(len(fitted.classes))[target.astype(int)] if fitted.classes else target[:, None]
+    found = credibilities(codes[:BEGIN_ROWS], told)
+    few = [
+        min(max(found[i], MIN_CREDIBILITY), CATEGORY_ROWS) if e.encoding == "vocabulary" else VALUE_ROWS
+        for i, e in enumerate(named)
+    ]
+    for layer in embeddings:
+        layer.forget = [share for i in layer.columns or range(len(named)) for share in dropout_rates(named[i], few[i])]
+
+
+def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:
+    """Codes [rows, c] and target [rows, d] → `credibility` of each column for what columns of a lesser one leave.
+
+    A lesser one tells more; the order is that of the columns taken alone.
+    """
+    left = target - target.mean(axis=0)
+    found = [credibility(column, left) for column in codes.T]
+    for index in np.argsort(found):
+        found[index] = credibility(codes[:, index], left)
+        left = left - _means(codes[:, index], left, found[index])
+    return found
+
+
+def credibility(codes: np.ndarray, target: np.ndarray) -> float:
+    """Codes [rows] and target [rows, d] → how many rows of a code tell as much of it as all others do together.
+
+    The variance within codes as a share of that between them, by the unbiased estimates of one-way analysis of
+    variance (Bühlmann and Straub, 1970); infinite where codes tell nothing.
+    """
+    code, count = np.unique(codes, return_inverse=True, return_counts=True)[1:]
+    rows, groups = len(codes), len(count)
+    if groups < 2 or groups == rows:
+        return np.inf
+    centred = target - target.mean(axis=0)
+    between = float((_sums(code, centred) ** 2 / count[:, None]).sum())
+    within = (float((centred**2).sum()) - between) / (rows - groups)
+    spread = (between - (groups - 1) * within) / (rows - float((count**2).sum()) / rows)
+    return within / spread if spread > 0 else np.inf
+
+
+def _means(codes: np.ndarray, target: np.ndarray, prior: float) -> np.ndarray:
+    """Each row's mean of its code [rows, d], drawn to zero as if `prior` rows more had it."""
+    code, count = np.unique(codes, return_inverse=True, return_counts=True)[1:]
+    return (_sums(code, target) / (count + prior)[:, None])[code]
+
+
+def _sums(codes: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return np.stack([np.bincount(codes, column) for column in target.T], axis=1)
+
+
+def initialize_linear(model: keras.Model, fitted: Preprocessor, numbers: np.ndarray, target: np.ndarray) -> None:
+    """Let a regression's linear part begin as the ridge regression on these rows' numbers [rows, d].
+
+    Rare rows with large targets, which clipped gradients hardly move, are met by a trend from the start.
+    """
+    part = next((layer for layer in model.layers if isinstance(layer, LinearPart)), None)
+    if part is None or fitted.classes or len(numbers) < RIDGE_ROWS:
+        return
+    x = part.clipped(numbers).astype(np.float64)
+    x -= x.mean(axis=0)
+    y = (target - target.mean()) / fitted.spec["target"]["std"]
+    penalty = RIDGE * len(x) * np.eye(x.shape[1])
+    part.kernel.assign(np.linalg.solve(x.T @ x + penalty, x.T @ y)[:, None])

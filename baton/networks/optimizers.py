@@ -1,0 +1,59 @@
+"""A training config in, a compiled Keras model out: optimizers, schedules, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from baton.config.schema import Fit
+from baton.data.preprocessing import Preprocessor
+from baton.networks import layers
+from baton.networks.layers import (
+    Warmup,
+)
+
+OPTIMIZERS: dict[str, Callable[[Any, Fit], Any]] = {
+    "sgd": lambda rate, fit: keras.optimizers.SGD(rate),
+    "momentum": lambda rate, fit: keras.optimizers.SGD(rate, momentum=fit.momentum),
+    "nesterov": lambda rate, fit: keras.optimizers.SGD(rate, momentum=fit.momentum, nesterov=True),
+    "rmsprop": lambda rate, fit: keras.optimizers.RMSprop(rate),
+    "adam": lambda rate, fit: keras.optimizers.Adam(rate),
+    "adamw": lambda rate, fit: keras.optimizers.AdamW(rate, weight_decay=fit.weight_decay),
+}
+
+
+def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float | None = None) -> Any:
+    """Fit config and steps an epoch → an optimizer with its schedule; `scale` multiplies the rate."""
+    total = max(steps * fit.epochs, 1)
+    warmup = round(steps * (fit.warmup_epochs if warmup_epochs is None else warmup_epochs))
+    assert fit.learning_rate is not None  # `Config.sized` fills it in
+    rate = fit.learning_rate * scale
+    schedules = keras.optimizers.schedules
+    schedule = {
+        "constant": lambda: schedules.PolynomialDecay(rate, total, end_learning_rate=rate),
+        "cosine": lambda: schedules.CosineDecay(rate, total),
+        "exponential": lambda: schedules.ExponentialDecay(rate, total, decay_rate=0.01),
+    }[fit.schedule]()
+    made = OPTIMIZERS[fit.optimizer](Warmup(schedule, warmup) if warmup else schedule, fit)
+    made.global_clipnorm = fit.gradient_clip
+    return made
+
+
+def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any) -> None:
+    """Give `model` its loss, metrics and optimizer. Regression's loss is in units of the target's variance."""
+    if not fitted.classes:
+        loss, metric = "mean_squared_error", layers.RootMeanSquaredError("rmse")
+    elif model.output_shape[-1] == 1:
+        loss, metric = "binary_crossentropy", layers.BinaryAccuracy("accuracy")
+    else:
+        loss, metric = "sparse_categorical_crossentropy", layers.SparseCategoricalAccuracy("accuracy")
+    weights = None if fitted.classes else [fitted.spec["target"]["std"] ** -2]
+    model.compile(
+        made,
+        layers.EachMember(loss),
+        loss_weights=weights,
+        weighted_metrics=[metric],
+        jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled
+    )

@@ -1,0 +1,134 @@
+"""A judged candidate in, a model version with its verdict and aliases out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import asdict
+from typing import Any
+
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
+from baton.errors import BadInput
+from baton.registry import champions, versions
+from baton.registry.gate import Judgement
+from baton.tracking import runs
+from baton.tracking.runs import Run
+
+log = logging.getLogger("baton")
+
+
+def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float]]:
+    """Comma-separated run IDs → the run with the best validation metric, and its metrics."""
+    ids = candidate_ids(candidate_run_ids)
+    if not ids:
+        raise BadInput("candidate_run_ids is missing: give it runs of train or distributed_train.")
+    candidates = []
+    for run_id in ids:
+        candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
+        validation = runs.artifact(candidate, names.EVALUATION)["validation"]
+        value = validation[config.primary_metric]
+        log.info("candidate %s (%s): %s %.6g", candidate.info.run_name, run_id, config.primary_metric, value)
+        candidates.append((value if math.isfinite(value) else math.inf, candidate, validation))
+    _demand_one_dataset([candidate for _, candidate, _ in candidates])
+    _, chosen, validation = min(candidates, key=lambda c: c[0])
+    return chosen, validation
+
+
+def candidate_ids(candidate_run_ids: str) -> list[str]:
+    return [part.strip() for part in candidate_run_ids.split(",") if part.strip()]
+
+
+def _demand_one_dataset(candidates: list[Any]) -> None:
+    found = {candidate.data.tags.get(names.TAG_FINGERPRINT, "")[:12] for candidate in candidates}
+    if len(found) > 1:
+        raise BadInput(
+            "candidate_run_ids must be runs on one dataset: on different rows they cannot be compared. "
+            f"Received: the fingerprints {', '.join(sorted(found))}"
+        )
+
+
+def judged_before(begun: Any) -> Any | None:
+    """The champion that a version has to beat which an interrupted register began: it may be champion itself by now."""
+    present = versions.champion(begun.name)
+    if present is None or present.version != begun.version:
+        return present
+    compared = json.loads(begun.tags.get(names.TAG_INTERVAL, "{}"))
+    return versions.version(begun.name, compared["champion_version"]) if compared else None
+
+
+def publish(
+    config: Config,
+    run: Run,
+    chosen: Any,
+    dataset: Dataset,
+    judgement: Judgement,
+    judged_against: str | None,
+    measured: dict[str, dict[str, float]],
+    begun: Any | None = None,
+) -> dict[str, Any]:
+    """Register a version with its tags, or go on with one that was begun; set the aliases, return the verdict."""
+    with champions.locked(config):
+        # Whatever happens from here on, the version tells what it is; it is called promoted when it is champion.
+        sofar = names.CHALLENGER if judgement.passed else names.REFUSED
+        tags = version_tags(run, chosen, dataset, judgement, measured) | verdict_tags(sofar, judgement.reasons)
+        uri = chosen.data.tags[names.TAG_MODEL_URI]
+        version = versions.retagged(begun, tags) if begun else versions.register(config.name, uri, tags)
+        number = str(version.version)
+        verdict, reasons = settle(config, run, judgement, number, judged_against)
+        for key, value in verdict_tags(verdict, reasons).items():
+            runs.client().set_model_version_tag(config.name, number, key, value)
+        run.tag(names.TAG_REGISTRY, versions.state(config.name))
+    runs.client().update_model_version(config.name, number, f"{verdict}: {'; '.join(reasons)}"[:5000])
+    return {
+        "name": config.name,
+        "version": number,
+        "alias": {names.PROMOTED: names.CHAMPION, names.CHALLENGER: names.CHALLENGER}.get(verdict),
+        "verdict": verdict,
+        "reasons": reasons,
+        "candidate_run_id": chosen.info.run_id,
+        "candidate_step": chosen.data.tags[names.TAG_STEP],
+        "metrics": measured,
+        "champion_before": judged_against,
+        "comparison": judgement.to_dict()["comparison"],
+    }
+
+
+def settle(
+    config: Config, run: Run, judgement: Judgement, number: str, judged_against: str | None
+) -> tuple[str, list[str]]:
+    """Move the aliases as far as judgement, config and the present champion allow → (verdict, reasons)."""
+    if not judgement.passed:
+        return names.REFUSED, judgement.reasons
+    versions.set_alias(config.name, names.CHALLENGER, number)
+    if config.register_.promote == "manual":
+        return names.CHALLENGER, judgement.reasons
+    obstacle = champions.promote(config.name, number, judged_against, run.id, "; ".join(judgement.reasons))
+    if obstacle:
+        return names.CHALLENGER, [*judgement.reasons, obstacle]
+    return names.PROMOTED, judgement.reasons
+
+
+def verdict_tags(verdict: str, reasons: list[str]) -> dict[str, str]:
+    return {names.TAG_VERDICT: verdict, names.TAG_REASONS: "; ".join(reasons)[:5000]}
+
+
+def version_tags(
+    run: Run, chosen: Any, dataset: Dataset, judgement: Judgement, measured: dict[str, dict[str, float]]
+) -> dict[str, str]:
+    """What a model version tells of itself: lineage, content, metrics and the comparison."""
+    tags = {
+        names.TAG_FINGERPRINT: dataset.fingerprint,
+        names.TAG_OUTPUT: chosen.data.tags[names.TAG_OUTPUT],
+        names.TAG_CANDIDATE_RUN: chosen.info.run_id,
+        names.TAG_REGISTER_RUN: run.id,
+        names.TAG_COMMIT: runs.git_commit() or "unknown",
+        **{f"{split}_{k}": f"{v:.6g}" for split, values in measured.items() for k, v in values.items()},
+    }
+    if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):
+        tags[names.TAG_MODEL_DIGEST] = digest
+    if judgement.comparison:
+        tags[names.TAG_INTERVAL] = json.dumps(asdict(judgement.comparison))
+    return tags

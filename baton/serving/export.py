@@ -1,0 +1,96 @@
+"""A trained network and its preprocessing in, a logged MLflow model out."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from baton import names
+from baton.data.columns import typed
+from baton.data.preprocessing import Preprocessor
+from baton.data.reference import TrainedOn
+from baton.runtime.paths import PACKAGE, ROOT
+from baton.serving import integrity
+from baton.serving.layout import DATA, ENTRY_FILE, PACKAGES
+from baton.serving.raw_columns import RawColumnModel
+
+
+def log_model(
+    fitted: Preprocessor,
+    network: Any,
+    example: pa.Table,
+    metadata: dict[str, str],
+    known: TrainedOn | None = None,
+) -> str:
+    """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
+
+    `known` is what it was trained on: it travels with it, and is what drift is measured against.
+    """
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as home, warnings.catch_warnings():
+        folder = Path(home) / DATA
+        # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
+        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
+        RawColumnModel(fitted, network).save(folder)
+        if known is not None:
+            known.save(folder)
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(ROOT / ENTRY_FILE),
+            artifacts={DATA: str(folder)},
+            code_paths=[str(_code(Path(home)))],
+            signature=signature(fitted),
+            input_example=as_declared(example, fitted).slice(0, 5).to_pandas(),
+            pip_requirements=requirements(),
+            metadata=metadata,
+        )
+        mlflow.set_tag(names.TAG_MODEL_DIGEST, integrity.digest(folder))
+    return logged.model_uri
+
+
+def _code(home: Path) -> Path:
+    """Copy what serving runs of the package below `home` → the package's folder there."""
+    for path in integrity.bundled():
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, home / path)
+    return home / PACKAGE.name
+
+
+def signature(fitted: Preprocessor) -> Any:
+    """The model's signature: raw columns in the source's types; prediction and class probabilities."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    target = fitted.target_column.type if fitted.classes else "double"
+    outputs = [ColSpec(target, names.PREDICTION)]
+    outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in fitted.classes]
+    return ModelSignature(Schema([ColSpec(kind, name) for name, kind in _declared(fitted).items()]), Schema(outputs))
+
+
+def _declared(fitted: Preprocessor) -> dict[str, str]:
+    """Feature column → its declared type: pandas holds whole numbers with gaps as doubles, and MLflow compares."""
+    gaps = {name for name, feature in fitted.spec["features"].items() if "missing" in feature}
+    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in fitted.features}
+
+
+def as_declared(raw: pa.Table, fitted: Preprocessor) -> pa.Table:
+    """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
+    rows, reasons = typed(raw, fitted.features, target=None)
+    rows = rows.filter(reasons.is_null())
+    casts = {"long": pa.int64(), "double": pa.float64()}
+    declared = {name: casts.get(kind, rows.column(name).type) for name, kind in _declared(fitted).items()}
+    return pa.table({name: pc.cast(rows.column(name), kind) for name, kind in declared.items()})
+
+
+def requirements() -> list[str]:
+    """What serving needs, at the versions installed here (those of the lock)."""
+    from importlib.metadata import version
+
+    return [f"{package}=={version(package)}" for package in PACKAGES]

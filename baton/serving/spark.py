@@ -1,0 +1,96 @@
+"""A model and a source in, scored Parquet with lineage and a quarantine out, on Spark, by the same `score_tables`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from baton import names
+from baton.config.schema import Config
+from baton.data.preprocessing import Preprocessor
+from baton.data.sources import files as sources
+from baton.data.sources.spark_rows import TABLE_ROWS, Tables, encode_json, opened, partial_results
+from baton.runtime.spark import is_local, own_errors
+from baton.serving import scoring
+from baton.serving.raw_columns import RawColumnModel, demand_interval
+
+_models: dict[tuple[str, float | None], RawColumnModel] = {}  # of this Python worker
+
+
+def score(
+    config: Config, model: Path, source: sources.Source, lineage: scoring.Lineage, folder: Path
+) -> scoring.Scored:
+    """Score a source by the model in a folder into `folder`, in one pass: each task writes files of its own,
+    the driver keeps the files of the tasks that ended well."""
+    (folder / names.QUARANTINE_OUTPUT).mkdir()
+    settings = config.batch_infer
+    batch, interval = (settings.batch_rows, settings.interval) if settings else (TABLE_ROWS, None)
+    fitted = Preprocessor.load(model / names.PREPROCESSOR)
+    demand_interval(fitted, interval)
+    with own_errors(), opened(config, source, plain=False) as rows:
+        scoring.check_columns(rows.schema, fitted.features, interval)
+        place = _shipped(rows.spark, model)
+        parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, interval, tasks=0).get("scored", [])
+        answers = [json.loads(part) for part in parts]
+        if not any(a["file"] for a in answers):  # a source without rows gives an empty table
+            answers.append(_scored(RawColumnModel.load(model, interval), [rows.schema.empty_table()], lineage, folder))
+    done = sum((scoring.Scored(**a["scored"]) for a in answers), scoring.Scored())
+    done += scoring.broken_lines([line for a in answers for line in a["broken"]], folder / names.QUARANTINE_OUTPUT)
+    _keep(folder, {a["file"]: a["scored"]["rows_scored"] for a in answers if a["file"]})
+    _keep(folder / names.QUARANTINE_OUTPUT, {a["file"]: a["scored"]["rows_quarantined"] for a in answers if a["file"]})
+    done.check()
+    return done
+
+
+def _score(
+    tables: Tables, place: str, lineage: scoring.Lineage, folder: str, batch_rows: int, interval: float | None
+) -> Iterator[pa.Table]:
+    """Score into two files of this task's own; answer with their name and counts."""
+    pieces = (table.slice(start, batch_rows) for table in tables for start in range(0, table.num_rows, batch_rows))
+    answer = _scored(_model(place, interval), pieces, lineage, Path(folder))
+    yield partial_results({"scored": encode_json({**answer, "broken": tables.broken})})
+
+
+def _scored(
+    model: RawColumnModel, tables: Iterable[pa.Table], lineage: scoring.Lineage, folder: Path
+) -> dict[str, Any]:
+    """Score tables into two new files; their name (None if there was no table) and the counts."""
+    name = f".{uuid.uuid4().hex}.parquet"
+    good, bad = folder / name, folder / names.QUARANTINE_OUTPUT / name
+    done = scoring.score_tables(model, tables, lineage, good, bad)
+    return {"scored": vars(done), "broken": [], "file": name if good.is_file() else None}
+
+
+def _model(place: str, interval: float | None) -> RawColumnModel:
+    """The model at a path, or of a name that was sent to all executors; loaded once a Python worker."""
+    if (place, interval) not in _models:
+        from pyspark import SparkFiles
+
+        found = place if Path(place).is_absolute() else SparkFiles.get(place)
+        _models[place, interval] = RawColumnModel.load(found, interval)
+    return _models[place, interval]
+
+
+def _keep(folder: Path, rows: dict[str, int]) -> None:
+    """Give the named files that have rows (one, if none has) their place; remove the rest."""
+    kept = [name for name, count in rows.items() if count] or list(rows)[:1]
+    for number, name in enumerate(kept):
+        (folder / name).rename(folder / f"part-{number:05d}.parquet")
+    for path in folder.glob(".*.parquet"):
+        path.unlink()
+
+
+def _shipped(spark: Any, folder: Path) -> str:
+    """The model's place for `_model`: its path, or on a cluster the name under which all executors have it."""
+    if is_local(spark):
+        return str(folder.absolute())
+    name = f"model-{uuid.uuid4().hex}"
+    archive = shutil.make_archive(str(folder.parent / name), "zip", folder)
+    spark.sparkContext.addArchive(f"{archive}#{name}")
+    return name
