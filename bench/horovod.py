@@ -288,7 +288,8 @@ def bare(dataset: Any, watch: Any) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from baton.data.feed import Feed, image_decoder
+    from baton.data.feed import Feed
+    from baton.data.images import image_decoder
     from baton.networks import build as models
 
     hvd.init()

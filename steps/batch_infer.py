@@ -29,7 +29,7 @@ log = logging.getLogger("baton")
 @step(
     "batch_infer",
     ("register_run_id", "the register run whose promoted version scores; empty: the alias decides"),
-    imports=("baton.networks.build", "mlflow.pyfunc", "sklearn.ensemble", "sklearn.model_selection"),
+    imports=("baton.networks.prediction", "mlflow.pyfunc", "sklearn.ensemble", "sklearn.model_selection"),
 )
 def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     """Score the new data with one model version and replace the output whole."""

@@ -15,7 +15,7 @@ from baton.data.dataset import Dataset
 from baton.data.sources.files import engine_for
 from baton.orchestration import resume
 from baton.orchestration.step import step
-from baton.reporting.figures import evaluation
+from baton.reporting.figures import training
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
 from baton.tuning import hyperopt
@@ -56,7 +56,7 @@ def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id
 def report(config: Config, run: Run, finished: list[Trial]) -> None:
     """Log all trials, figures of them, and the best."""
     run.json([trial.to_dict() for trial in finished], names.TRIALS)
-    run.figures(evaluation.search([trial.to_dict() for trial in finished]))
+    run.figures(training.search([trial.to_dict() for trial in finished]))
     winner = hyperopt.best(finished)
     run.json(winner.parameters, names.BEST_PARAMETERS)
     run.tag(names.TAG_OUTPUT, hashlib.sha256(json.dumps(winner.parameters, sort_keys=True).encode()).hexdigest())

@@ -9,15 +9,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from baton.config.schema import Data
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import mapped
+
+if TYPE_CHECKING:
+    from baton.config.schema import Data
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"

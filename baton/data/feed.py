@@ -18,6 +18,7 @@ import numpy as np
 
 from baton.data import petastorm
 from baton.data.dataset import Dataset
+from baton.data.images import image_decoder, pixel_shape, pixels
 from baton.errors import BatonError
 
 KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
@@ -57,7 +58,7 @@ class Feed:
         self.rows = shard_rows[rank]
         self.steps = max(math.ceil(rows / self.batch_size) for rows in shard_rows)
         if self.preprocessor.names("image"):
-            pixels = 4 * self.batch_size * math.prod(_shape(self.preprocessor.image_size))
+            pixels = 4 * self.batch_size * math.prod(pixel_shape(self.preprocessor.image_size))
             self.block_batches = max(1, min(self.block_batches, BLOCK_PIXELS // pixels))
 
     def stream(self) -> Any:
@@ -136,7 +137,7 @@ class Feed:
         """Whether images are decoded once and kept as pixels, not anew in every epoch: where they take little room."""
         if not self.preprocessor.names("image") or self.rows > self.shuffle_rows:
             return False
-        return 4 * self.rows * math.prod(_shape(self.preprocessor.image_size)) <= KEPT_PIXELS
+        return 4 * self.rows * math.prod(pixel_shape(self.preprocessor.image_size)) <= KEPT_PIXELS
 
     def _groups(self, seed: int | None) -> Iterator[Block]:
         fitted = self.preprocessor
@@ -195,7 +196,7 @@ class Feed:
         if names := fitted.names("category"):
             inputs["categories"] = tf.TensorSpec([None, size, len(names)], tf.int32)
         if fitted.names("image"):
-            pixels = tf.TensorSpec([None, size, *_shape(fitted.image_size)], tf.float32)
+            pixels = tf.TensorSpec([None, size, *pixel_shape(fitted.image_size)], tf.float32)
             inputs["image"] = pixels if self._decoded() else tf.TensorSpec([None, size], tf.string)
         target = tf.TensorSpec([None, size], tf.int32 if fitted.classes else tf.float32)
         return inputs, target, tf.TensorSpec([None, size], tf.float32)
@@ -218,48 +219,6 @@ class HeldFeed(Feed):
 
     def _decoded(self) -> bool:
         return "image" in self.held and self.held["image"].ndim > 1
-
-
-def image_decoder(size: dict[str, int] | None) -> Any:
-    """Image size → a function from encoded bytes [rows] to float32 pixels [rows, h, w, c], 0 to 255.
-
-    Empty bytes (rows of weight zero) become black images.
-    """
-    import tensorflow as tf
-
-    one = _one_image(size)
-    return lambda batch: tf.map_fn(one, batch, fn_output_signature=tf.TensorSpec(_shape(size), tf.float32))
-
-
-def pixels(encoded: np.ndarray, size: dict[str, int] | None) -> np.ndarray:
-    """Encoded images [rows] → the pixels that `image_decoder` gives, [rows, h, w, c]."""
-    import tensorflow as tf
-
-    images = tf.data.Dataset.from_tensor_slices(encoded.tolist())
-    parts = images.map(_one_image(size), tf.data.AUTOTUNE).batch(1024)
-    return np.concatenate([part.numpy() for part in parts])
-
-
-def _one_image(size: dict[str, int] | None) -> Any:
-    """Image size → a function from the bytes of one image to its pixels."""
-    import tensorflow as tf
-
-    shape = _shape(size)
-
-    def resized(encoded: Any) -> Any:
-        image = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
-        return tf.image.resize(image, shape[:2])
-
-    def one(encoded: Any) -> Any:
-        empty = tf.equal(tf.strings.length(encoded), 0)
-        return tf.ensure_shape(tf.cond(empty, lambda: tf.zeros(shape), lambda: resized(encoded)), shape)
-
-    return one
-
-
-def _shape(size: dict[str, int] | None) -> tuple[int, int, int]:
-    assert size is not None
-    return size["height"], size["width"], size["channels"]
 
 
 def _order(count: int, rng: np.random.Generator | None) -> np.ndarray:

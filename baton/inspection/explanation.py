@@ -275,7 +275,7 @@ def _blocks(rows: pa.Table, fitted: Preprocessor) -> dict[str, np.ndarray]:
     """Typed rows → the network's inputs, images as pixels."""
     blocks = fitted.blocks(fitted.encode(rows))
     if "image" in blocks:
-        from baton.data.feed import pixels
+        from baton.data.images import pixels
 
         blocks["image"] = pixels(np.array(blocks["image"].to_pylist(), dtype=object), fitted.image_size)
     return blocks

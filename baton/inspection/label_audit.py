@@ -86,7 +86,7 @@ class LabelAudit:
         """The first suspects' images as pixels; none where there are no images."""
         if not self.fitted.names("image"):
             return []
-        from baton.data.feed import pixels
+        from baton.data.images import pixels
 
         first, inner = self.suspects.rows[:most], len(self.rows.truth)
         held = self._taken(first[first < inner])

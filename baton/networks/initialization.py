@@ -8,13 +8,7 @@ import keras
 import numpy as np
 
 from baton.data.preprocessing import Preprocessor
-from baton.networks.layers import (
-    CATEGORY_ROWS,
-    VALUE_ROWS,
-    CategoryEmbedding,
-    LinearPart,
-    dropout_rates,
-)
+from baton.networks.layers import CATEGORY_ROWS, VALUE_ROWS, CategoryEmbedding, LinearPart, dropout_rates
 
 MIN_CREDIBILITY = 1.0  # even of a column that tells all, some is forgotten: there are new categories to come
 BEGIN_ROWS = 25_000  # that the credibility of columns is estimated on: more would not change who is forgotten

@@ -10,9 +10,7 @@ import keras
 from baton.config.schema import Fit
 from baton.data.preprocessing import Preprocessor
 from baton.networks import layers
-from baton.networks.layers import (
-    Warmup,
-)
+from baton.networks.layers import Warmup
 
 OPTIMIZERS: dict[str, Callable[[Any, Fit], Any]] = {
     "sgd": lambda rate, fit: keras.optimizers.SGD(rate),

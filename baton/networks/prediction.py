@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from baton.data.feed import Feed, image_decoder
+from baton.data.images import image_decoder
 from baton.data.preprocessing import Preprocessor
+
+if TYPE_CHECKING:
+    from baton.data.feed import Feed
 from baton.networks import prediction
 
 

@@ -25,6 +25,7 @@ from baton.evaluation import assessment, calibration, metrics
 from baton.networks import layers, prediction
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
+from baton.reporting.figures import training
 from baton.serving import export, layout, raw_columns
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
@@ -64,7 +65,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     assessed = assess(config, run, fitted, rows)
     if sentence := assessment.uneven(config, fitted):
         log.info("%s", sentence)
-    run.figures(figures.curves(result.history))
+    run.figures(training.curves(result.history))
     run.figures(figures.draw(fitted, rows.truth, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
     example = dataset.raw_example(100)

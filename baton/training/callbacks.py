@@ -22,6 +22,7 @@ from baton.training.collective import Alone
 
 log = logging.getLogger("baton")
 
+
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from baton import names
 from baton.config.schema import Data
-from baton.data import columns, dataset, petastorm, preprocessing
+from baton.data import columns, dataset, fitting, petastorm
 from baton.data.dataset import Dataset, write_split
 from baton.data.statistics import summarise
 from baton.errors import BadInput, BatonError
@@ -30,7 +30,7 @@ def build(folder, change: float = 0.0, rows: int = ROWS) -> Dataset:
     found = columns.infer(table.schema, columns.counts(table, DATA.missing), DATA)
     typed, _ = columns.typed(table, found, "y")
     splits = np.arange(rows) % 10 // 8 + (np.arange(rows) % 10 == 9)  # 8 : 1 : 1, whatever the values
-    preprocessor = preprocessing.fit(summarise(typed.filter(pa.array(splits == 0))), found, DATA)
+    preprocessor = fitting.fit_preprocessor(summarise(typed.filter(pa.array(splits == 0))), found, DATA)
     counts = {"input": rows, "quarantined": 0}
     for index, name in enumerate(names.SPLITS):
         part = typed.filter(pa.array(splits == index))

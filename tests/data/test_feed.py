@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baton.data import feed as feed_module
-from baton.data.feed import Feed, image_decoder
+from baton.data.feed import Feed
+from baton.data.images import image_decoder
 from baton.errors import BatonError
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baton.config.schema import Config, Data
-from baton.data import columns, preprocessing
+from baton.data import columns, fitting
 from baton.data.ingestion import rows as rows_module
 from baton.data.preprocessing import MISSING, UNKNOWN, Preprocessor
 from baton.data.statistics import summarise
@@ -26,7 +26,7 @@ def fit(table: pa.Table, **changes) -> tuple[Preprocessor, pa.Table]:
         table = table.append_column(data.target, pa.array(np.arange(table.num_rows) % 2))
     found = columns.infer(table.schema, columns.counts(table, data.missing), data)
     typed = columns.typed(table, found, data.target)[0]
-    return preprocessing.fit(summarise(typed), found, data), typed
+    return fitting.fit_preprocessor(summarise(typed), found, data), typed
 
 
 def pictures(**data) -> Config:

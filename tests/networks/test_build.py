@@ -8,7 +8,8 @@ import tiny
 from keras import ops
 
 from baton.config.schema import Config, Fit, Model
-from baton.data.feed import Feed, image_decoder
+from baton.data.feed import Feed
+from baton.data.images import image_decoder
 from baton.errors import BadInput
 from baton.networks import build, initialization, optimizers, prediction
 from baton.networks.layers import (

@@ -20,7 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from baton import formatting
-from baton.reporting.figures import assessment, evaluation
+from baton.reporting.figures import assessment, evaluation, training
+from baton.reporting.figures import data as data_module
 from baton.reporting.html import pages, profile
 
 
@@ -54,7 +55,7 @@ def wine() -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 def test_the_module_imports_neither_pyplot_nor_tensorflow_nor_mlflow():
-    code = "import sys, baton.figures, baton.pages; print(*sys.modules)"
+    code = "import sys, baton.reporting.figures.evaluation, baton.reporting.html.pages; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib.pyplot", "tensorflow", "mlflow"} & set(done.stdout.split())
 
@@ -70,7 +71,7 @@ def test_curves_put_train_and_validation_on_one_axis_and_mark_the_best_epoch():
         "accuracy": [0.1, 0.2, 0.3],
         "val_accuracy": [0.1, 0.15, 0.2],
     }
-    figure = evaluation.curves(history)["curves"]
+    figure = training.curves(history)["curves"]
     said = texts(figure)
     loss, accuracy, rate = figure.axes[:3]
     assert [axis.get_title(loc="left") for axis in (loss, accuracy, rate)] == [
@@ -92,13 +93,13 @@ def test_curves_of_a_diverged_run_mark_the_best_finite_epoch():
         "rmse": [1.0, 2.0],
         "val_rmse": [np.nan, np.nan],
     }
-    loss, rmse = evaluation.curves(history)["curves"].axes
+    loss, rmse = training.curves(history)["curves"].axes
     assert line(loss, "best").tolist() == [[2, 3.0]]
     assert not any(str(drawn.get_label()).startswith("best") for drawn in rmse.lines)
 
 
 def test_curves_of_nothing_say_so():
-    assert "Nothing was recorded" in texts(evaluation.curves({})["curves"])
+    assert "Nothing was recorded" in texts(training.curves({})["curves"])
 
 
 # --- Regression
@@ -249,7 +250,7 @@ def test_search_draws_the_best_so_far_and_crosses_for_failures():
         trial(3, 1.0),
         trial(4, None, "diverged"),
     ]
-    figure = evaluation.search(trials[::-1])["search"]
+    figure = training.search(trials[::-1])["search"]
     (axis,) = figure.axes
     assert line(axis, "best so far").tolist() == [[0, 3.0], [1, 3.0], [3, 1.0]]
     assert line(axis, "failed")[0][0] == 2
@@ -262,14 +263,14 @@ def test_search_has_a_panel_for_each_of_the_six_most_varied_parameters():
         trial(i, 1.0 + i, **{f"p{j}": i % (j + 2) for j in range(8)}, rate=10.0**-i, same=1, kind="ab"[i % 2])
         for i in range(9)
     ]
-    panels = evaluation.search(trials)["search"].axes[1:]
+    panels = training.search(trials)["search"].axes[1:]
     assert [panel.get_title(loc="left") for panel in panels] == ["p7", "rate", "p6", "p5", "p4", "p3"]
     assert [panel.get_xscale() for panel in panels[:2]] == ["linear", "log"]
 
 
 def test_search_shows_categories_as_strips_and_skips_trials_without_the_parameter():
     trials = [trial(0, 1.0, units=[8, 4]), trial(1, 2.0, units=None), trial(2, 3.0)]
-    figure = evaluation.search(trials)["search"]
+    figure = training.search(trials)["search"]
     _, panel = figure.axes
     texts(figure)
     assert [label.get_text() for label in panel.get_xticklabels()] == ["None", "[8, 4]"]
@@ -280,20 +281,20 @@ def test_search_shows_categories_as_strips_and_skips_trials_without_the_paramete
 
 @pytest.mark.parametrize("trials", [[], [trial(0, None, "failed", a=1), trial(1, float("nan"), a=2)]])
 def test_search_without_a_good_trial_is_drawn(trials):
-    assert f"0 of {len(trials)} trials went well" in texts(evaluation.search(trials)["search"])
+    assert f"0 of {len(trials)} trials went well" in texts(training.search(trials)["search"])
 
 
 # --- Target
 
 
 def test_target_of_numbers_tells_mean_and_median():
-    figure = evaluation.target(np.array([1.0, 2.0, 6.0, np.nan]), None, "delay")["target"]
+    figure = data_module.target(np.array([1.0, 2.0, 6.0, np.nan]), None, "delay")["target"]
     assert "mean 3 median 2" in texts(figure)
 
 
 def test_target_of_classes_shows_the_most_frequent_first():
     counts = {f"c{i}": i + 1 for i in range(40)}
-    figure = evaluation.target(None, counts, "kind")["target"]
+    figure = data_module.target(None, counts, "kind")["target"]
     assert [bar.get_width() for bar in figure.axes[0].patches] == list(range(40, 10, -1))
     assert "The 30 most frequent of 40 classes." in texts(figure)
 
@@ -400,7 +401,7 @@ def test_page_escapes_what_strangers_wrote():
 
 
 def test_page_loads_nothing_from_anywhere():
-    figure = evaluation.target(None, {"a": 1}, "y")["target"]
+    figure = data_module.target(None, {"a": 1}, "y")["target"]
     html = page(figures={"png": pages.figure_uri(figure), "svg": '<svg xmlns="http://www.w3.org/2000/svg"/>'})
     assert not re.findall(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[\w+/=]+", "", html))
     sources = [attributes["src"] for tag, attributes in Tags(html).tags if tag == "img"]

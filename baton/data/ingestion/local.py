@@ -22,7 +22,7 @@ from baton.data.ingestion.rows import (
     broken_reasons,
     check_reserved,
     check_splits,
-    fit,
+    fit_and_profile,
     image_sizes,
     refuse_unseen_classes,
     time_counts,
@@ -51,7 +51,7 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
     check_splits({name: part.num_rows for name, part in parts.items()}, sum(reasons.is_valid().to_numpy(False)))
     found = {name: statistics.summarise(part, hashes[masks[name]]) for name, part in parts.items()}
-    fitted = fit(config, columns, found, folder)
+    fitted = fit_and_profile(config, columns, found, folder)
     if config.data.task == "image":
         fitted = with_image_size(fitted, image_sizes(parts["train"].column(fitted.features[0].name)), config)
     place, reasons = refuse_unseen_classes(typed, place, reasons, fitted)

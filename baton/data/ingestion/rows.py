@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from baton import names
 from baton.config.schema import Config
 from baton.data import columns as cols
-from baton.data import preprocessing, reference, splits, statistics
+from baton.data import fitting, preprocessing, reference, splits, statistics
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import together
 
@@ -39,7 +39,7 @@ def assign(
     return typed, np.where(bad, QUARANTINED, place), reasons, hashes
 
 
-def fit(
+def fit_and_profile(
     config: Config, columns: list[cols.Column], parts: dict[str, statistics.Summary], folder: Path
 ) -> preprocessing.Preprocessor:
     """Fit preprocessing on train's summary alone; write the profile of all rows, and what train's were like."""
@@ -49,7 +49,7 @@ def fit(
         profile = statistics.profile(_in_order(statistics.merge(list(parts.values()))))
         (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
 
-    fitted = together(lambda: preprocessing.fit(parts["train"], columns, config.data), write_profile)[0]
+    fitted = together(lambda: fitting.fit_preprocessor(parts["train"], columns, config.data), write_profile)[0]
     reference.fit(parts["train"], fitted, config.data.travel_rows).save(folder)
     return fitted
 

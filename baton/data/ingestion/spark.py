@@ -58,7 +58,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         limits = _time_limits(rows, columns, config) if config.data.time else None
         parts, reasons, sizes = _summarised(rows, columns, config, limits)
         rows_module.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, sum(reasons.values()))
-        fitted = rows_module.fit(config, columns, {s: parts[s] for s in names.SPLITS}, folder)
+        fitted = rows_module.fit_and_profile(config, columns, {s: parts[s] for s in names.SPLITS}, folder)
         if config.data.task == "image":
             fitted = rows_module.with_image_size(fitted, sizes, config)
         with persisted(_placed(rows, columns, config, limits, fitted)) as placed:

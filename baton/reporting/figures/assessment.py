@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from baton.evaluation import slices
-from baton.reporting.figures.evaluation import (
+from baton.reporting.figures.style import (
     BLUE,
     GREEN,
     GREY,
@@ -17,12 +17,12 @@ from baton.reporting.figures.evaluation import (
     ORANGE,
     PINK,
     SMALL,
-    _corner,
-    _figure,
-    _label,
-    _legend,
-    _note,
-    _plain,
+    add_legend,
+    add_note,
+    corner_text,
+    figure_and_axes,
+    label_axes,
+    plain,
     wilson,
 )
 
@@ -42,21 +42,21 @@ def drawn(assessment: dict[str, Any], target: dict[str, Any], metric: str) -> di
 def worst(assessment: dict[str, Any], metric: str) -> Figure:
     """The worst slices, a dot and an interval each, against the whole."""
     shown, whole = assessment["slices"][:SHOWN], assessment["metrics"][metric]
-    _, (axis,) = _figure("The worst slices", size=(7.2, 1.7 + 0.25 * max(len(shown), 3)))
-    _label(axis, "", f"{metric.replace('_', ' ')}, with {100 * assessment['confidence']:g} % interval", "")
+    _, (axis,) = figure_and_axes("The worst slices", size=(7.2, 1.7 + 0.25 * max(len(shown), 3)))
+    label_axes(axis, "", f"{metric.replace('_', ' ')}, with {100 * assessment['confidence']:g} % interval", "")
     colours = [ORANGE if entry["worse"] else GREY for entry in shown]
     low, high = np.array([entry["interval"] for entry in shown]).T
     axis.hlines(range(len(shown)), low, high, color=colours, linewidth=2, alpha=0.55)
     axis.scatter([entry["value"] for entry in shown], range(len(shown)), s=26, color=colours, zorder=3)
     axis.axvline(whole, color=BLUE, linewidth=1.3, zorder=1)
     _whole_interval(axis, assessment["intervals"][metric])
-    axis.set_yticks(range(len(shown)), [_plain(slices.name(entry), 44) for entry in shown], fontsize=SMALL, color=INK)
+    axis.set_yticks(range(len(shown)), [plain(slices.name(entry), 44) for entry in shown], fontsize=SMALL, color=INK)
     axis.set_ylim(len(shown) - 0.4, -0.6)
     axis.grid(False, axis="y")
     _write_rows(axis, shown)
     surely = sum(entry["worse"] for entry in assessment["slices"])
     note = f"{surely} surely worse (orange); the grey may be so by chance. " if surely else "None is surely worse. "
-    return _note(axis, f"{note}The line is all {assessment['rows']:,} rows: {metric} {whole:.4g}.")
+    return add_note(axis, f"{note}The line is all {assessment['rows']:,} rows: {metric} {whole:.4g}.")
 
 
 def covered(assessment: dict[str, Any], target: dict[str, Any]) -> Figure:
@@ -64,11 +64,11 @@ def covered(assessment: dict[str, Any], target: dict[str, Any]) -> Figure:
     levels = assessment["conformal"]["levels"]
     asked = np.array([float(level) for level in levels])
     observed = np.array([entry["coverage"] for entry in levels.values()])
-    _, axes = _figure(f"Prediction intervals of {target['name']}", 1, 2, (9.0, 3.9), width_ratios=[1, 1.35])
+    _, axes = figure_and_axes(f"Prediction intervals of {target['name']}", 1, 2, (9.0, 3.9), width_ratios=[1, 1.35])
     _draw_coverage(axes[0], asked, observed, assessment["rows"])
     _draw_widths(axes[1], target, [str(level) for level in levels])
     told = ", ".join(f"{o:.1%} for {a:.0%}" for a, o in zip(asked, observed, strict=True))
-    return _note(axes[0], f"{assessment['rows']:,} rows. Share of true values inside: {told}.")
+    return add_note(axes[0], f"{assessment['rows']:,} rows. Share of true values inside: {told}.")
 
 
 def _whole_interval(axis: Axes, interval: list[float] | None) -> None:
@@ -88,7 +88,7 @@ def _write_rows(axis: Axes, shown: list[dict[str, Any]]) -> None:
 
 def _draw_coverage(axis: Axes, asked: np.ndarray, observed: np.ndarray, rows: int) -> None:
     low, high = wilson(observed, np.full(len(observed), rows))
-    _label(axis, "", "level", "share of true values inside")
+    label_axes(axis, "", "level", "share of true values inside")
     ends = (min(asked.min(), low.min()) - 0.03, min(1.0, max(asked.max(), high.max()) + 0.03))
     axis.plot(ends, ends, color=GREY, linewidth=1, linestyle=":", label="as stated")
     axis.vlines(asked, low, high, color=BLUE, linewidth=1.6, alpha=0.6)
@@ -96,12 +96,12 @@ def _draw_coverage(axis: Axes, asked: np.ndarray, observed: np.ndarray, rows: in
     axis.set_xlim(ends)
     axis.set_ylim(ends)
     axis.set_xticks(asked)
-    _legend(axis, loc="upper left")
+    add_legend(axis, loc="upper left")
 
 
 def _draw_widths(axis: Axes, target: dict[str, Any], levels: list[str]) -> None:
     """Half-widths by group of predictions, as steps; the groups are of equal size, and so are drawn."""
-    _label(axis, "", f"predicted {_plain(target['name'], 40)}", "half of the interval's width")
+    label_axes(axis, "", f"predicted {plain(target['name'], 40)}", "half of the interval's width")
     edges, widths = target["intervals"]["edges"], target["intervals"]["half_widths"]
     groups = len(edges) + 1
     for level, colour in zip(levels, (GREEN, BLUE, PINK), strict=False):
@@ -110,5 +110,5 @@ def _draw_widths(axis: Axes, target: dict[str, Any], levels: list[str]) -> None:
     axis.set_xticks(range(1, groups), [f"{edge:.3g}" for edge in edges])
     axis.set_ylim(0, None)
     if groups == 1:
-        _corner(axis, "one width: too few validation rows for groups")
-    _legend(axis)
+        corner_text(axis, "one width: too few validation rows for groups")
+    add_legend(axis)

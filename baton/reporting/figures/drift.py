@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baton.reporting.figures import evaluation
-from baton.reporting.figures.evaluation import BLUE, GREY, INK, ORANGE, SKY
+from baton.reporting.figures import style
+from baton.reporting.figures.style import BLUE, GREY, INK, ORANGE, SKY
 
 BARS, PANELS = 20, 6
 COLOURS = {"ok": BLUE, "warn": "#E69F00", "drift": ORANGE}
@@ -26,8 +26,8 @@ def drift(found: dict[str, Any], limit: float) -> dict[str, Figure]:
 
 
 def _bars(columns: list[dict[str, Any]], limit: float) -> Figure:
-    figure, (axis,) = evaluation._figure("Drift", 1, 1, (7, 1.2 + 0.28 * len(columns)))
-    labels = [evaluation._plain(column["name"], 40) for column in columns]
+    figure, (axis,) = style.figure_and_axes("Drift", 1, 1, (7, 1.2 + 0.28 * len(columns)))
+    labels = [style.plain(column["name"], 40) for column in columns]
     colours = [COLOURS[column["verdict"]] for column in columns]
     axis.barh(range(len(columns)), [column["psi"] for column in columns], color=colours, height=0.7)
     axis.set_yticks(range(len(columns)), labels)
@@ -40,7 +40,7 @@ def _bars(columns: list[dict[str, Any]], limit: float) -> Figure:
 def _panels(columns: list[dict[str, Any]]) -> Figure:
     across = min(len(columns), 3)
     down = -(-len(columns) // across)
-    figure, axes = evaluation._figure("Then (training) and now", down, across, (3.5 * across, 2.6 * down + 0.4))
+    figure, axes = style.figure_and_axes("Then (training) and now", down, across, (3.5 * across, 2.6 * down + 0.4))
     for axis, column in zip(axes, columns, strict=False):
         _panel(axis, column)
     for axis in axes[len(columns) :]:
@@ -54,8 +54,8 @@ def _panel(axis: Axes, column: dict[str, Any]) -> None:
     axis.bar(places, then, width=1.0, color=SKY, alpha=0.7, label="then")
     axis.step(places, now, where="mid", color=ORANGE, lw=1.6, label="now")
     if isinstance(labels[0], str):
-        axis.set_xticks(places, [evaluation._plain(label, 12) for label in labels], rotation=60, fontsize=7)
+        axis.set_xticks(places, [style.plain(label, 12) for label in labels], rotation=60, fontsize=7)
     else:
         axis.set_xticks([])
-    axis.set_title(evaluation._plain(column["name"], 40), fontsize=9)
-    evaluation._legend(axis)
+    axis.set_title(style.plain(column["name"], 40), fontsize=9)
+    style.add_legend(axis)

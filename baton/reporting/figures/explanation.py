@@ -17,7 +17,7 @@ from baton import formatting
 from baton.data import cells as shown
 from baton.data.columns import Column
 from baton.inspection.explanation import Explanation, single
-from baton.reporting.figures.evaluation import (
+from baton.reporting.figures.style import (
     BLUE,
     GREY,
     INK,
@@ -26,13 +26,13 @@ from baton.reporting.figures.evaluation import (
     SLANT,
     SMALL,
     STYLES,
-    _blank,
-    _colour_bar,
-    _figure,
-    _label,
-    _legend,
-    _note,
-    _plain,
+    add_colour_bar,
+    add_legend,
+    add_note,
+    blank_figure,
+    figure_and_axes,
+    label_axes,
+    plain,
 )
 
 MOST_COLUMNS, MOST_DEPENDENCES, MOST_STEPS, MOST_CATEGORIES, MOST_CLASSES = 15, 4, 9, 24, 4
@@ -68,18 +68,18 @@ def _importance(explanation: Explanation, ranked: np.ndarray) -> Figure:
     shown_ = ranked[:MOST_COLUMNS]
     values = explanation.importance()
     total = float(values.sum()) or 1.0
-    _, (axis,) = _figure("Importance of the columns", size=(6.8, 1.5 + 0.27 * max(len(shown_), 2)))
-    _label(axis, "", f"mean |SHAP value|, {explanation.output}", "")
+    _, (axis,) = figure_and_axes("Importance of the columns", size=(6.8, 1.5 + 0.27 * max(len(shown_), 2)))
+    label_axes(axis, "", f"mean |SHAP value|, {explanation.output}", "")
     bars = axis.barh(range(len(shown_)), values[shown_], color=BLUE, alpha=0.85, height=0.7)
     told = [f"{value:.3g}  ({value / total:.0%})" for value in values[shown_]]
     axis.bar_label(bars, told, padding=4, fontsize=SMALL, color=GREY)
     _name_rows(axis, [explanation.names[i] for i in shown_])
     axis.set_xlim(0, (float(values.max()) or 1.0) * 1.25)
-    return _note(axis, _said(explanation) + _rest(len(ranked) - len(shown_)))
+    return add_note(axis, _said(explanation) + _rest(len(ranked) - len(shown_)))
 
 
 def _name_rows(axis: Axes, names: list[str]) -> None:
-    axis.set_yticks(range(len(names)), [_plain(name, 26) for name in names])
+    axis.set_yticks(range(len(names)), [plain(name, 26) for name in names])
     axis.tick_params(axis="y", labelcolor=INK)
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.grid(False, axis="y")
@@ -98,9 +98,9 @@ def _beeswarm(explanation: Explanation, ranked: np.ndarray) -> Figure:
     across = 2 if len(outputs) in (2, 4) else len(outputs)
     down = len(outputs) // across
     size = (3.4 + 3.4 * across, (1.6 + 0.34 * max(len(shown_), 2)) * down)
-    figure, axes = _figure("SHAP values of each row", down, across, size)
+    figure, axes = figure_and_axes("SHAP values of each row", down, across, size)
     for place, (axis, (number, title)) in enumerate(zip(axes, outputs, strict=False)):
-        _label(axis, title, "SHAP value" + ("" if title else f", {explanation.output}"), "")
+        label_axes(axis, title, "SHAP value" + ("" if title else f", {explanation.output}"), "")
         _swarms(axis, explanation, shown_, explanation.found.shares[:, :, number])
         _name_rows(axis, [explanation.names[i] for i in shown_] if place % across == 0 else [""] * len(shown_))
     points = axes[0].scatter([], [], c=[], cmap=LOW_HIGH, vmin=0, vmax=1)
@@ -113,7 +113,7 @@ def _beeswarm(explanation: Explanation, ranked: np.ndarray) -> Figure:
     note += "Beyond the bulk of the values, the scale is logarithmic. " if axes[0].get_xscale() == "symlog" else ""
     left_out = len(explanation.classes) - len(outputs)
     fewer = f"The {len(outputs)} most frequent classes of {len(explanation.classes)}. " if left_out > 0 else ""
-    return _note(axes[0], note + fewer + _rest(len(ranked) - len(shown_)))
+    return add_note(axes[0], note + fewer + _rest(len(ranked) - len(shown_)))
 
 
 def _outputs(explanation: Explanation) -> list[tuple[int, str]]:
@@ -122,7 +122,7 @@ def _outputs(explanation: Explanation) -> list[tuple[int, str]]:
         return [(0, "")]
     counts = np.bincount(explanation.told, minlength=len(explanation.classes))
     chosen = sorted(np.argsort(-counts, kind="stable")[:MOST_CLASSES].tolist())
-    return [(number, f"probability of {_plain(explanation.classes[number], 24)}") for number in chosen]
+    return [(number, f"probability of {plain(explanation.classes[number], 24)}") for number in chosen]
 
 
 def _swarms(axis: Axes, explanation: Explanation, players: np.ndarray, values: np.ndarray) -> None:
@@ -176,8 +176,8 @@ def _numbers(values: pa.ChunkedArray) -> np.ndarray:
 def _dependence(explanation: Explanation, player: int) -> Figure:
     column = explanation.fitted.features[player]
     several = len(explanation.classes) > 1
-    _, (axis,) = _figure(f"What {_plain(column.name, 30)} does", size=(6.8, 4.2))
-    _label(axis, "", column.name, "SHAP value" if several else f"SHAP value, {explanation.output}")
+    _, (axis,) = figure_and_axes(f"What {plain(column.name, 30)} does", size=(6.8, 4.2))
+    label_axes(axis, "", column.name, "SHAP value" if several else f"SHAP value, {explanation.output}")
     axis.axhline(0, color=GREY, linewidth=0.8)
     shares = explanation.found.shares[:, player]
     cells = explanation.typed.column(column.name)
@@ -191,7 +191,7 @@ def _dependence(explanation: Explanation, player: int) -> Figure:
     elif cells.null_count:
         note += f"{cells.null_count:,} rows without a value stand at the left. "
     for (number, _), (colour, _) in zip(_outputs(explanation), STYLES, strict=False):
-        label = _plain(explanation.classes[number], 22) if several else None
+        label = plain(explanation.classes[number], 22) if several else None
         style = {
             "s": 12 if len(explanation.rows) > 300 else 26,
             "color": colour,
@@ -207,8 +207,8 @@ def _dependence(explanation: Explanation, player: int) -> Figure:
     if not named:
         _limit_values(axis, _numbers(cells), column.kind)
     if several:
-        _legend(axis)
-    return _note(axis, note + ("Lines are means. " if axis.lines[1:] or named else ""))
+        add_legend(axis)
+    return add_note(axis, note + ("Lines are means. " if axis.lines[1:] or named else ""))
 
 
 def _by_number(
@@ -229,7 +229,7 @@ def _category_axis(axis: Axes, texts: list[str], values: np.ndarray) -> tuple[li
     frequent = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
     means = np.bincount(place, values) / counts
     categories = [str(names[i]) for i in frequent[np.argsort(means[frequent], kind="stable")]]
-    named = [_plain(name, 14) for name in categories]
+    named = [plain(name, 14) for name in categories]
     longest = max(map(len, named)) * len(named)
     axis.set_xticks(range(len(named)), named, **(SLANT if longest > 70 else {}))
     axis.set_xlim(-0.6, len(named) - 0.4)
@@ -312,13 +312,13 @@ def _waterfall(explanation: Explanation, index: int, why: str) -> Figure:
     steps = [(f"{explanation.names[i]} = {cells[explanation.names[i]][index]}", float(values[i])) for i in named]
     if len(named) < len(order):
         steps.append((f"{len(order) - len(named)} other columns", float(values[order[len(named) :]].sum())))
-    _, (axis,) = _figure("One prediction taken apart", size=(7.4, 1.9 + 0.32 * len(steps)))
-    _label(axis, "", _waterfall_label(explanation, index), "")
+    _, (axis,) = figure_and_axes("One prediction taken apart", size=(7.4, 1.9 + 0.32 * len(steps)))
+    label_axes(axis, "", _waterfall_label(explanation, index), "")
     _bridge(axis, steps, base)
     prediction, truth = explanation.answer(index)
-    told = f"Predicted {_plain(prediction, 24)}, actual {_plain(truth, 24)}."
+    told = f"Predicted {plain(prediction, 24)}, actual {plain(truth, 24)}."
     note = f"Test row {explanation.rows[index]:,}: {why}. {told}"
-    return _note(axis, note)
+    return add_note(axis, note)
 
 
 def _waterfall_label(explanation: Explanation, index: int) -> str:
@@ -344,7 +344,7 @@ def _bridge(axis: Axes, steps: list[tuple[str, float]], base: float) -> None:
     for place, value, name in ((-1, base, "mean"), (last, ends[-1], "prediction")):
         axis.plot([value], [place], "D", color=INK, markersize=5)
         axis.text(value + 0.02 * span, place, f"{name} {value:.4g}", va="center", fontsize=SMALL, color=INK)
-    axis.set_yticks(range(len(steps)), [_plain(name, 34) for name, _ in steps])
+    axis.set_yticks(range(len(steps)), [plain(name, 34) for name, _ in steps])
     axis.tick_params(axis="y", labelcolor=INK)
     axis.set_ylim(last + 0.5, -1.6)
     low, high = min(base, *ends), max(base, *ends)
@@ -357,14 +357,14 @@ def _bridge(axis: Axes, steps: list[tuple[str, float]], base: float) -> None:
 
 def _patch_importance(explanation: Explanation) -> Figure:
     assert explanation.grid
-    _, (axis,) = _figure("Where the network looks", size=(4.8, 4.4))
+    _, (axis,) = figure_and_axes("Where the network looks", size=(4.8, 4.4))
     mean = explanation.importance().reshape(explanation.grid)
     cells = axis.imshow(mean, cmap="Blues", vmin=0, interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(False)
-    _colour_bar(axis, cells, "mean |SHAP value|")
-    return _note(axis, _said(explanation).replace("rows", "images"))
+    add_colour_bar(axis, cells, "mean |SHAP value|")
+    return add_note(axis, _said(explanation).replace("rows", "images"))
 
 
 def _images(explanation: Explanation, most: int = 12) -> Figure:
@@ -372,7 +372,7 @@ def _images(explanation: Explanation, most: int = 12) -> Figure:
     order = np.argsort(-explanation.error(), kind="stable")
     half = most // 2  # the worst, and others as they come
     chosen = [*order[:half], *[i for i in range(len(order)) if i not in set(order[:half].tolist())][: most - half]]
-    figure = _blank("What each patch of an image does", (9.6, 1.0 + 2.0 * -(-len(chosen) // 4)))
+    figure = blank_figure("What each patch of an image does", (9.6, 1.0 + 2.0 * -(-len(chosen) // 4)))
     axes = list(figure.subplots(-(-len(chosen) // 4), 4, squeeze=False).flat)
     limit = float(np.abs(explanation.values[chosen]).max(initial=0)) or 1.0
     cells = None
@@ -385,7 +385,7 @@ def _images(explanation: Explanation, most: int = 12) -> Figure:
         bar.set_label("SHAP value: for (+) or against (−) the predicted class", fontsize=SMALL, color=GREY)
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(colors=GREY, labelsize=SMALL, length=0)
-    return _note(axes[0], "Worst predictions first. " + _said(explanation).replace("rows", "images"))
+    return add_note(axes[0], "Worst predictions first. " + _said(explanation).replace("rows", "images"))
 
 
 def _overlaid(axis: Axes, explanation: Explanation, index: int, limit: float) -> Any:
@@ -403,7 +403,7 @@ def _overlaid(axis: Axes, explanation: Explanation, index: int, limit: float) ->
     axis.spines[:].set_color(LIGHT)
     prediction, truth = explanation.answer(index)
     wrong = prediction != truth
-    told = f"{_plain(prediction, 16)} {explanation.prediction(index):.0%}"
-    title = f"{told}\nactual {_plain(truth, 16)}" if wrong else f"{told}\nright"
+    told = f"{plain(prediction, 16)} {explanation.prediction(index):.0%}"
+    title = f"{told}\nactual {plain(truth, 16)}" if wrong else f"{told}\nright"
     axis.set_title(title, fontsize=SMALL, color=ORANGE if wrong else INK, loc="left")
     return cells

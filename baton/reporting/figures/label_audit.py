@@ -9,7 +9,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baton.reporting.figures.evaluation import (
+from baton.reporting.figures.style import (
     BLUE,
     GREY,
     INK,
@@ -18,17 +18,17 @@ from baton.reporting.figures.evaluation import (
     MAX_WRITTEN,
     ORANGE,
     SMALL,
-    _blank,
-    _colour_bar,
-    _density,
-    _figure,
-    _label,
-    _legend,
-    _limits,
-    _log_if_wide,
-    _name_cells,
-    _note,
-    _plain,
+    add_colour_bar,
+    add_legend,
+    add_note,
+    axis_limits,
+    blank_figure,
+    draw_density,
+    figure_and_axes,
+    label_axes,
+    log_if_wide,
+    name_cells,
+    plain,
 )
 
 ACROSS = 6  # pictures in a row
@@ -57,24 +57,26 @@ def _found(told: dict[str, Any]) -> str:
 def _ranking(told: dict[str, Any]) -> Figure:
     """Each model's metric on all test rows and on those that are not suspected."""
     known = [entry for entry in told["ranking"] if None not in (entry["original"], entry["cleaned"])]
-    _, (axis,) = _figure("Models with and without suspected labels", size=(6.8, 1.7 + 0.45 * max(len(known), 2)))
-    _label(axis, "", f"{told['metric']} on test rows: smaller is better", "")
+    _, (axis,) = figure_and_axes(
+        "Models with and without suspected labels", size=(6.8, 1.7 + 0.45 * max(len(known), 2))
+    )
+    label_axes(axis, "", f"{told['metric']} on test rows: smaller is better", "")
     if not known:
-        return _note(axis, "No model has a finite metric.")
+        return add_note(axis, "No model has a finite metric.")
     before, after = (np.array([entry[which] for entry in known]) for which in ("original", "cleaned"))
     places = np.arange(len(known))
     axis.hlines(places, after, before, color=LIGHT, linewidth=3, zorder=1)
     axis.scatter(before, places, s=42, facecolors="white", edgecolors=GREY, linewidths=1.5, label="all test rows")
     axis.scatter(after, places, s=48, color=BLUE, label="without suspects", zorder=3)
-    _log_if_wide(axis.set_xscale, np.concatenate([before, after]))
-    axis.set_yticks(places, [f"{_plain(e['model'], 24)}  {e['rank_original']} → {e['rank_cleaned']}" for e in known])
+    log_if_wide(axis.set_xscale, np.concatenate([before, after]))
+    axis.set_yticks(places, [f"{plain(e['model'], 24)}  {e['rank_original']} → {e['rank_cleaned']}" for e in known])
     axis.tick_params(axis="y", labelcolor=INK)
     axis.set_ylim(len(known) - 0.5, -0.6)
     axis.grid(False, axis="y")
-    _legend(axis)
+    add_legend(axis)
     moved = any(entry["rank_original"] != entry["rank_cleaned"] for entry in known)
     order = "changes the order of the models" if moved else "leaves the models in their order"
-    return _note(axis, f"Leaving out suspected test rows {order}. Beside each name: its rank before → after.")
+    return add_note(axis, f"Leaving out suspected test rows {order}. Beside each name: its rank before → after.")
 
 
 def _given_suggested(told: dict[str, Any], table: pa.Table, classes: list[str]) -> Figure:
@@ -85,40 +87,40 @@ def _given_suggested(told: dict[str, Any], table: pa.Table, classes: list[str]) 
     for given, suggested in pairs:
         counts[place[given], place[suggested]] += 1
     side = min(3.6 + 0.42 * k, 9.5)
-    _, (axis,) = _figure("Suspected labels", size=(side + 0.9, side + 0.3))
+    _, (axis,) = figure_and_axes("Suspected labels", size=(side + 0.9, side + 0.3))
     cells = axis.imshow(counts, cmap="Blues", vmin=0, vmax=max(counts.max(), 1), interpolation="nearest")
     index = "" if k <= MAX_NAMED else " (its index)"
-    _label(axis, "", f"suggested class{index}", f"given class{index}")
-    _colour_bar(axis, cells, "rows")
-    _name_cells(axis, classes)
+    label_axes(axis, "", f"suggested class{index}", f"given class{index}")
+    add_colour_bar(axis, cells, "rows")
+    name_cells(axis, classes)
     for row, column in np.argwhere(counts > 0) if k <= MAX_WRITTEN else ():
         colour = "white" if counts[row, column] > 0.55 * counts.max() else INK
         axis.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=SMALL)
-    return _note(axis, _found(told))
+    return add_note(axis, _found(told))
 
 
 def _targets(told: dict[str, Any], table: pa.Table) -> Figure:
-    _, (axis,) = _figure("Suspected targets", size=(5.8, 5.2))
-    _label(axis, "", "suggested: predicted without the row", "given")
+    _, (axis,) = figure_and_axes("Suspected targets", size=(5.8, 5.2))
+    label_axes(axis, "", "suggested: predicted without the row", "given")
     if not table.num_rows:
-        return _note(axis, f"None. {_found(told)}")
+        return add_note(axis, f"None. {_found(told)}")
     given, suggested = (np.array(table[name].to_pylist(), float) for name in ("given", "suggested"))
-    limits = _limits(np.concatenate([given, suggested]))
-    _density(axis, suggested, given, limits, limits)
+    limits = axis_limits(np.concatenate([given, suggested]))
+    draw_density(axis, suggested, given, limits, limits)
     axis.plot(limits, limits, color=ORANGE, linewidth=1.2, label="given = suggested")
-    _legend(axis, loc="upper left")
-    return _note(axis, _found(told))
+    add_legend(axis, loc="upper left")
+    return add_note(axis, _found(told))
 
 
 def _pictures(told: dict[str, Any], pictures: list[np.ndarray]) -> Figure:
     down = -(-len(pictures) // ACROSS)
-    figure = _blank("The most suspected labels", (9.6, 0.9 + 1.95 * down))
+    figure = blank_figure("The most suspected labels", (9.6, 0.9 + 1.95 * down))
     axes = list(figure.subplots(down, ACROSS, squeeze=False).flat)
     for axis, pixels, row in zip(axes, pictures, told["shown"], strict=False):
         _picture(axis, np.clip(pixels / 255, 0, 1), row)
     for axis in axes[len(pictures) :]:
         axis.set_axis_off()
-    return _note(axes[0], f"Given, and below it suggested. {_found(told)}")
+    return add_note(axes[0], f"Given, and below it suggested. {_found(told)}")
 
 
 def _picture(axis: Axes, pixels: np.ndarray, row: dict[str, Any]) -> None:
@@ -128,6 +130,6 @@ def _picture(axis: Axes, pixels: np.ndarray, row: dict[str, Any]) -> None:
     axis.set_yticks([])
     axis.grid(False)
     axis.spines[:].set_color(LIGHT)
-    title = f"{_plain(row['given'], 18)}\n→ {_plain(row['suggested'], 14)} {row['confidence']:.0%}"
+    title = f"{plain(row['given'], 18)}\n→ {plain(row['suggested'], 14)} {row['confidence']:.0%}"
     axis.set_title(title, fontsize=SMALL, color=INK, loc="left")
     axis.set_xlabel(f"{row['split']} {row['row']:,}", fontsize=SMALL - 1, color=GREY)

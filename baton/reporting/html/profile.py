@@ -14,11 +14,12 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.formatting import date_text, day_text, number_text
-from baton.reporting.figures import evaluation as figures
+from baton.reporting.figures import data
 from baton.reporting.html.pages import data_uri, figure_uri, render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 PARTS = ("train", "validation", "test", "quarantined")
 TOP = 5  # categories shown of each column
@@ -31,9 +32,9 @@ def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple
     fitted = dataset.preprocessor
     entry = columns[fitted.target]
     if fitted.classes:
-        drawn = figures.target(None, entry["top"], fitted.target)
+        drawn = data.target(None, entry["top"], fitted.target)
     else:
-        drawn = figures.target(_targets(dataset), None, fitted.target)
+        drawn = data.target(_targets(dataset), None, fitted.target)
     uris = {name: figure_uri(figure) for name, figure in drawn.items()}
     kinds = [column.to_dict() for column in fitted.columns]
     return profile_page(config.name, dataset.manifest, columns, kinds, dict(reasons), uris), drawn
