@@ -23,11 +23,11 @@ _NAME = rf"(?:{_LONG}|{_SHORT})\d*"
 _VALUE = r"""(?:"[^"]*"|'[^']*'|(?:(?!,(?:\s|$|[A-Za-z_][\w\-.]*=))[^\s&;"<>}\]])+)"""
 
 
-def _hidden(found: re.Match[str]) -> str:
+def _hidden(match: re.Match[str]) -> str:
     """The name of a secret and the mask, in the quotes that the value had."""
-    last = found[0][-1]
-    quote = last if last in "\"'" and found[0][len(found[1])] == last else ""
-    return f"{found[1]}{quote}{MASK}{quote}"
+    last = match[0][-1]
+    quote = last if last in "\"'" and match[0][len(match[1])] == last else ""
+    return f"{match[1]}{quote}{MASK}{quote}"
 
 
 _RULES: list[tuple[str, Any]] = [

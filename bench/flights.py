@@ -57,10 +57,10 @@ def trained(folder: str, seed: int, parameters: dict[str, Any]) -> Errors:
 
     dataset = Dataset.load(folder)
     result = fit.train(loading.load(CONFIG).overridden({"seed": seed, **parameters}), dataset)
-    truth, output = prediction.predict_all(result.model, Feed(dataset, "test", prediction.PREDICT_ROWS))
+    targets, output = prediction.predict_all(result.model, Feed(dataset, "test", prediction.PREDICT_ROWS))
     encoded, later = _december(dataset)
     live = prediction.predict(result.model, dataset.preprocessor.blocks(encoded), dataset.preprocessor)
-    return {"test": metrics.evaluate(truth, output)["rmse"], "live": metrics.evaluate(later, live)["rmse"]}
+    return {"test": metrics.evaluate(targets, output)["rmse"], "live": metrics.evaluate(later, live)["rmse"]}
 
 
 def searched(folder: str) -> dict[str, Any]:
@@ -113,12 +113,12 @@ def lightgbm(folder: str, options: dict[str, Any], left_out: list[str]) -> Error
 
     dataset = Dataset.load(folder)
     rows, target = frame(dataset, "train")
-    test, truth = frame(dataset, "test")
+    test, targets = frame(dataset, "test")
     encoded, later = _december(dataset)
     columns = [name for name in rows if name not in left_out]
     model = trees.LGBMRegressor(verbose=-1, **options).fit(rows[columns], target)
     december = pd.DataFrame({name: encoded[name] for name in columns}).astype(rows[columns].dtypes)
-    pairs = {"test": (test[columns], truth), "live": (december, later)}
+    pairs = {"test": (test[columns], targets), "live": (december, later)}
     return {name: float(np.sqrt(np.mean((model.predict(x) - y) ** 2))) for name, (x, y) in pairs.items()}
 
 
@@ -129,8 +129,10 @@ def _december(dataset: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
     from baton.config import loading
     from baton.data.columns import typed
 
-    fitted, settings = dataset.preprocessor, loading.load(CONFIG).batch_infer
+    preprocessor, settings = dataset.preprocessor, loading.load(CONFIG).batch_infer
     assert settings is not None
-    rows, reasons = typed(pq.read_table(settings.source), [*fitted.features, fitted.target_column], fitted.target)
+    rows, reasons = typed(
+        pq.read_table(settings.source), [*preprocessor.features, preprocessor.target_column], preprocessor.target
+    )
     rows = rows.filter(reasons.is_null())
-    return fitted.encode(rows), fitted.encode_target(rows)
+    return preprocessor.encode(rows), preprocessor.encode_target(rows)

@@ -42,7 +42,7 @@ Times = list[list[float]]  # of one rank and epoch, by clock: the seconds at whi
 def measure(runs: int) -> list[Comparison]:
     dataset = made("datasets/fashion-60000", build)
     with tempfile.TemporaryDirectory() as folder, crews(dataset, Path(folder)) as sides:
-        median = alternate({side: crew.epoch for side, crew in sides.items()}, runs)
+        median = alternate({side: worker_group.epoch for side, worker_group in sides.items()}, runs)
         in_step = statistics.median(pace_in_step(ranks) for ranks in sides["apart"].times)
         exchange, wait = map(statistics.median, zip(*map(meeting, sides["baton"].times), strict=True))
     say(f"of Baton's steps, {exchange:.1%} is the exchange and {wait:.1%} waiting for the slower rank")
@@ -164,8 +164,8 @@ def crews(dataset: Path, folder: Path) -> Iterator[dict[str, Crew]]:
     try:
         yield found
     finally:
-        for crew in found.values():
-            crew.end()
+        for worker_group in found.values():
+            worker_group.end()
 
 
 def rank(side: str, dataset: str, folder: str) -> None:
@@ -235,9 +235,9 @@ class Timed:
 def apart(dataset: Any, watch: Any) -> None:
     """The same rank's share and steps, by itself."""
     from baton.training import fit
-    from baton.training.collective import Alone
+    from baton.training.collective import SingleProcess
 
-    class Silent(Alone):
+    class Silent(SingleProcess):
         rank, size = int(os.environ["HOROVOD_RANK"]), RANKS
 
         def distribute(self, optimizer: Any) -> Any:
@@ -293,11 +293,11 @@ def bare(dataset: Any, watch: Any) -> None:
     from baton.networks import build as models
 
     hvd.init()
-    config, fitted = settings().sized(dataset.rows["train"]), dataset.preprocessor
+    config, preprocessor = settings().sized(dataset.rows["train"]), dataset.preprocessor
     size = config.train.batch_size
     rows = Feed(dataset, "train", size, shard=(hvd.rank(), hvd.size())).arrays()
-    pixels = np.concatenate([image_decoder(fitted.image_size)(tf.constant([p])).numpy() for p in rows["image"]])
-    network = models.build(fitted, config.model)
+    pixels = np.concatenate([image_decoder(preprocessor.image_size)(tf.constant([p])).numpy() for p in rows["image"]])
+    network = models.build(preprocessor, config.model)
 
     class Averaged(keras.optimizers.AdamW):
         def apply(self, grads: Any, trainable_variables: Any = None) -> Any:

@@ -58,8 +58,8 @@ def first(side: str, source: str, rows: int, out: str) -> float:
         return rate(functools.partial(WORK[side], spark, Path(source), Path(out)), rows)()
 
 
-def _compared(rates: dict[str, float], side: str, told: str, goal: float) -> Comparison:
-    return Comparison(told, rates["baton"], rates[side], goal, "higher", "rows/s")
+def _compared(rates: dict[str, float], side: str, label: str, goal: float) -> Comparison:
+    return Comparison(label, rates["baton"], rates[side], goal, "higher", "rows/s")
 
 
 def count(source: Path) -> int:

@@ -96,8 +96,8 @@ def baton(table: str, seed: int, sections: dict[str, Any]) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         config, dataset = _dataset(table, seed, Path(folder), sections)
         model, _ = candidates.finished(config, dataset, fit.train(config, dataset).model)
-        truth, output = prediction.predict_all(model.network, Feed(dataset, "test", prediction.PREDICT_ROWS))
-        return metrics.row_losses(truth, output).tolist()
+        targets, output = prediction.predict_all(model.network, Feed(dataset, "test", prediction.PREDICT_ROWS))
+        return metrics.row_losses(targets, output).tolist()
 
 
 def alternatives(table: str, seed: int) -> dict[str, Any]:
@@ -138,15 +138,15 @@ def _dataset(table: str, seed: int, folder: Path, sections: dict[str, Any]) -> t
     return config, Dataset.load(folder / "dataset")
 
 
-def _row_losses(dataset: Any, truth: np.ndarray, model: Any, rows: Any) -> np.ndarray:
+def _row_losses(dataset: Any, targets: np.ndarray, model: Any, rows: Any) -> np.ndarray:
     """Each row's loss of a model with scikit-learn's interface; classes it never saw have probability 0."""
     from baton.evaluation import metrics
 
     if not dataset.preprocessor.classes:
-        return metrics.row_losses(truth, np.asarray(model.predict(rows)).reshape(-1, 1))
+        return metrics.row_losses(targets, np.asarray(model.predict(rows)).reshape(-1, 1))
     output = np.zeros((len(rows), len(dataset.preprocessor.classes)))
     output[:, model.classes_] = model.predict_proba(rows)
-    return metrics.row_losses(truth, output)
+    return metrics.row_losses(targets, output)
 
 
 def _lightgbm(dataset: Any) -> np.ndarray:
@@ -156,8 +156,8 @@ def _lightgbm(dataset: Any) -> np.ndarray:
 
     rows, target = frame(dataset, "train")
     kind = lightgbm.LGBMClassifier if dataset.preprocessor.classes else lightgbm.LGBMRegressor
-    test, truth = frame(dataset, "test")
-    return _row_losses(dataset, truth, kind(verbose=-1).fit(rows, target), test)
+    test, targets = frame(dataset, "test")
+    return _row_losses(dataset, targets, kind(verbose=-1).fit(rows, target), test)
 
 
 def _lightgbm_tuned(dataset: Any) -> np.ndarray:
@@ -187,8 +187,8 @@ def _lightgbm_tuned(dataset: Any) -> np.ndarray:
         model.fit(rows, target, eval_set=[(validation, known)], callbacks=[stop])
         value = _row_losses(dataset, known, model, validation).mean()
         best = min(best, (value, model), key=lambda pair: pair[0])
-    test, truth = frame(dataset, "test")
-    return _row_losses(dataset, truth, best[1], test)
+    test, targets = frame(dataset, "test")
+    return _row_losses(dataset, targets, best[1], test)
 
 
 def _hist_gradient_boosting(dataset: Any) -> np.ndarray:
@@ -199,14 +199,14 @@ def _hist_gradient_boosting(dataset: Any) -> np.ndarray:
     classes = bool(dataset.preprocessor.classes)
     kind = ensemble.HistGradientBoostingClassifier if classes else ensemble.HistGradientBoostingRegressor
     rows, target = frame(dataset, "train")
-    test, truth = frame(dataset, "test")
+    test, targets = frame(dataset, "test")
     # It takes at most 255 categories a column; larger ones are numbers to it.
     codes = [e for e in dataset.preprocessor.encoded if e.encoding == "vocabulary"]
     small = [e.name for e in codes if e.size <= 255]
     large = [e.name for e in codes if e.size > 255]
     rows, test = (part.astype(dict.fromkeys(large, "int64")) for part in (rows, test))
     model = kind(random_state=0, categorical_features=small or None).fit(rows, target)
-    return _row_losses(dataset, truth, model, test)
+    return _row_losses(dataset, targets, model, test)
 
 
 def _linear(dataset: Any) -> np.ndarray:
@@ -230,8 +230,8 @@ def _linear(dataset: Any) -> np.ndarray:
         pipeline = make_pipeline(encode, model).fit(rows, target)
         value = _row_losses(dataset, known, pipeline, validation).mean()
         best = min(best, (value, pipeline), key=lambda pair: pair[0])
-    test, truth = frame(dataset, "test")
-    return _row_losses(dataset, truth, best[1], test)
+    test, targets = frame(dataset, "test")
+    return _row_losses(dataset, targets, best[1], test)
 
 
 def _write(path: Path, function: Callable[..., Any], *arguments: Any) -> None:
@@ -245,7 +245,7 @@ def _versions() -> str:
     return "-".join(version(package) for package in ("lightgbm", "scikit-learn"))
 
 
-def _line(table: str, found: dict[str, Any]) -> str:
-    cells = [f"{found['values']['baton']:>24.4f}"]
-    cells += [f"{found['values'][side]:>16.4f} {found['verdicts'][side]:>7}" for side in SIDES[1:]]
-    return f"{table:14}{found['metric']:>9}" + "".join(cells)
+def _line(table: str, results: dict[str, Any]) -> str:
+    cells = [f"{results['values']['baton']:>24.4f}"]
+    cells += [f"{results['values'][side]:>16.4f} {results['verdicts'][side]:>7}" for side in SIDES[1:]]
+    return f"{table:14}{results['metric']:>9}" + "".join(cells)

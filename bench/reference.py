@@ -19,12 +19,14 @@ from baton.evaluation import metrics
 
 def frame(dataset: Dataset, split: str) -> tuple[pd.DataFrame, np.ndarray]:
     """A split's features, with categories as such, and its target; not the values that networks embed."""
-    fitted = dataset.preprocessor
+    preprocessor = dataset.preprocessor
     rows = pd.concat([pq.read_table(file).to_pandas() for file in dataset.files(split)], ignore_index=True)
-    target = rows.pop(fitted.target_encoded).to_numpy()
-    rows = rows.drop(columns=[e.name for e in fitted.encoded if e.encoding in ("value", "date")])
+    target = rows.pop(preprocessor.target_encoded).to_numpy()
+    rows = rows.drop(columns=[e.name for e in preprocessor.encoded if e.encoding in ("value", "date")])
     codes = {
-        e.name: pd.CategoricalDtype(range(e.size)) for e in fitted.encoded if e.name in rows and e.kind == "category"
+        e.name: pd.CategoricalDtype(range(e.size))
+        for e in preprocessor.encoded
+        if e.name in rows and e.kind == "category"
     }
     return rows.astype(codes), target
 
@@ -34,14 +36,14 @@ def measure(dataset: Dataset, **options: Any) -> dict[str, Any]:
     import lightgbm
 
     rows, target = frame(dataset, "train")
-    test, truth = frame(dataset, "test")
+    test, targets = frame(dataset, "test")
     kind = lightgbm.LGBMClassifier if dataset.preprocessor.classes else lightgbm.LGBMRegressor
     model = kind(verbose=-1, **options)
     started = time.perf_counter()
     model.fit(rows, target)
     seconds = time.perf_counter() - started
     output = model.predict_proba(test) if dataset.preprocessor.classes else model.predict(test)[:, None]
-    return {"options": options, "seconds": round(seconds, 1), "test": metrics.evaluate(truth, output)}
+    return {"options": options, "seconds": round(seconds, 1), "test": metrics.evaluate(targets, output)}
 
 
 if __name__ == "__main__":

@@ -64,11 +64,11 @@ def row(name: str, what: str, values: list[float], unit: str) -> str:
     return f"| {name} | {what} | {' | '.join(shown)} | {slope / inputs.ROWS * scale:,.3g} {unit} | {said} |"
 
 
-def lines(name: str, found: list[Cost]) -> list[str]:
+def lines(name: str, costs: list[Cost]) -> list[str]:
     values = [
-        ("seconds", [cost.seconds for cost in found], "µs"),
-        ("processor seconds", [cost.processor_seconds for cost in found], "µs"),
-        ("peak memory, MiB", [cost.peak for cost in found], "bytes"),
+        ("seconds", [cost.seconds for cost in costs], "µs"),
+        ("processor seconds", [cost.processor_seconds for cost in costs], "µs"),
+        ("peak memory, MiB", [cost.peak for cost in costs], "bytes"),
     ]
     if name.endswith("spark"):  # nobody waits for Java's end, so the system does not say what it used
         del values[1]

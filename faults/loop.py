@@ -104,6 +104,6 @@ def _fault(ended: Ended, until: str) -> str | None:
     return None if through else f"main ended with {ended.status}: {' / '.join(ended.log.splitlines()[-3:])}"
 
 
-def _demand(ended: Ended, said: str = "") -> None:
-    if (said and said not in ended.log) or (not said and ended.status != 0) or ended.left:
+def _demand(ended: Ended, expected: str = "") -> None:
+    if (expected and expected not in ended.log) or (not expected and ended.status != 0) or ended.left:
         raise RuntimeError(f"The undisturbed run failed ({ended.status}, left: {ended.left}):\n{ended.log[-5000:]}")

@@ -195,7 +195,7 @@ def become(
     module: str,
     arguments: list[str],
     environment: dict[str, str],
-    told: str | Connection,
+    order: str | Connection,
     until: str = "",
     asked: Connection | None = None,
 ) -> None:
@@ -205,7 +205,7 @@ def become(
     """
     os.chdir(ROOT)
     _environ(environment)
-    _speak_to(told)
+    _speak_to(order)
     faulthandler.register(signal.SIGUSR1, Path(environment[LOG]).open("a"))  # noqa: SIM115 - not to be closed
     if asked:
         os.dup2(asked.fileno(), 0)
@@ -224,9 +224,9 @@ def become(
         met.meet(points.END)
 
 
-def _speak_to(told: str | Connection) -> None:
+def _speak_to(order: str | Connection) -> None:
     """Standard output and error of this process into a file or a pipe."""
-    descriptor = os.open(told, os.O_WRONLY | os.O_APPEND) if isinstance(told, str) else told.fileno()
+    descriptor = os.open(order, os.O_WRONLY | os.O_APPEND) if isinstance(order, str) else order.fileno()
     for number in (1, 2):
         os.dup2(descriptor, number)
 

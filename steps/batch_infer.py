@@ -9,7 +9,7 @@ from baton import names
 from baton.config.schema import BatchInfer, Config
 from baton.data import reference
 from baton.data.preprocessing import Preprocessor
-from baton.data.reference import TrainedOn
+from baton.data.reference import ReferenceData
 from baton.data.sources import files
 from baton.errors import BadInput
 from baton.monitoring import drift
@@ -42,18 +42,18 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
     with scoring.replaced(Path(settings.output)) as folder:
-        done, fitted, known = score(config, settings, version, lineage, folder)
+        done, preprocessor, known = score(config, settings, version, lineage, folder)
         summary = summarise(settings, done, lineage)
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
     report(run, summary)
     if settings.drift.measure:
-        report_drift(run, settings, version, fitted, known)
+        report_drift(run, settings, version, preprocessor, known)
 
 
 def score(
     config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path
-) -> tuple[Scored, Preprocessor, TrainedOn | None]:
+) -> tuple[Scored, Preprocessor, ReferenceData | None]:
     """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
     uri = f"models:/{version.name}/{version.version}"
     source = files.resolve(settings.source, config.data.delimiter, config.data.target)
@@ -68,11 +68,13 @@ def score(
         return done, Preprocessor.load(model / names.PREPROCESSOR), reference.load(model)
 
 
-def report_drift(run: Run, settings: BatchInfer, version: Any, fitted: Preprocessor, known: TrainedOn | None) -> None:
+def report_drift(
+    run: Run, settings: BatchInfer, version: Any, preprocessor: Preprocessor, reference: ReferenceData | None
+) -> None:
     """Log how far what was scored lies from what the model was trained on. Predictions that are there do not fail."""
     try:
-        rows = drift.sampled(Path(settings.output), fitted, settings.drift.rows)
-        found = drift.measure(known, fitted, rows, settings.drift, versions.test_metrics(version))
+        rows = drift.sampled(Path(settings.output), preprocessor, settings.drift.rows)
+        found = drift.measure(reference, preprocessor, rows, settings.drift, versions.test_metrics(version))
         run.json(found, names.DRIFT)
         run.figures(drift_figures.drift(found, settings.drift.psi))
         live = found["live"]["metrics"] if found["live"] else {}

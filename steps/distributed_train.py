@@ -20,12 +20,12 @@ log = logging.getLogger("baton")
 @contextmanager
 def crew_up(config: Config) -> Iterator[dict[str, Any]]:
     """The workers on this machine, which import TensorFlow before there is work; none where Spark starts them."""
-    crew = None if config.distributed_train.launcher == "spark" else horovod.Crew(config)
+    worker_group = None if config.distributed_train.launcher == "spark" else horovod.WorkerGroup(config)
     try:
-        yield {"crew": crew}
+        yield {"crew": worker_group}
     finally:
-        if crew:
-            crew.end()
+        if worker_group:
+            worker_group.end()
 
 
 @step(
@@ -36,7 +36,7 @@ def crew_up(config: Config) -> Iterator[dict[str, Any]]:
     prepare=crew_up,
 )
 def distributed_train(
-    config: Config, run: Run, crew: horovod.Crew | None, ingest_run_id: str, tune_run_id: str
+    config: Config, run: Run, worker_group: horovod.WorkerGroup | None, ingest_run_id: str, tune_run_id: str
 ) -> None:
     """Train with Horovod, each worker on its own shards, and log the model as a candidate."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
@@ -50,7 +50,9 @@ def distributed_train(
     with resume.acquire(scaled, "distributed_train", dataset, run) as folder:
         _, earlier = resume.load_previous(folder, run)
         told = 0 if earlier is None else earlier.epoch + 1
-        result = distributed.train(scaled, dataset, folder, on_epoch(run), run_id=run.id, epochs_told=told, crew=crew)
+        result = distributed.train(
+            scaled, dataset, folder, on_epoch(run), run_id=run.id, epochs_told=told, worker_group=worker_group
+        )
         run.tag(names.TAG_RESTARTS, str(result.restarts))
         run.metrics({names.SECONDS_WAITED: result.waited})
         from baton.registry import candidates  # not sooner: it loads TensorFlow, and the workers start first

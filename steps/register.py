@@ -35,22 +35,22 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     chosen, validation = registration.choose(config, candidate_run_ids)
     dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
-    begun = versions.begun(config.name, chosen.info.run_id, run)
-    rival = registration.judged_before(begun) if begun else versions.champion(config.name)
-    test = candidates.Rows.of(model.network, dataset, "test")
-    found, truth, output = evidence.gather(config, chosen, dataset, model, rival, test.output)
-    judgement = gate.judge(config, found)
+    interrupted = versions.find_interrupted(config.name, chosen.info.run_id, run)
+    champion = registration.champion_before(interrupted) if interrupted else versions.champion(config.name)
+    test = candidates.EvaluatedSplit.of(model.network, dataset, "test")
+    found, targets, output = evidence.gather(config, chosen, dataset, model, champion, test.output)
+    decision = gate.judge(config, found)
     assessed = {"validation": runs.artifact(chosen, names.EVALUATION).get("assessment"), "test": None}
     if found.metrics:  # none: the output is not finite and cannot be drawn
-        assessed["test"] = candidates.assess(config, run, model.fitted, test)
-        run.figures(figures.draw(model.fitted, truth, output))
+        assessed["test"] = candidates.assess(config, run, model.preprocessor, test)
+        run.figures(figures.draw(model.preprocessor, targets, output))
         log_explanation(config, run, dataset, model)
         log_label_audit(config, run, dataset, chosen, registration.candidate_ids(candidate_run_ids), found)
     run.json(assessed, names.ASSESSMENT)
     inputs.log_dataset(run, dataset, ("test",))
-    judged_against = None if rival is None else str(rival.version)
+    judged_against = None if champion is None else str(champion.version)
     measured = {"validation": validation, "test": found.metrics}
-    verdict = registration.publish(config, run, chosen, dataset, judgement, judged_against, measured, begun)
+    verdict = registration.publish(config, run, chosen, dataset, decision, judged_against, measured, interrupted)
     report(run, dataset, verdict)
 
 
@@ -71,7 +71,7 @@ def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumn
 
 
 def log_label_audit(
-    config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], found: Evidence
+    config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence
 ) -> None:
     """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures."""
     settings = config.register_.audit
@@ -84,7 +84,7 @@ def log_label_audit(
         log.warning("no audit of the labels, for a fold's training diverged: %s", error)
         run.json(None, names.AUDIT)
         return
-    losses = evidence.losses_by_model(dataset, chosen, candidate_ids, found, judged.truth[judged.numbers("test")])
+    losses = evidence.losses_by_model(dataset, chosen, candidate_ids, gathered, judged.targets[judged.numbers("test")])
     ranking = label_errors.ranking(
         losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
     )
@@ -93,7 +93,7 @@ def log_label_audit(
     run.json(told, names.AUDIT)
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
     pictures = judged.pictures(MAX_PICTURES)
-    run.figures(label_audit_figures.draw(told, table, judged.fitted.classes, pictures))
+    run.figures(label_audit_figures.draw(told, table, judged.preprocessor.classes, pictures))
     moved = [entry["model"] for entry in ranking if entry["rank_original"] != entry["rank_cleaned"]]
     log.info(
         "audit: %s of %s rows look wrong, by estimate %.1f %% are; without them the order of models %s; %.1f s",

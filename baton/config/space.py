@@ -111,8 +111,8 @@ def _chosen(value: Any, path: str, inside: Callable[[Any, str], dict[str, Any] |
     return _first({path: index, **at} for index, at in found if at is not None)
 
 
-def _first(found: Iterator[dict[str, Any] | None]) -> dict[str, Any] | None:
-    return next((at for at in found if at is not None), None)
+def _first(places: Iterator[dict[str, Any] | None]) -> dict[str, Any] | None:
+    return next((at for at in places if at is not None), None)
 
 
 def _holds(value: dict[str, Any], wanted: Any) -> bool:

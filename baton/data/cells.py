@@ -26,18 +26,18 @@ def typed_cells(values: pa.ChunkedArray | pa.Array, column: Column) -> list[str]
     return [GONE if value is None else _text(value, column) for value in values.to_pylist()]
 
 
-def encoded_cells(encoded: dict[str, np.ndarray], fitted: Preprocessor) -> dict[str, list[str]]:
+def encoded_cells(encoded: dict[str, np.ndarray], preprocessor: Preprocessor) -> dict[str, list[str]]:
     """Encoded columns → {raw feature: a text each row}; numbers to six digits, dates to the minute."""
-    return {column.name: _decoded(encoded, fitted, column) for column in fitted.features}
+    return {column.name: _decoded(encoded, preprocessor, column) for column in preprocessor.features}
 
 
-def unblocked(blocks: dict[str, np.ndarray], fitted: Preprocessor) -> dict[str, np.ndarray]:
+def unblocked(blocks: dict[str, np.ndarray], preprocessor: Preprocessor) -> dict[str, np.ndarray]:
     """The network's inputs → {encoded column: values [rows]}: what `Preprocessor.blocks` had put together."""
     columns: dict[str, np.ndarray] = {}
     for kind, block in (("number", "numbers"), ("category", "categories")):
-        for index, name in enumerate(fitted.names(kind)):
+        for index, name in enumerate(preprocessor.names(kind)):
             columns[name] = blocks[block][:, index]
-    for name in fitted.names("image"):
+    for name in preprocessor.names("image"):
         columns[name] = blocks["image"]
     return columns
 
@@ -48,8 +48,8 @@ def _text(value: Any, column: Column) -> str:
     return exact_text(float(value)) if column.kind == "numeric" else str(value)
 
 
-def _decoded(encoded: dict[str, np.ndarray], fitted: Preprocessor, column: Column) -> list[str]:
-    feature = fitted.spec["features"][column.name]
+def _decoded(encoded: dict[str, np.ndarray], preprocessor: Preprocessor, column: Column) -> list[str]:
+    feature = preprocessor.spec["features"][column.name]
     if column.kind == "image":
         return [IMAGE] * len(encoded[feature["encoded"]])
     if column.kind == "categorical":

@@ -21,9 +21,10 @@ from baton.runtime.threads import mapped
 if TYPE_CHECKING:
     from baton.config.schema import Data
 
+
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
-MOSTLY = 0.99  # the share of a text column's cells that must parse for it to be numeric
+MIN_NUMERIC_SHARE = 0.99  # the share of a text column's cells that must parse for it to be numeric
 BOOLEAN_TEXT = {"true": True, "false": False}
 DATETIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
@@ -244,7 +245,7 @@ def _natural_kind(declared: str, text: dict[str, int] | None) -> str:
         return {"long": "numeric", "double": "numeric"}.get(declared, declared)
     if text and text["cells"]:
         for kind in ("boolean", "numeric", "datetime"):
-            share = 1.0 if kind == "boolean" else MOSTLY
+            share = 1.0 if kind == "boolean" else MIN_NUMERIC_SHARE
             if text[kind] >= share * text["cells"]:
                 return kind
     return "categorical"

@@ -136,23 +136,23 @@ def encoded_table(typed: pa.Table, preprocessor: Preprocessor) -> pa.Table:
     return pa.table([pa.array(arrays[f.name], f.type) for f in fields], pa.schema(fields))
 
 
-def row_group_count(rows: int, split: str, workers: int, rows_per_group: int) -> int:
+def row_group_count(rows: int, split: str, workers: int, row_group_size: int) -> int:
     """How many row groups a split gets: a multiple of the workers, none empty; `BadInput` if it can't."""
     if rows < workers:
         raise BadInput(
             f"The {split} split has fewer rows than there are workers ({workers}): bring more data "
             f"or set distributed_train.workers. Received: {rows} rows"
         )
-    return min(math.ceil(rows / rows_per_group / workers), rows // workers) * workers
+    return min(math.ceil(rows / row_group_size / workers), rows // workers) * workers
 
 
-def write_split(table: pa.Table, folder: Path, workers: int, rows_per_group: int) -> None:
+def write_split(table: pa.Table, folder: Path, workers: int, row_group_size: int) -> None:
     """Encoded table → Parquet files of even row groups, their number a multiple of `workers`.
 
     Raises `BadInput` if there are fewer rows than workers.
     """
     rows = table.num_rows
-    groups = row_group_count(rows, folder.name, workers, rows_per_group)
+    groups = row_group_count(rows, folder.name, workers, row_group_size)
     folder.mkdir(parents=True)
     bounds = np.linspace(0, rows, groups + 1).astype(int)
     for part in range(0, groups, GROUPS_PER_FILE):

@@ -140,11 +140,11 @@ class Feed:
         return 4 * self.rows * math.prod(pixel_shape(self.preprocessor.image_size)) <= KEPT_PIXELS
 
     def _groups(self, seed: int | None) -> Iterator[Block]:
-        fitted = self.preprocessor
-        columns = [column.name for column in fitted.encoded] + [fitted.target_encoded]
+        preprocessor = self.preprocessor
+        columns = [column.name for column in preprocessor.encoded] + [preprocessor.target_encoded]
 
         def stack(group: dict[str, np.ndarray]) -> Block:
-            return {**fitted.blocks(group), "target": group[fitted.target_encoded]}
+            return {**preprocessor.blocks(group), "target": group[preprocessor.target_encoded]}
 
         return petastorm.read_blocks(self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard)
 
@@ -189,16 +189,16 @@ class Feed:
     def _signature(self) -> Any:
         import tensorflow as tf
 
-        fitted, size = self.preprocessor, self.batch_size
+        preprocessor, size = self.preprocessor, self.batch_size
         inputs = {}
-        if names := fitted.names("number"):
+        if names := preprocessor.names("number"):
             inputs["numbers"] = tf.TensorSpec([None, size, len(names)], tf.float32)
-        if names := fitted.names("category"):
+        if names := preprocessor.names("category"):
             inputs["categories"] = tf.TensorSpec([None, size, len(names)], tf.int32)
-        if fitted.names("image"):
-            pixels = tf.TensorSpec([None, size, *pixel_shape(fitted.image_size)], tf.float32)
+        if preprocessor.names("image"):
+            pixels = tf.TensorSpec([None, size, *pixel_shape(preprocessor.image_size)], tf.float32)
             inputs["image"] = pixels if self._decoded() else tf.TensorSpec([None, size], tf.string)
-        target = tf.TensorSpec([None, size], tf.int32 if fitted.classes else tf.float32)
+        target = tf.TensorSpec([None, size], tf.int32 if preprocessor.classes else tf.float32)
         return inputs, target, tf.TensorSpec([None, size], tf.float32)
 
 

@@ -83,9 +83,9 @@ class Preprocessor:
         """Names of the encoded columns of one kind: number, category or image."""
         return [column.name for column in self.encoded if column.kind == kind]
 
-    def with_target(self, fitted: dict[str, Any]) -> Preprocessor:
+    def with_target(self, more: dict[str, Any]) -> Preprocessor:
         """The same with more that is known of the target: what was fitted on validation data."""
-        return Preprocessor({**self.spec, "target": {**self.spec["target"], **fitted}})
+        return Preprocessor({**self.spec, "target": {**self.spec["target"], **more}})
 
     def encode(self, typed: pa.Table) -> dict[str, Any]:
         """Typed table → {encoded column: array [rows]}; float32, int32, or Arrow binary for images."""
@@ -120,15 +120,15 @@ class Preprocessor:
             blocks["image"] = encoded[name]
         return blocks
 
-    def decode_prediction(self, output: np.ndarray) -> dict[str, pa.Array]:
+    def decode_prediction(self, predictions: np.ndarray) -> dict[str, pa.Array]:
         """Network output [rows, 1] or [rows, classes] → prediction and probability columns."""
         if self.task == "regression":
-            return {"prediction": pa.array(output[:, 0].astype(np.float64))}
-        best = target_module.decide(output, self.threshold)
+            return {"prediction": pa.array(predictions[:, 0].astype(np.float64))}
+        best = target_module.decide(predictions, self.threshold)
         labels = pa.array(self.classes, pa.string()).take(pa.array(best))
         columns = {"prediction": _as_declared(labels, self.target_column.type)}
         for index, name in enumerate(self.classes):
-            columns[f"probability_{name}"] = pa.array(output[:, index].astype(np.float64))
+            columns[f"probability_{name}"] = pa.array(predictions[:, index].astype(np.float64))
         return columns
 
     def save(self, path: Path) -> None:

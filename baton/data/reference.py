@@ -25,11 +25,11 @@ from baton.errors import BadInput
 
 KEY = b"baton"  # of the file's metadata
 STEPS = 250  # between the quantiles that are kept
-MOST_CATEGORIES = 10_000
+MAX_CATEGORIES = 10_000
 
 
 @dataclass(frozen=True)
-class Profile:
+class ColumnProfile:
     """What is kept of a column: `knots` are a number's quantiles (dates in µs), `counts` categories and their rows.
 
     `single` is the number of categories that occurred once; `sampled` the rows that the knots stand for.
@@ -49,14 +49,14 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class TrainedOn:
+class ReferenceData:
     """A sample of the train rows (typed features), each column's `Profile`, and that of validation's predictions."""
 
     rows: pa.Table
-    columns: dict[str, Profile]
-    prediction: Profile | None = None
+    columns: dict[str, ColumnProfile]
+    prediction: ColumnProfile | None = None
 
-    def predicting(self, values: pa.Array) -> TrainedOn:
+    def predicting(self, values: pa.Array) -> ReferenceData:
         """The same with the profile of a model's predictions."""
         return replace(self, prediction=of_values(values))
 
@@ -70,7 +70,7 @@ class TrainedOn:
         )
 
 
-def load(folder: Path) -> TrainedOn | None:
+def load(folder: Path) -> ReferenceData | None:
     """Read the file in a dataset's or a model's folder; None if there is none. Raises `BadInput` if it is damaged."""
     path = folder / names.TRAINED_ON
     if not path.is_file():
@@ -82,28 +82,28 @@ def load(folder: Path) -> TrainedOn | None:
         prediction = plain["prediction"] and _profile(plain["prediction"])
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
         raise BadInput(f"{names.TRAINED_ON} is damaged: {error!s:.300}") from None
-    return TrainedOn(rows.replace_schema_metadata(None), columns, prediction)
+    return ReferenceData(rows.replace_schema_metadata(None), columns, prediction)
 
 
-def fit(train: Summary, fitted: Preprocessor, rows: int) -> TrainedOn:
+def profile_reference(train: Summary, preprocessor: Preprocessor, rows: int) -> ReferenceData:
     """The train split's summary → what travels: profiles of the features and at most `rows` rows.
 
     The summary's sample is in the order of its hashes, so rows at even distances are a sample of it, in which
     equal rows have their share.
     """
-    light = [column for column in fitted.features if column.kind != "image"]
+    light = [column for column in preprocessor.features if column.kind != "image"]
     held = train.sample.num_rows
     taken = np.arange(min(rows, held)) * held // max(min(rows, held), 1)
     sample = train.sample.select([column.name for column in light]).take(pa.array(taken, pa.int64()))
-    return TrainedOn(sample.combine_chunks(), {column.name: _of_summary(train, column) for column in light})
+    return ReferenceData(sample.combine_chunks(), {column.name: _of_summary(train, column) for column in light})
 
 
-def of_values(values: pa.Array) -> Profile:
+def of_values(values: pa.Array) -> ColumnProfile:
     """Predictions, or any values, → their `Profile`: numbers by quantiles, all else by counts."""
     missing = values.null_count
     if pa.types.is_floating(values.type):
         numbers = np.sort(values.drop_null().to_numpy(zero_copy_only=False))
-        return Profile("numeric", len(values), missing, len(numbers), knots(numbers))
+        return ColumnProfile("numeric", len(values), missing, len(numbers), knots(numbers))
     found = as_text(values).drop_null().value_counts()
     counts = dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
     return _of_counts("categorical", counts, len(values), missing)
@@ -123,7 +123,7 @@ def as_numbers(values: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
-def _of_summary(train: Summary, column: Column) -> Profile:
+def _of_summary(train: Summary, column: Column) -> ColumnProfile:
     stats = train.columns[column.name]
     if column.kind in ("categorical", "boolean"):
         counts = dict(stats.counts)
@@ -132,15 +132,15 @@ def _of_summary(train: Summary, column: Column) -> Profile:
             counts = {"true": true, "false": stats.present - true}
         return _of_counts(column.kind, counts, stats.rows, stats.missing)
     values = train.values(column.name)
-    return Profile(column.kind, stats.rows, stats.missing, len(values), knots(values))
+    return ColumnProfile(column.kind, stats.rows, stats.missing, len(values), knots(values))
 
 
-def _of_counts(kind: str, counts: dict[str, int], rows: int, missing: int) -> Profile:
+def _of_counts(kind: str, counts: dict[str, int], rows: int, missing: int) -> ColumnProfile:
     """Categories by frequency, the most frequent kept; equals by name, so that no order of rows matters."""
-    kept = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_CATEGORIES]
+    kept = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]
     single = sum(count == 1 for count in counts.values())
-    return Profile(kind, rows, missing, counts={name: n for name, n in kept if n}, single=single)
+    return ColumnProfile(kind, rows, missing, counts={name: n for name, n in kept if n}, single=single)
 
 
-def _profile(plain: dict[str, Any]) -> Profile:
-    return Profile(**{**plain, "knots": tuple(plain["knots"])})
+def _profile(plain: dict[str, Any]) -> ColumnProfile:
+    return ColumnProfile(**{**plain, "knots": tuple(plain["knots"])})

@@ -36,7 +36,7 @@ def by_hash(table: pa.Table, data: Data, hashes: np.ndarray | None = None) -> np
     columns = [data.group] if data.group else data.id
     if columns or hashes is None:
         hashes = row_hash(table, columns or None)
-    return _cut(hashes.astype(np.float64) / 2.0**64, data)
+    return _split_index(hashes.astype(np.float64) / 2.0**64, data)
 
 
 def by_time(times: pa.ChunkedArray, limits: tuple[int, int]) -> np.ndarray:
@@ -54,7 +54,7 @@ def time_limits(moments: np.ndarray, counts: np.ndarray, data: Data) -> tuple[in
     return int(moments[min(last_train, last)]), int(moments[min(last_validation, last)])
 
 
-def _cut(share: np.ndarray, data: Data) -> np.ndarray:
+def _split_index(share: np.ndarray, data: Data) -> np.ndarray:
     first, second = data.split.train, data.split.train + data.split.validation
     return (share >= first).astype(np.int8) + (share >= second) * (data.split.test > 0)
 

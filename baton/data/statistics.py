@@ -28,7 +28,7 @@ _HALF = 27  # bits of the lower half of a float64's mantissa
 
 
 @dataclass
-class Column:
+class ColumnStatistics:
     """What is known of one column; `total` and `squares` are exact, in units of 2**-1126 and its square."""
 
     rows: int = 0
@@ -56,8 +56,8 @@ class Column:
         mean = Fraction(self.total, self.present << _UNIT)
         return _root(Fraction(self.squares, self.present << 2 * _UNIT) - mean * mean)
 
-    def merge(self, other: Column) -> Column:
-        return Column(
+    def merge(self, other: ColumnStatistics) -> ColumnStatistics:
+        return ColumnStatistics(
             self.rows + other.rows,
             self.missing + other.missing,
             self.total + other.total,
@@ -72,7 +72,7 @@ class Column:
 class Summary:
     """Every column's `Column`, and a sample: the rows whose content hashes lowest, sorted by it."""
 
-    columns: dict[str, Column]
+    columns: dict[str, ColumnStatistics]
     sample: pa.Table
 
     @property
@@ -110,7 +110,7 @@ class Summary:
         table = pa.ipc.open_stream(data).read_all()
         plain: dict[str, dict[str, Any]] = json.loads(table.schema.metadata[b"columns"])
         columns = {
-            name: Column(
+            name: ColumnStatistics(
                 **{
                     **c,
                     "total": int(c["total"]),
@@ -144,8 +144,8 @@ def _lowest(sample: pa.Table) -> pa.Table:
     return sample.take(pa.array(order)).combine_chunks()
 
 
-def _column(values: pa.ChunkedArray) -> Column:
-    result = Column(rows=len(values), missing=values.null_count)
+def _column(values: pa.ChunkedArray) -> ColumnStatistics:
+    result = ColumnStatistics(rows=len(values), missing=values.null_count)
     if pa.types.is_string(values.type):
         pairs = values.drop_null().value_counts()
         keys, numbers = pairs.field("values").to_pylist(), pairs.field("counts").to_pylist()

@@ -20,22 +20,24 @@ from baton.evaluation import calibration, conformal, intervals, metrics, slices,
 Pieces = Iterable[dict[str, np.ndarray]]
 
 
-def fit(config: Config, fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> dict[str, Any]:
+def fit_postprocessing(
+    config: Config, preprocessor: Preprocessor, targets: np.ndarray, predictions: np.ndarray
+) -> dict[str, Any]:
     """Truth and a trained network's output on validation → what the model's spec keeps with the target.
 
     Regression: `intervals`. Classes: `calibration` (None for too few rows); two classes: the best
     `thresholds`; a binary task: the `threshold` that the config asks for.
     """
-    if not fitted.classes:
-        return {"intervals": conformal.fit(truth, output[:, 0])}
-    found = calibration.fit(truth, output, config.seed) if config.train.calibrate else None
+    if not preprocessor.classes:
+        return {"intervals": conformal.fit_intervals(targets, predictions[:, 0])}
+    found = calibration.fit_temperature(targets, predictions, config.seed) if config.train.calibrate else None
     kept: dict[str, Any] = {"calibration": None}
     if found:
         kept["calibration"] = {"temperature": found.temperature, "applied": found.applied}
-        output = calibration.scaled(output, found.temperature) if found.applied else output
-    if len(fitted.classes) == 2:
-        kept["thresholds"] = thresholds.chosen(truth, output, _rare(fitted))
-    if fitted.task == "binary":
+        predictions = calibration.scaled(predictions, found.temperature) if found.applied else predictions
+    if len(preprocessor.classes) == 2:
+        kept["thresholds"] = thresholds.chosen(targets, predictions, _rare(preprocessor))
+    if preprocessor.task == "binary":
         setting = config.train.threshold
         kept["threshold"] = (
             kept["thresholds"].get(setting, target.DEFAULT_THRESHOLD) if isinstance(setting, str) else setting
@@ -44,7 +46,7 @@ def fit(config: Config, fitted: Preprocessor, truth: np.ndarray, output: np.ndar
 
 
 def assess(
-    config: Config, fitted: Preprocessor, split: str, pieces: Pieces, truth: np.ndarray, output: np.ndarray
+    config: Config, preprocessor: Preprocessor, split: str, pieces: Pieces, targets: np.ndarray, predictions: np.ndarray
 ) -> dict[str, Any]:
     """A model's preprocessing, and a split's encoded pieces, truth and output in the same order → its Assessment.
 
@@ -52,34 +54,34 @@ def assess(
     the intervals were made from these very rows.
     """
     settings = config.evaluation
-    kept = fitted.spec["target"]
+    kept = preprocessor.spec["target"]
     return {
-        "rows": len(truth),
-        "metrics": _plain(metrics.evaluate(truth, output, fitted.threshold)),
+        "rows": len(targets),
+        "metrics": _plain(metrics.evaluate(targets, predictions, preprocessor.threshold)),
         "intervals": intervals.of_metrics(
-            truth,
-            output,
-            threshold=fitted.threshold,
+            targets,
+            predictions,
+            threshold=preprocessor.threshold,
             confidence=settings.confidence,
             resamples=settings.resamples,
             seed=config.seed,
         ),
         "confidence": settings.confidence,
-        "slices": slices.found(pieces, fitted, metrics.row_losses(truth, output), settings),
-        "calibration": calibration.before_and_after(truth, output, kept.get("calibration")),
-        "conformal": _coverage(config, kept.get("intervals"), split, truth, output),
-        "thresholds": _judged(fitted, truth, output),
-        "class_balance": _balance(truth, fitted.classes),
+        "slices": slices.find(pieces, preprocessor, metrics.row_losses(targets, predictions), settings),
+        "calibration": calibration.before_and_after(targets, predictions, kept.get("calibration")),
+        "conformal": _coverage(config, kept.get("intervals"), split, targets, predictions),
+        "thresholds": _evaluated_thresholds(preprocessor, targets, predictions),
+        "class_balance": _balance(targets, preprocessor.classes),
     }
 
 
-def told(assessment: dict[str, Any], metric: str) -> list[str]:
+def log_lines(assessment: dict[str, Any], metric: str) -> list[str]:
     """An Assessment and the primary metric → what the log says of it."""
     value, interval = assessment["metrics"][metric], assessment["intervals"][metric]
     sure = "" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]"
     lines = [f"{metric} {value:.4f}{sure} of {assessment['rows']:,} rows"]
     if assessment["slices"]:
-        lines.append(slices.told(assessment["slices"], metric, value))
+        lines.append(slices.log_line(assessment["slices"], metric, value))
     warm = assessment["calibration"]
     if warm and warm["applied"]:
         change = f"{warm['before']['log_loss']:.4f} → {warm['after']['log_loss']:.4f}"
@@ -89,46 +91,55 @@ def told(assessment: dict[str, Any], metric: str) -> list[str]:
     return lines
 
 
-def uneven(config: Config, fitted: Preprocessor) -> str | None:
+def uneven(config: Config, preprocessor: Preprocessor) -> str | None:
     """A sentence if one of two classes is rare and nothing in the config cares for it; else None."""
-    if fitted.task != "binary" or config.train.threshold != "argmax" or config.train.class_weights != "none":
+    if preprocessor.task != "binary" or config.train.threshold != "argmax" or config.train.class_weights != "none":
         return None
-    share = min(fitted.spec["target"]["priors"])
+    share = min(preprocessor.spec["target"]["priors"])
     if share >= thresholds.UNEVEN:
         return None
+    rarer = preprocessor.classes[_rare(preprocessor)]
     return (
-        f"only {share:.1%} of the training rows are {fitted.classes[_rare(fitted)]}: see the thresholds in the "
+        f"only {share:.1%} of the training rows are {rarer}: see the thresholds in the "
         "assessment, train.threshold and train.class_weights"
     )
 
 
-def _judged(fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> list[dict[str, Any]] | None:
+def _evaluated_thresholds(
+    preprocessor: Preprocessor, targets: np.ndarray, predictions: np.ndarray
+) -> list[dict[str, Any]] | None:
     """What the thresholds that were chosen on validation give on these rows."""
-    if len(fitted.classes) != 2:
+    if len(preprocessor.classes) != 2:
         return None
-    return thresholds.judged(truth, output, fitted.classes, _rare(fitted), fitted.spec["target"].get("thresholds", {}))
+    return thresholds.evaluated(
+        targets,
+        predictions,
+        preprocessor.classes,
+        _rare(preprocessor),
+        preprocessor.spec["target"].get("thresholds", {}),
+    )
 
 
 def _coverage(
-    config: Config, kept: dict[str, Any] | None, split: str, truth: np.ndarray, output: np.ndarray
+    config: Config, kept: dict[str, Any] | None, split: str, targets: np.ndarray, predictions: np.ndarray
 ) -> dict[str, Any] | None:
     if kept is None:
         return None
     if split == "validation":
-        return {"levels": conformal.cross_coverage(truth, output[:, 0], config.seed)}
-    return {"levels": conformal.coverage(kept, truth, output[:, 0])}
+        return {"levels": conformal.cross_coverage(targets, predictions[:, 0], config.seed)}
+    return {"levels": conformal.coverage(kept, targets, predictions[:, 0])}
 
 
-def _rare(fitted: Preprocessor) -> int:
+def _rare(preprocessor: Preprocessor) -> int:
     """The index of the rarer class in train; of equals the second."""
-    first, second = fitted.spec["target"]["priors"]
+    first, second = preprocessor.spec["target"]["priors"]
     return int(second <= first)
 
 
-def _balance(truth: np.ndarray, classes: list[str]) -> dict[str, float] | None:
+def _balance(targets: np.ndarray, classes: list[str]) -> dict[str, float] | None:
     if not classes:
         return None
-    shares = np.bincount(truth, minlength=len(classes)) / max(len(truth), 1)
+    shares = np.bincount(targets, minlength=len(classes)) / max(len(targets), 1)
     return {name: float(share) for name, share in zip(classes, shares, strict=True)}
 
 

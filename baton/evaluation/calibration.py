@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 BINS = 10
 FOLDS = 5
-FEWEST = 50  # rows: with fewer no temperature is fitted
-MOST = 100_000  # rows that one is fitted on; more would not change its second digit
+MIN_ROWS = 50  # rows: with fewer no temperature is fitted
+MAX_ROWS = 100_000  # rows that one is fitted on; more would not change its second digit
 LOG_LIMITS = (-3.0, 3.0)  # of the temperature's logarithm
-SURE = 1.645  # standard errors by which the loss must fall: 95 % of one side
+SIGNIFICANCE = 1.645  # standard errors by which the loss must fall: 95 % of one side
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedTemperature:
     """A temperature, whether it is worth being applied, and the cross-validated log loss with and without it."""
 
     temperature: float
@@ -62,17 +62,17 @@ def reliability(confidence: np.ndarray, hit: np.ndarray) -> Reliability:
     return Reliability(mean, hits, rows[filled], error)
 
 
-def of_probabilities(truth: np.ndarray, probabilities: np.ndarray) -> Reliability:
+def of_probabilities(targets: np.ndarray, probabilities: np.ndarray) -> Reliability:
     """Class indices [n] and probabilities [n, k] → how far the second of two, or the likeliest, is to be believed."""
-    return reliability(*confidences(truth, probabilities))
+    return reliability(*confidences(targets, probabilities))
 
 
-def confidences(truth: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confidences(targets: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same → the probability that is looked at [n] and whether what it speaks of is so [n]."""
     if probabilities.shape[1] == 2:
-        confidence, hit = probabilities[:, 1], truth == 1
+        confidence, hit = probabilities[:, 1], targets == 1
     else:
-        confidence, hit = probabilities.max(axis=1, initial=0), truth == probabilities.argmax(axis=1)
+        confidence, hit = probabilities.max(axis=1, initial=0), targets == probabilities.argmax(axis=1)
     return np.clip(confidence, 0, 1), hit
 
 
@@ -84,34 +84,34 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return (exponents / exponents.sum(axis=1, keepdims=True)).astype(probabilities.dtype)
 
 
-def fit(truth: np.ndarray, probabilities: np.ndarray, seed: int) -> Fitted | None:
+def fit_temperature(targets: np.ndarray, probabilities: np.ndarray, seed: int) -> FittedTemperature | None:
     """Class indices [n] and probabilities [n, k] → the temperature of the least log loss; None for too few rows.
 
     It is worth applying if it lowers the log loss of rows it was not fitted on by more than chance would.
     """
-    every = -(-len(truth) // MOST)
-    truth, probabilities = truth[::every], probabilities[::every]
-    if len(truth) < FEWEST:
+    every = -(-len(targets) // MAX_ROWS)
+    targets, probabilities = targets[::every], probabilities[::every]
+    if len(targets) < MIN_ROWS:
         return None
-    before = metrics.row_losses(truth, probabilities)
+    before = metrics.row_losses(targets, probabilities)
     after = np.empty_like(before)
-    fold = np.random.default_rng(seed).permutation(len(truth)) % FOLDS
+    fold = np.random.default_rng(seed).permutation(len(targets)) % FOLDS
     for held in (fold == f for f in range(FOLDS)):
-        temperature = temperature_of(truth[~held], probabilities[~held])
-        after[held] = metrics.row_losses(truth[held], scaled(probabilities[held], temperature))
+        temperature = temperature_of(targets[~held], probabilities[~held])
+        after[held] = metrics.row_losses(targets[held], scaled(probabilities[held], temperature))
     gain = before - after
     error = float(gain.std(ddof=1)) / len(gain) ** 0.5
-    applied = bool(gain.mean() > SURE * error)
-    return Fitted(temperature_of(truth, probabilities), applied, float(before.mean()), float(after.mean()))
+    applied = bool(gain.mean() > SIGNIFICANCE * error)
+    return FittedTemperature(temperature_of(targets, probabilities), applied, float(before.mean()), float(after.mean()))
 
 
-def temperature_of(truth: np.ndarray, probabilities: np.ndarray) -> float:
+def temperature_of(targets: np.ndarray, probabilities: np.ndarray) -> float:
     """Class indices [n] and probabilities [n, k] → the temperature at which their log loss is least."""
     from scipy.optimize import minimize_scalar
 
     logits = np.log(np.clip(probabilities, target.EPSILON, 1.0)).astype(np.float32)
     logits -= logits.max(axis=1, keepdims=True)
-    of_truth = float(logits[np.arange(len(truth)), truth].mean(dtype=np.float64))
+    of_truth = float(logits[np.arange(len(targets)), targets].mean(dtype=np.float64))
 
     def loss(log_temperature: float) -> float:
         inverse = np.exp(-log_temperature)
@@ -121,23 +121,25 @@ def temperature_of(truth: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=LOG_LIMITS, method="bounded", options={"xatol": 1e-3}).x))
 
 
-def before_and_after(truth: np.ndarray, output: np.ndarray, kept: dict[str, Any] | None) -> dict[str, Any] | None:
+def before_and_after(
+    targets: np.ndarray, predictions: np.ndarray, kept: dict[str, Any] | None
+) -> dict[str, Any] | None:
     """Truth, the model's probabilities and its spec's `calibration` → ECE and log loss without and with temperature."""
     if kept is None:
         return None
     temperature, applied = kept["temperature"], kept["applied"]
-    bare = scaled(output, 1 / temperature) if applied else output
-    warm = output if applied else scaled(output, temperature)
+    bare = scaled(predictions, 1 / temperature) if applied else predictions
+    warm = predictions if applied else scaled(predictions, temperature)
     return {
-        "before": measured(truth, bare),
-        "after": measured(truth, warm),
+        "before": measured(targets, bare),
+        "after": measured(targets, warm),
         "temperature": temperature,
         "applied": applied,
-        "bins": of_probabilities(truth, output).bins(),
+        "bins": of_probabilities(targets, predictions).bins(),
     }
 
 
-def measured(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def measured(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Expected calibration error and log loss."""
-    loss = float(metrics.row_losses(truth, probabilities).mean())
-    return {"ece": of_probabilities(truth, probabilities).error, "log_loss": loss}
+    loss = float(metrics.row_losses(targets, probabilities).mean())
+    return {"ece": of_probabilities(targets, probabilities).error, "log_loss": loss}

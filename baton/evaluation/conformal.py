@@ -18,67 +18,67 @@ GROUPS, GROUP_ROWS = 10, 100  # by predicted value; fewer groups where validatio
 FOLDS = 5
 
 
-def fit(truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+def fit_intervals(targets: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     """Truth and prediction [rows] → {"edges": between groups of predictions, "half_widths": {level: one a group}}.
 
     A level that the smallest group has too few rows for (below n = level / (1 - level)) is left out.
     """
     edges = _edges(predicted)
     groups = np.searchsorted(edges, predicted, side="right").astype(np.int8)
-    widths = [_half_widths(truth[group], predicted[group]) for group in (groups == g for g in range(len(edges) + 1))]
+    widths = [_half_widths(targets[group], predicted[group]) for group in (groups == g for g in range(len(edges) + 1))]
     of_levels = zip(map(str, INTERVAL_LEVELS), np.transpose(widths).tolist(), strict=True)
     known = {level: each for level, each in of_levels if all(map(math.isfinite, each))}
     return {"edges": [float(edge) for edge in edges], "half_widths": known}
 
 
-def bounds(fitted: dict[str, Any], predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def bounds(kept: dict[str, Any], predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """What `fit` gave, predictions [rows] and one of its levels → lower and upper ends [rows]."""
-    widths = np.asarray(fitted["half_widths"][str(level)])
-    half = widths[np.searchsorted(np.asarray(fitted["edges"]), predicted, side="right")]
+    widths = np.asarray(kept["half_widths"][str(level)])
+    half = widths[np.searchsorted(np.asarray(kept["edges"]), predicted, side="right")]
     return predicted - half, predicted + half
 
 
-def coverage(fitted: dict[str, Any], truth: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
+def coverage(kept: dict[str, Any], targets: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
     """What `fit` gave, truth and prediction [rows] → {level: {"coverage", "mean_width"}}."""
     found = {}
-    for level in fitted["half_widths"]:
-        low, high = bounds(fitted, predicted, float(level))
-        inside = (low <= truth) & (truth <= high)
+    for level in kept["half_widths"]:
+        low, high = bounds(kept, predicted, float(level))
+        inside = (low <= targets) & (targets <= high)
         found[level] = {"coverage": float(inside.mean()), "mean_width": float((high - low).mean())}
     return found
 
 
-def cross_coverage(truth: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+def cross_coverage(targets: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     """The same, of rows that the widths were not fitted on: those of each fold by all others."""
-    fold = np.random.default_rng(seed).permutation(np.resize(np.arange(FOLDS, dtype=np.int8), len(truth)))
+    fold = np.random.default_rng(seed).permutation(np.resize(np.arange(FOLDS, dtype=np.int8), len(targets)))
     found = []
     for held in (fold == f for f in range(FOLDS)):
         if held.any() and not held.all():
-            fitted = fit(truth[~held], predicted[~held])
-            found.append((int(held.sum()), coverage(fitted, truth[held], predicted[held])))
+            fitted = fit_intervals(targets[~held], predicted[~held])
+            found.append((int(held.sum()), coverage(fitted, targets[held], predicted[held])))
     levels = [level for level in map(str, INTERVAL_LEVELS) if found and all(level in part for _, part in found)]
     return {level: {key: _mean(found, level, key) for key in ("coverage", "mean_width")} for level in levels}
 
 
-def _mean(found: list[tuple[int, dict[str, dict[str, float]]]], level: str, key: str) -> float:
-    return sum(rows * part[level][key] for rows, part in found) / sum(rows for rows, _ in found)
+def _mean(parts: list[tuple[int, dict[str, dict[str, float]]]], level: str, key: str) -> float:
+    return sum(rows * part[level][key] for rows, part in parts) / sum(rows for rows, _ in parts)
 
 
 def _edges(predicted: np.ndarray) -> np.ndarray:
     """Predictions [rows] → the edges between groups of about as many rows; none if there are too few rows."""
     ordered, groups = np.sort(predicted), max(1, min(GROUPS, len(predicted) // GROUP_ROWS))
-    kept, begun = [], 0
+    kept, interrupted = [], 0
     for edge in np.quantile(ordered, np.arange(1, groups) / groups) if groups > 1 else ():
         below = int(np.searchsorted(ordered, edge))  # many equal predictions make groups of none, or of few
-        if min(below - begun, len(ordered) - below) >= GROUP_ROWS // 2:
+        if min(below - interrupted, len(ordered) - below) >= GROUP_ROWS // 2:
             kept.append(edge)
-            begun = below
+            interrupted = below
     return np.array(kept)
 
 
-def _half_widths(truth: np.ndarray, predicted: np.ndarray) -> list[float]:
+def _half_widths(targets: np.ndarray, predicted: np.ndarray) -> list[float]:
     """Truth and prediction of a group's rows → the half-width of each of `INTERVAL_LEVELS`."""
-    residuals = np.sort(np.abs(np.subtract(truth, predicted, dtype=np.float64)))
+    residuals = np.sort(np.abs(np.subtract(targets, predicted, dtype=np.float64)))
     return [_quantile(residuals, level) for level in INTERVAL_LEVELS]
 
 

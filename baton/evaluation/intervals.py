@@ -11,29 +11,29 @@ from baton.evaluation import bootstrap, metrics
 SUMMED = 1 << 26  # rows that are summed
 RANKED = 1 << 24  # rows that ranking metrics are computed on, each resample in a pass of its own
 CELLS = 1 << 22  # counts of confusion matrices
-FEWEST = 100  # resamples, however many rows there are
+MIN_RESAMPLES = 100  # resamples, however many rows there are
 
 Interval = list[float] | None
 
 
 def of_metrics(
-    truth: np.ndarray, output: np.ndarray, *, threshold: float, confidence: float, resamples: int, seed: int
+    targets: np.ndarray, predictions: np.ndarray, *, threshold: float, confidence: float, resamples: int, seed: int
 ) -> dict[str, Interval]:
     """Truth [rows] and output as in `metrics.evaluate` → {metric: [low, high]}, None where it is not defined.
 
     Rows are drawn with replacement, `resamples` times; fewer times where there are many rows.
     """
     rng = np.random.default_rng(seed)
-    if np.issubdtype(truth.dtype, np.floating):
-        found = _regression(truth, output[:, 0], resamples, rng)
+    if np.issubdtype(targets.dtype, np.floating):
+        found = _regression(targets, predictions[:, 0], resamples, rng)
     else:
-        found = _classification(truth, output.astype(np.float64), threshold, resamples, rng)
+        found = _classification(targets, predictions.astype(np.float64), threshold, resamples, rng)
     return {name: _interval(values, confidence) for name, values in found.items()}
 
 
 def _affordable(resamples: int, each: int, most: int) -> int:
     """How many resamples there can be if one draws `each` and all at most `most`."""
-    return min(resamples, max(FEWEST, most // each))
+    return min(resamples, max(MIN_RESAMPLES, most // each))
 
 
 def _interval(values: np.ndarray, confidence: float) -> Interval:
@@ -41,48 +41,48 @@ def _interval(values: np.ndarray, confidence: float) -> Interval:
 
 
 def _regression(
-    truth: np.ndarray, predicted: np.ndarray, resamples: int, rng: np.random.Generator
+    targets: np.ndarray, predicted: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    rows, mean = len(truth), truth.mean(dtype=np.float64)
+    rows, mean = len(targets), targets.mean(dtype=np.float64)
 
-    def statistics(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]:
-        error, centred = np.subtract(predicted, truth, dtype=np.float64), truth - mean
+    def statistics(targets: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]:
+        error, centred = np.subtract(predicted, targets, dtype=np.float64), targets - mean
         return error**2, np.abs(error), centred, centred**2
 
     times = _affordable(resamples, rows, SUMMED)
-    squares, sizes, sum_, spread = bootstrap.sums((truth, predicted), times, rng, statistics)
+    squares, sizes, sum_, spread = bootstrap.sums((targets, predicted), times, rng, statistics)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1 - squares / (spread - sum_**2 / rows)
     return {"rmse": np.sqrt(squares / rows), "mae": sizes / rows, "r2": r2}
 
 
 def _classification(
-    truth: np.ndarray, probabilities: np.ndarray, threshold: float, resamples: int, rng: np.random.Generator
+    targets: np.ndarray, probabilities: np.ndarray, threshold: float, resamples: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    losses = metrics.row_losses(truth, probabilities)
-    found = _confusions(truth, target.decide(probabilities, threshold), probabilities.shape[1], resamples, rng)
-    times = _affordable(resamples, len(truth), SUMMED)
-    found["log_loss"] = bootstrap.sums((losses,), times, rng)[0] / len(truth)
+    losses = metrics.row_losses(targets, probabilities)
+    found = _confusions(targets, target.decide(probabilities, threshold), probabilities.shape[1], resamples, rng)
+    times = _affordable(resamples, len(targets), SUMMED)
+    found["log_loss"] = bootstrap.sums((losses,), times, rng)[0] / len(targets)
     if probabilities.shape[1] == 2:
-        both = 0 < truth.sum() < len(truth)
-        ranked = _rankings(truth == 1, probabilities[:, 1], resamples, rng) if both else np.full((2, 1), np.nan)
+        both = 0 < targets.sum() < len(targets)
+        ranked = _rankings(targets == 1, probabilities[:, 1], resamples, rng) if both else np.full((2, 1), np.nan)
         found["roc_auc"], found["average_precision"] = ranked
     return found
 
 
 def _confusions(
-    truth: np.ndarray, decided: np.ndarray, classes: int, resamples: int, rng: np.random.Generator
+    targets: np.ndarray, decided: np.ndarray, classes: int, resamples: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Accuracy and macro F1 of each resample: rows drawn anew are cells of the confusion matrix drawn anew."""
-    cells, counts = np.unique(truth.astype(np.int64) * classes + decided, return_counts=True)
+    cells, counts = np.unique(targets.astype(np.int64) * classes + decided, return_counts=True)
     resamples = _affordable(resamples, len(cells), CELLS)
-    drawn = rng.multinomial(len(truth), counts / len(truth), size=resamples).astype(np.float64)
+    drawn = rng.multinomial(len(targets), counts / len(targets), size=resamples).astype(np.float64)
     actual, predicted = (np.eye(classes)[part] for part in (cells // classes, cells % classes))
     hits = drawn @ (actual * predicted)
     occurring = drawn @ (actual + predicted)
     with np.errstate(invalid="ignore"):
         f1 = np.nanmean(2 * hits / occurring, axis=1)  # of the classes that occur, as scikit-learn's
-    return {"accuracy": hits.sum(axis=1) / len(truth), "f1_macro": f1}
+    return {"accuracy": hits.sum(axis=1) / len(targets), "f1_macro": f1}
 
 
 def _rankings(positive: np.ndarray, score: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,23 +9,23 @@ import numpy as np
 from baton.data.target import DEFAULT_THRESHOLD, EPSILON, decide
 
 
-def evaluate(truth: np.ndarray, output: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> dict[str, float]:
+def evaluate(targets: np.ndarray, predictions: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> dict[str, float]:
     """Truth [rows] and output [rows, 1] or class probabilities [rows, k >= 2] → all metrics.
 
     Float truth: rmse, mae, r2. Class indices: accuracy, f1_macro, log_loss; with two classes also
     roc_auc and average_precision of the second (nan where only one class occurs). `threshold` is
     that of `decided`.
     """
-    if np.issubdtype(truth.dtype, np.floating):
-        return _regression(truth, output[:, 0])
-    return _classification(truth, output.astype(np.float64), threshold)
+    if np.issubdtype(targets.dtype, np.floating):
+        return _regression(targets, predictions[:, 0])
+    return _classification(targets, predictions.astype(np.float64), threshold)
 
 
-def row_losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+def row_losses(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Truth [rows] and output as in `evaluate` → squared error or log loss of each row, float64."""
-    if np.issubdtype(truth.dtype, np.floating):
-        return (output[:, 0].astype(np.float64) - truth) ** 2
-    of_truth = output[np.arange(len(truth)), truth].astype(np.float64)
+    if np.issubdtype(targets.dtype, np.floating):
+        return (predictions[:, 0].astype(np.float64) - targets) ** 2
+    of_truth = predictions[np.arange(len(targets)), targets].astype(np.float64)
     return -np.log(np.clip(of_truth, EPSILON, 1 - EPSILON))
 
 
@@ -34,13 +34,13 @@ def of_mean_loss(metric: str, mean: Any) -> Any:
     return np.sqrt(mean) if metric == "rmse" else mean
 
 
-def partial_sums(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+def partial_sums(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Sums over rows that add up over shards: [rows, squared error or log loss, |error| or hits]."""
-    losses = row_losses(truth, output)
-    if np.issubdtype(truth.dtype, np.floating):
-        error = output[:, 0].astype(np.float64) - truth
-        return np.array([len(truth), losses.sum(), np.sum(np.abs(error))])
-    return np.array([len(truth), losses.sum(), np.sum(output.argmax(axis=1) == truth)])
+    losses = row_losses(targets, predictions)
+    if np.issubdtype(targets.dtype, np.floating):
+        error = predictions[:, 0].astype(np.float64) - targets
+        return np.array([len(targets), losses.sum(), np.sum(np.abs(error))])
+    return np.array([len(targets), losses.sum(), np.sum(predictions.argmax(axis=1) == targets)])
 
 
 def from_sums(sums: np.ndarray, regression: bool) -> dict[str, float]:
@@ -58,9 +58,9 @@ def trivial(target: dict[str, Any], rows: int) -> np.ndarray:
     return np.tile(np.asarray(target["priors"]), (rows, 1))
 
 
-def _regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    error = np.subtract(predicted, truth, dtype=np.float64)
-    centred = np.subtract(truth, truth.mean(dtype=np.float64))
+def _regression(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    error = np.subtract(predicted, targets, dtype=np.float64)
+    centred = np.subtract(targets, targets.mean(dtype=np.float64))
     squares, spread = error @ error, centred @ centred
     return {
         "rmse": float(np.sqrt(squares / len(error))),
@@ -69,19 +69,19 @@ def _regression(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
-def _classification(truth: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+def _classification(targets: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
     from sklearn import metrics
 
     best = decide(probabilities, threshold)
-    sums = partial_sums(truth, probabilities)
+    sums = partial_sums(targets, probabilities)
     result = {
-        "accuracy": float(np.mean(best == truth)),
-        "f1_macro": float(metrics.f1_score(truth, best, average="macro", zero_division=0)),
+        "accuracy": float(np.mean(best == targets)),
+        "f1_macro": float(metrics.f1_score(targets, best, average="macro", zero_division=0)),
         "log_loss": float(sums[1] / sums[0]),
     }
     if probabilities.shape[1] == 2:
-        both = len(np.unique(truth)) == 2
+        both = len(np.unique(targets)) == 2
         score = probabilities[:, 1]
-        result["roc_auc"] = float(metrics.roc_auc_score(truth, score)) if both else float("nan")
-        result["average_precision"] = float(metrics.average_precision_score(truth, score)) if both else float("nan")
+        result["roc_auc"] = float(metrics.roc_auc_score(targets, score)) if both else float("nan")
+        result["average_precision"] = float(metrics.average_precision_score(targets, score)) if both else float("nan")
     return result

@@ -24,12 +24,12 @@ CATEGORY, QUANTILE, DATE, MISSING = "category", "quantile", "date", "missing"
 QUANTILES = 8  # parts that a number is cut into
 WHOLE = 1e-5  # of a number, by how much it may miss a whole one: float32 has passed it on
 VALUES = 24  # whole numbers of no more different values are cut into these
-MOST = 200  # slices that are told
+MAX_SLICES = 200  # slices that are told
 DAY = 86_400_000_000  # µs
 
 
 @dataclass(frozen=True)
-class Cut:
+class SliceDefinition:
     """How one encoded column tells rows apart: each row has a code, the place of its label, or -1.
 
     Of numbers, `bounds` are the inner bounds on the encoded scale, and rows whose number is missing
@@ -56,7 +56,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Overall:
     """All rows: the metric, their mean loss, the sum of squares about it, and how many there are."""
 
     metric: str
@@ -65,9 +65,9 @@ class Whole:
     rows: int
 
     @staticmethod
-    def of(losses: np.ndarray, metric: str) -> Whole:
+    def of(losses: np.ndarray, metric: str) -> Overall:
         mean = float(losses.mean())
-        return Whole(metric, mean, float(np.sum((losses - mean) ** 2)), len(losses))
+        return Overall(metric, mean, float(np.sum((losses - mean) ** 2)), len(losses))
 
     def value(self, mean: float) -> float:
         """A mean loss → the metric."""
@@ -80,7 +80,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Part:
+class SliceStats:
     """A slice's rows, and the sum and the sum of squares of their losses, measured from the whole's mean."""
 
     rows: float
@@ -112,60 +112,60 @@ class _Tests:
         return float(stdtrit(rows - 1, 1 - (1 - self.confidence) / 2 / slices))
 
 
-def found(
-    pieces: Iterable[dict[str, np.ndarray]], fitted: Preprocessor, losses: np.ndarray, settings: Evaluation
+def find(
+    pieces: Iterable[dict[str, np.ndarray]], preprocessor: Preprocessor, losses: np.ndarray, settings: Evaluation
 ) -> list[dict[str, Any]]:
     """A feed's pieces and the losses of all its rows in order → the slices, worst first.
 
     Those that are surely worse come first, then by difference; at most `MOST` are told.
     """
-    cuts, whole = list(cuts_of(fitted)), Whole.of(losses, "log_loss" if fitted.classes else "rmse")
+    cuts, whole = list(cuts_of(preprocessor)), Overall.of(losses, "log_loss" if preprocessor.classes else "rmse")
     parts = [
-        (cut, code, Part(*(float(total[code]) for total in sums)))
+        (cut, code, SliceStats(*(float(total[code]) for total in sums)))
         for cut, sums in zip(cuts, _summed(pieces, cuts, losses - whole.mean), strict=True)
         for code in np.flatnonzero((sums[0] >= settings.slice_rows) & (sums[0] < len(losses)))
     ]
     tests = _Tests(settings.confidence, len(parts))
     entries = [_entry(cut, code, part, whole, tests) for cut, code, part in parts]
     entries.sort(key=lambda entry: (not entry["worse"], -entry["difference"]))
-    return entries[:MOST]
+    return entries[:MAX_SLICES]
 
 
-def told(slices: list[dict[str, Any]], metric: str, value: float, most: int = 3) -> str:
+def log_line(slices: list[dict[str, Any]], metric: str, value: float, most: int = 3) -> str:
     """What `found` gave, the metric and its value on the whole → a sentence that names the worst slices."""
     worst = [entry for entry in slices if entry["worse"]]
     if not worst:
         return "no slice is surely worse than the whole"
-    named = ", ".join(f"{name(entry)} {entry['value']:.4g} ({entry['rows']:,} rows)" for entry in worst[:most])
+    named = ", ".join(f"{label_of(entry)} {entry['value']:.4g} ({entry['rows']:,} rows)" for entry in worst[:most])
     more = f" and {len(worst) - most} more" if len(worst) > most else ""
     return f"slices surely worse than {metric} {value:.4g}: {named}{more}"
 
 
-def name(entry: dict[str, Any]) -> str:
+def label_of(entry: dict[str, Any]) -> str:
     """A slice as people call it: the column and its part."""
     between = " is " if entry["kind"] == MISSING else ": "
     return f"{entry['column']}{between}{entry['slice']}"
 
 
-def cuts_of(fitted: Preprocessor) -> Iterator[Cut]:
+def cuts_of(preprocessor: Preprocessor) -> Iterator[SliceDefinition]:
     """The preprocessing → a `Cut` of every encoded column that people can be told of."""
-    numbers = {name: index for index, name in enumerate(fitted.names("number"))}
-    categories = {name: index for index, name in enumerate(fitted.names("category"))}
-    encoded = {column.name: column for column in fitted.encoded}
-    types = {column.name: column.type for column in fitted.features}
-    for name, feature in fitted.spec["features"].items():
+    numbers = {name: index for index, name in enumerate(preprocessor.names("number"))}
+    categories = {name: index for index, name in enumerate(preprocessor.names("category"))}
+    encoded = {column.name: column for column in preprocessor.encoded}
+    types = {column.name: column.type for column in preprocessor.features}
+    for name, feature in preprocessor.spec["features"].items():
         if feature["kind"] == "categorical" and feature["encoded"] in categories:
             labels = ("rare or unseen", "missing", *feature["vocabulary"])
-            yield Cut(name, CATEGORY, labels, "categories", categories[feature["encoded"]])
+            yield SliceDefinition(name, CATEGORY, labels, "categories", categories[feature["encoded"]])
         missing = numbers.get(feature.get("missing", ""))
         for part in feature.get("parts", ()):
             if part["encoded"] in numbers:
                 edges = np.asarray(encoded[part["encoded"]].edges)
                 labels, bounds = _bins(edges, part, feature["kind"], types[name])
                 kind = DATE if feature["kind"] == "datetime" else QUANTILE
-                yield Cut(name, kind, labels, "numbers", numbers[part["encoded"]], bounds, missing)
+                yield SliceDefinition(name, kind, labels, "numbers", numbers[part["encoded"]], bounds, missing)
         if missing is not None:
-            yield Cut(name, MISSING, ("missing",), "numbers", missing)
+            yield SliceDefinition(name, MISSING, ("missing",), "numbers", missing)
 
 
 def _bins(edges: np.ndarray, part: dict[str, Any], kind: str, type_: str) -> tuple[tuple[str, ...], np.ndarray]:
@@ -230,7 +230,9 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def _summed(pieces: Iterable[dict[str, np.ndarray]], cuts: list[Cut], losses: np.ndarray) -> list[list[np.ndarray]]:
+def _summed(
+    pieces: Iterable[dict[str, np.ndarray]], cuts: list[SliceDefinition], losses: np.ndarray
+) -> list[list[np.ndarray]]:
     """A feed's pieces and all losses in order → of each cut's codes: rows, sums and sums of squares of the losses."""
     every = [[np.zeros(len(cut.labels)) for _ in range(3)] for cut in cuts]
     done = 0
@@ -246,7 +248,7 @@ def _summed(pieces: Iterable[dict[str, np.ndarray]], cuts: list[Cut], losses: np
     return every
 
 
-def _entry(cut: Cut, code: int, part: Part, whole: Whole, tests: _Tests) -> dict[str, Any]:
+def _entry(cut: SliceDefinition, code: int, part: SliceStats, whole: Overall, tests: _Tests) -> dict[str, Any]:
     """A cut's code with its sums → the slice. The value's interval is its own, the difference's is all slices'."""
     mean = whole.mean + part.shift
     difference = whole.value(mean) - whole.value(whole.mean)
@@ -264,7 +266,7 @@ def _entry(cut: Cut, code: int, part: Part, whole: Whole, tests: _Tests) -> dict
     }
 
 
-def _error(part: Part, whole: Whole) -> float:
+def _error(part: SliceStats, whole: Overall) -> float:
     """The standard error of a slice's metric less the whole's, by their influence functions (Hampel, 1974).
 
     Row i's is, with its loss l measured from the whole's mean, m that of the slice, and the metric's

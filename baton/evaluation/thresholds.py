@@ -13,33 +13,33 @@ OBJECTIVES = ("f1", "balanced_accuracy")
 UNEVEN = 0.2  # the share of the rarer class below which people are told that there are thresholds
 
 
-def chosen(truth: np.ndarray, probabilities: np.ndarray, rare: int) -> dict[str, float]:
+def chosen(targets: np.ndarray, probabilities: np.ndarray, rare: int) -> dict[str, float]:
     """Class indices [rows] and probabilities [rows, 2] → each objective's best threshold; none if one class occurs.
 
     A threshold is that of the second class's probability. `rare` is the index of the rarer class, whose
     F1 it is.
     """
-    if len(np.unique(truth)) < 2:
+    if len(np.unique(targets)) < 2:
         return {}
-    return {objective: best(truth, probabilities, rare, objective) for objective in OBJECTIVES}
+    return {objective: best(targets, probabilities, rare, objective) for objective in OBJECTIVES}
 
 
-def judged(
-    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, kept: dict[str, float]
+def evaluated(
+    targets: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, kept: dict[str, float]
 ) -> list[dict[str, Any]]:
     """The same, classes and what `chosen` gave on validation → each threshold with what it gives on these rows."""
-    return [_entry(truth, probabilities, classes, rare, *pair) for pair in kept.items()]
+    return [_entry(targets, probabilities, classes, rare, *pair) for pair in kept.items()]
 
 
-def best(truth: np.ndarray, probabilities: np.ndarray, rare: int, objective: str) -> float:
+def best(targets: np.ndarray, probabilities: np.ndarray, rare: int, objective: str) -> float:
     """As `chosen`, for one objective: midway between the two neighbouring probabilities."""
     order = np.argsort(-probabilities[:, 1], kind="stable")
-    score, second = probabilities[order, 1].astype(np.float64), (truth[order] == 1).astype(np.float64)
+    score, second = probabilities[order, 1].astype(np.float64), (targets[order] == 1).astype(np.float64)
     cuts = np.flatnonzero(np.diff(score))  # after these rows: rows of one probability stay together
     if not len(cuts):
         return target_module.DEFAULT_THRESHOLD
     hits, taken = np.cumsum(second)[cuts], cuts + 1.0
-    value = _objective(objective, hits, taken, second.sum(), len(truth), rare)
+    value = _objective(objective, hits, taken, second.sum(), len(targets), rare)
     at = cuts[int(np.argmax(value))]
     return float((score[at] + score[at + 1]) / 2)
 
@@ -78,10 +78,10 @@ def _objective(objective: str, hits: Any, taken: Any, positives: float, rows: in
 
 
 def _entry(
-    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, objective: str, threshold: float
+    targets: np.ndarray, probabilities: np.ndarray, classes: list[str], rare: int, objective: str, threshold: float
 ) -> dict[str, Any]:
     decided = target_module.decide(probabilities, threshold) == rare
-    hits, taken, actual = (float(np.sum(rows)) for rows in (decided & (truth == rare), decided, truth == rare))
+    hits, taken, actual = (float(np.sum(rows)) for rows in (decided & (targets == rare), decided, targets == rare))
     return {
         "class": classes[rare],
         "objective": objective,

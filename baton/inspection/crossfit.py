@@ -23,7 +23,7 @@ from baton.data.feed import Block, Feed, HeldFeed
 from baton.data.preprocessing import Preprocessor
 from baton.networks import prediction
 from baton.training import fit
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 
 log = logging.getLogger("baton")
 
@@ -34,12 +34,12 @@ NETWORKS = 2  # a fold, side by side, at most: more of them would get fewer epoc
 HELD_OUT = 0.1  # of the rows a network learns from, to choose its best epoch: never the fold that it judges
 
 
-class Rows:
+class LearningRows:
     """The rows of train and validation, one after the other, as the network's inputs and `target`."""
 
     def __init__(self, dataset: Dataset):
         self.feeds = {s: Feed(dataset, s, prediction.PREDICT_ROWS) for s in SPLITS if dataset.rows[s]}
-        self.truth = np.concatenate([piece["target"] for _, piece in self.pieces()])
+        self.targets = np.concatenate([piece["target"] for _, piece in self.pieces()])
 
     def pieces(self) -> Iterator[tuple[np.ndarray, Block]]:
         """Pieces of rows, each with the numbers of its rows."""
@@ -76,12 +76,16 @@ class OutOfFold:
 
 
 def out_of_fold(
-    config: Config, fitted: Preprocessor, rows: Rows, settings: Audit, judge: Callable[[keras.Model], np.ndarray]
+    config: Config,
+    preprocessor: Preprocessor,
+    rows: LearningRows,
+    settings: Audit,
+    judge: Callable[[keras.Model], np.ndarray],
 ) -> OutOfFold:
     """Rows → `OutOfFold`; `judge` asks a network for the other rows' outputs. Raises `Diverged`."""
     started = time.monotonic()
     rng = np.random.default_rng(config.seed)
-    folds = dealt(rows.truth, settings.folds, rng)
+    folds = assign_folds(rows.targets, settings.folds, rng)
     sample = np.sort(rng.permutation(len(folds))[: settings.rows])
     held = rows.take(sample)
     learnt = round(len(sample) * (1 - 1 / settings.folds))
@@ -89,14 +93,16 @@ def out_of_fold(
     config = config.overridden({"model.networks": min(config.model.networks, NETWORKS)})
     outputs, others = None, []
     for fold in range(settings.folds):
-        begun = time.monotonic()
-        remaining = (started + settings.seconds - begun) / (settings.folds - fold)
-        network, config = _learn(config, fitted, held, folds[sample] != fold, remaining, settings.folds - fold, rng)
-        found = _answers(network, fitted, rows, folds == fold)
+        interrupted = time.monotonic()
+        remaining = (started + settings.seconds - interrupted) / (settings.folds - fold)
+        network, config = _learn(
+            config, preprocessor, held, folds[sample] != fold, remaining, settings.folds - fold, rng
+        )
+        found = _answers(network, preprocessor, rows, folds == fold)
         outputs = np.zeros((len(folds), found.shape[1]), np.float32) if outputs is None else outputs
         outputs[folds == fold] = found
         others.append(judge(network))
-        spent = time.monotonic() - begun
+        spent = time.monotonic() - interrupted
         log.info("audit: fold %d of %d, %d epochs, %.1f s", fold + 1, settings.folds, config.train.epochs, spent)
         del network
         gc.collect()  # Keras' models hold themselves in cycles
@@ -105,51 +111,53 @@ def out_of_fold(
     return OutOfFold(outputs, np.mean(others, axis=0), learnt, config.train.epochs, seconds)
 
 
-def dealt(truth: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+def assign_folds(targets: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
     """Targets [rows] → a fold a row, at random; each class, or range of the target, in even shares."""
-    shuffled = rng.permutation(len(truth))
-    order = shuffled[np.argsort(truth[shuffled], kind="stable")]
-    found = np.empty(len(truth), int)
-    found[order] = np.arange(len(truth)) % folds
+    shuffled = rng.permutation(len(targets))
+    order = shuffled[np.argsort(targets[shuffled], kind="stable")]
+    found = np.empty(len(targets), int)
+    found[order] = np.arange(len(targets)) % folds
     return found
 
 
 def _learn(
-    config: Config, fitted: Preprocessor, held: Block, mine: np.ndarray, seconds: float, folds: int,
+    config: Config, preprocessor: Preprocessor, held: Block, mine: np.ndarray, seconds: float, folds: int,
     rng: np.random.Generator,
 ) -> tuple[keras.Model, Config]:  # fmt: skip
     """Rows, and which of them to learn from within so many seconds → a network, and the config it took."""
     numbers = rng.permutation(np.flatnonzero(mine))
     aside = max(1, round(HELD_OUT * len(numbers)))
     parts = [{name: values[part] for name, values in held.items()} for part in (numbers[aside:], numbers[:aside])]
-    pace = Pace(seconds, folds)
-    network = _trained(config, fitted, parts, pace)
-    if pace.affordable:  # fewer epochs than planned: their learning rates are planned anew
-        log.info("audit: %d epochs would take too long: %d", config.train.epochs, pace.affordable)
-        config = config.overridden({"train.epochs": pace.affordable})
-        network = _trained(config, fitted, parts, Pace(max(1.0, (seconds * folds - pace.spent()) / folds)))
+    budget = TimeBudget(seconds, folds)
+    network = _trained(config, preprocessor, parts, budget)
+    if budget.affordable:  # fewer epochs than planned: their learning rates are planned anew
+        log.info("audit: %d epochs would take too long: %d", config.train.epochs, budget.affordable)
+        config = config.overridden({"train.epochs": budget.affordable})
+        network = _trained(
+            config, preprocessor, parts, TimeBudget(max(1.0, (seconds * folds - budget.spent()) / folds))
+        )
     return network, config
 
 
-def _trained(config: Config, fitted: Preprocessor, parts: list[Block], pace: Pace) -> keras.Model:
+def _trained(config: Config, preprocessor: Preprocessor, parts: list[Block], budget: TimeBudget) -> keras.Model:
     keras.utils.set_random_seed(config.seed)
-    options: dict[str, Any] = {"dataset": _Fitted(fitted), "split": names.SPLITS[0]}
+    options: dict[str, Any] = {"dataset": _PreprocessorOnly(preprocessor), "split": names.SPLITS[0]}
     feed = HeldFeed(
         **options, batch_size=config.train.batch_size, seed=config.seed, held=parts[0],
         block_batches=config.train.steps_per_execution,
     )  # fmt: skip
     validation = HeldFeed(**options, batch_size=prediction.PREDICT_ROWS, held=parts[1])
-    return fit.train_on(config, feed, validation, Alone(), [pace]).model
+    return fit.train_on(config, feed, validation, SingleProcess(), [budget]).model
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class _PreprocessorOnly:
     """What a feed of held rows needs of a dataset."""
 
     preprocessor: Preprocessor
 
 
-class Pace(keras.callbacks.Callback):
+class TimeBudget(keras.callbacks.Callback):
     """Stops a training that would not end in its seconds.
 
     When a quarter of them is over, the quickest epoch since the first (which is slow: it traces) tells what
@@ -167,14 +175,14 @@ class Pace(keras.callbacks.Callback):
         return time.monotonic() - self.started
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.begun = self.spent()
+        self.interrupted = self.spent()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.spent() > self.seconds:
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.took.append(self.spent() - self.begun)
+        self.took.append(self.spent() - self.interrupted)
         if not self.folds or epoch == 0 or self.spent() < PROBED * self.seconds:
             return
         planned, quickest = self.params["epochs"], min(self.took[1:])
@@ -185,11 +193,11 @@ class Pace(keras.callbacks.Callback):
         self.folds = 0  # asked once: later, less is gained by starting anew
 
 
-def _answers(network: keras.Model, fitted: Preprocessor, rows: Rows, asked: np.ndarray) -> np.ndarray:
+def _answers(network: keras.Model, preprocessor: Preprocessor, rows: LearningRows, asked: np.ndarray) -> np.ndarray:
     """A network's outputs on those rows that are asked for, in order [rows, k]."""
     found = []
     for numbers, piece in rows.pieces():
         inside = asked[numbers]
         inputs = {name: values[inside] for name, values in piece.items() if name != "target"}
-        found.append(prediction.probabilities(prediction.predict(network, inputs, fitted), fitted.classes))
+        found.append(prediction.probabilities(prediction.predict(network, inputs, preprocessor), preprocessor.classes))
     return np.concatenate(found)

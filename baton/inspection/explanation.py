@@ -39,12 +39,12 @@ class Explanation:
     `names` are the players': raw columns, or patches of an image in reading order on a `grid` (down, across).
     """
 
-    fitted: Preprocessor
+    preprocessor: Preprocessor
     rows: np.ndarray
     typed: pa.Table
-    truth: np.ndarray
+    targets: np.ndarray
     names: list[str]
-    found: shapley.Shares
+    found: shapley.Attributions
     predicted: np.ndarray
     background: int
     seconds: float
@@ -54,7 +54,7 @@ class Explanation:
     @property
     def classes(self) -> list[str]:
         """The classes whose probabilities are explained: the second of two, all of more, none in regression."""
-        return self.fitted.classes[-self.found.outputs.shape[1] :] if self.fitted.classes else []
+        return self.preprocessor.classes[-self.found.outputs.shape[1] :] if self.preprocessor.classes else []
 
     @property
     def told(self) -> np.ndarray:
@@ -69,8 +69,8 @@ class Explanation:
     @property
     def output(self) -> str:
         """What is explained, in words."""
-        if not self.fitted.classes:
-            return self.fitted.target
+        if not self.preprocessor.classes:
+            return self.preprocessor.target
         if len(self.classes) == 1:
             return f"probability of {self.classes[0]}"
         return "probability of the predicted class"
@@ -94,48 +94,51 @@ class Explanation:
     def error(self) -> np.ndarray:
         """How far each row's prediction is from the truth, in the output's unit [rows]."""
         outputs = self.found.outputs
-        if not self.fitted.classes:
-            return np.abs(outputs[:, 0] - self.truth)
+        if not self.preprocessor.classes:
+            return np.abs(outputs[:, 0] - self.targets)
         if len(self.classes) == 1:
-            return np.abs(outputs[:, 0] - self.truth)
-        return 1 - outputs[np.arange(len(self.truth)), self.truth]
+            return np.abs(outputs[:, 0] - self.targets)
+        return 1 - outputs[np.arange(len(self.targets)), self.targets]
 
     def answer(self, index: int) -> tuple[str, str]:
         """A row → its prediction and its truth, as text."""
-        if not self.fitted.classes:
+        if not self.preprocessor.classes:
             return formatting.exact_text(float(f"{self.prediction(index):.6g}")), formatting.exact_text(
-                self.truth[index]
+                self.targets[index]
             )
         outputs = self.found.outputs[index]
         best = int(outputs[0] > 0.5) if len(self.classes) == 1 else int(outputs.argmax())
-        return self.fitted.classes[best], self.fitted.classes[int(self.truth[index])]
+        return self.preprocessor.classes[best], self.preprocessor.classes[int(self.targets[index])]
 
     def cells(self) -> dict[str, list[str]]:
         """{raw column: a text each row}."""
-        return {c.name: shown.typed_cells(self.typed.column(c.name), c) for c in self.fitted.features}
+        return {c.name: shown.typed_cells(self.typed.column(c.name), c) for c in self.preprocessor.features}
 
 
 def explain(model: RawColumnModel, raw: pa.Table, settings: Explain, seed: int) -> Explanation:
     """A model and raw rows with the target → the explanation of a sample of them, within `settings.seconds`."""
     started = time.monotonic()
-    fitted, image = model.fitted, bool(model.fitted.names("image"))
+    preprocessor, image = model.preprocessor, bool(model.preprocessor.names("image"))
     most = (min(settings.rows, IMAGES), min(settings.background, IMAGE_BACKGROUND)) if image else None
     wanted, background = most or (settings.rows, settings.background)
     drawn = np.random.default_rng(seed).permutation(raw.num_rows)[: wanted + background]
-    rows, kept, truth = usable(raw.take(pa.array(drawn)), fitted)
+    rows, kept, targets = usable(raw.take(pa.array(drawn)), preprocessor)
     numbers = drawn[kept]
     order = np.arange(len(numbers))
     chosen, others = order[:wanted], order[-background:]  # of few rows, some are both
-    blocks, behind = (_blocks(rows.take(pa.array(picked)), fitted) for picked in (chosen, others))
+    blocks, behind = (_blocks(rows.take(pa.array(picked)), preprocessor) for picked in (chosen, others))
     grid = _grid(blocks["image"]) if image else None
-    names = [c.name for c in fitted.features] if grid is None else [f"patch {i}" for i in range(grid[0] * grid[1])]
-    game = Game(model, blocks, behind, players(fitted, blocks, grid))
+    names = (
+        [c.name for c in preprocessor.features] if grid is None else [f"patch {i}" for i in range(grid[0] * grid[1])]
+    )
+    game = Game(model, blocks, behind, players(preprocessor, blocks, grid))
     deadline = started + settings.seconds
     found = shapley.sampled(game, len(chosen), len(others), len(names), seed, game.batch, deadline)
     done = chosen[: len(found.outputs)]
     explained = rows.take(pa.array(done))
+    predicted = _explained(model.output(explained), preprocessor)
     return Explanation(
-        fitted, numbers[done], explained, truth[done], names, found, _told(model.output(explained), fitted),
+        preprocessor, numbers[done], explained, targets[done], names, found, predicted,
         len(others), time.monotonic() - started, grid, blocks["image"][: len(done)] if image else None,
     )  # fmt: skip
 
@@ -161,22 +164,24 @@ class Game:
             if block.ndim > plays.ndim:  # pixels have channels
                 plays = plays[..., None]
             mixed[name] = np.where(plays, block[row], self.behind[name][other])
-        fitted = self.model.fitted
-        return _told(
+        preprocessor = self.model.preprocessor
+        return _explained(
             prediction_module.probabilities(
-                prediction_module.predict(self.model.network, mixed, fitted), fitted.classes
+                prediction_module.predict(self.model.network, mixed, preprocessor), preprocessor.classes
             ),
-            fitted,
+            preprocessor,
         )
 
 
-def players(fitted: Preprocessor, blocks: dict[str, np.ndarray], grid: tuple[int, int] | None) -> dict[str, np.ndarray]:
+def players(
+    preprocessor: Preprocessor, blocks: dict[str, np.ndarray], grid: tuple[int, int] | None
+) -> dict[str, np.ndarray]:
     """For each of the network's inputs, the player of each of its columns, or pixels [h, w]."""
-    number = {column.name: index for index, column in enumerate(fitted.features)}
+    number = {column.name: index for index, column in enumerate(preprocessor.features)}
     found = {}
     for kind, block in (("number", "numbers"), ("category", "categories")):
         if block in blocks:
-            found[block] = np.array([number[e.source] for e in fitted.encoded if e.kind == kind])
+            found[block] = np.array([number[e.source] for e in preprocessor.encoded if e.kind == kind])
     if grid:
         height, width = blocks["image"].shape[1:3]
         down, across = np.arange(height) * grid[0] // height, np.arange(width) * grid[1] // width
@@ -184,7 +189,7 @@ def players(fitted: Preprocessor, blocks: dict[str, np.ndarray], grid: tuple[int
     return found
 
 
-def single(explanation: Explanation) -> dict[int, str]:
+def examples(explanation: Explanation) -> dict[int, str]:
     """A few rows to explain one by one → why each was chosen."""
     error = explanation.error()
     told = np.array([explanation.prediction(index) for index in range(len(error))])
@@ -209,16 +214,16 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
         "background": explanation.background,
         "seconds": round(explanation.seconds, 2),
         "output": explanation.output,
-        "unit": "probability" if explanation.classes else explanation.fitted.target,
+        "unit": "probability" if explanation.classes else explanation.preprocessor.target,
         "base_value": None if len(explanation.classes) > 1 else float(explanation.found.base[0]),
         "columns": _ranked(explanation),
         "additivity": explanation.gap(),
-        "rows_explained": [_row(explanation, index, why) for index, why in single(explanation).items()],
+        "rows_explained": [_row(explanation, index, why) for index, why in examples(explanation).items()],
     }
 
 
 def _ranked(explanation: Explanation) -> list[dict[str, Any]]:
-    features = explanation.fitted.features
+    features = explanation.preprocessor.features
     importance = explanation.importance()
     if explanation.grid:
         importance = importance.sum(keepdims=True)  # all patches are one column
@@ -232,52 +237,52 @@ def _ranked(explanation: Explanation) -> list[dict[str, Any]]:
 
 def _row(explanation: Explanation, index: int, why: str) -> dict[str, Any]:
     values = explanation.values[index]
-    prediction, truth = explanation.answer(index)
+    prediction, targets = explanation.answer(index)
     shares = dict(zip(explanation.names, map(float, values), strict=True))
     if explanation.grid:
-        shares = {explanation.fitted.features[0].name: float(values.sum())}
+        shares = {explanation.preprocessor.features[0].name: float(values.sum())}
     return {
         "row": int(explanation.rows[index]),
         "why": why,
-        "output": _told_of(explanation, index),
+        "output": _output_of(explanation, index),
         "base_value": explanation.base(index),
         "output_value": explanation.prediction(index),
         "prediction": prediction,
-        "truth": truth,
+        "truth": targets,
         "values": {name: cells[index] for name, cells in explanation.cells().items()},
         "shap": shares,
     }
 
 
-def _told(output: np.ndarray, fitted: Preprocessor) -> np.ndarray:
+def _explained(predictions: np.ndarray, preprocessor: Preprocessor) -> np.ndarray:
     """Network output [rows, k] → what is explained of it: of two classes, the second's probability."""
-    return output[:, 1:] if len(fitted.classes) == 2 else output
+    return predictions[:, 1:] if len(preprocessor.classes) == 2 else predictions
 
 
-def _told_of(explanation: Explanation, index: int) -> str:
+def _output_of(explanation: Explanation, index: int) -> str:
     if len(explanation.classes) < 2:
         return explanation.output
     return f"probability of {explanation.classes[explanation.told[index]]}"
 
 
-def usable(raw: pa.Table, fitted: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+def usable(raw: pa.Table, preprocessor: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     """Raw rows → (typed rows that can be used, their numbers among all, their truth)."""
-    target = fitted.target_column
-    rows, reasons = typed(raw, [*fitted.features, target], target.name)
+    target = preprocessor.target_column
+    rows, reasons = typed(raw, [*preprocessor.features, target], target.name)
     good = reasons.is_null().to_numpy(zero_copy_only=False)
-    truth = fitted.encode_target(rows.filter(pa.array(good)))
-    known = truth >= 0 if fitted.classes else np.ones(len(truth), bool)
+    targets = preprocessor.encode_target(rows.filter(pa.array(good)))
+    known = targets >= 0 if preprocessor.classes else np.ones(len(targets), bool)
     numbers = np.flatnonzero(good)[known]
-    return rows.take(pa.array(numbers)).combine_chunks(), numbers, truth[known]
+    return rows.take(pa.array(numbers)).combine_chunks(), numbers, targets[known]
 
 
-def _blocks(rows: pa.Table, fitted: Preprocessor) -> dict[str, np.ndarray]:
+def _blocks(rows: pa.Table, preprocessor: Preprocessor) -> dict[str, np.ndarray]:
     """Typed rows → the network's inputs, images as pixels."""
-    blocks = fitted.blocks(fitted.encode(rows))
+    blocks = preprocessor.blocks(preprocessor.encode(rows))
     if "image" in blocks:
         from baton.data.images import pixels
 
-        blocks["image"] = pixels(np.array(blocks["image"].to_pylist(), dtype=object), fitted.image_size)
+        blocks["image"] = pixels(np.array(blocks["image"].to_pylist(), dtype=object), preprocessor.image_size)
     return blocks
 
 

@@ -15,7 +15,7 @@ from baton.data.preprocessing import Preprocessor
 from baton.inspection import crossfit
 from baton.inspection import explanation as explain
 from baton.inspection import label_errors as audits
-from baton.inspection.crossfit import OutOfFold, Rows
+from baton.inspection.crossfit import LearningRows, OutOfFold
 from baton.serving.raw_columns import RawColumnModel
 
 MAX_SHOWN = 100  # suspects in audit.json; the Parquet file has all
@@ -25,24 +25,30 @@ MAX_PICTURES = 24
 class LabelAudit:
     """The rows of all splits, one after the other, judged out of sample, and those that are suspected."""
 
-    def __init__(self, config: Config, dataset: Dataset, trained_by: Config, fitted: Preprocessor):
-        self.fitted, self.rows = fitted, Rows(dataset)
-        self.test, self.test_numbers, truth = explain.usable(dataset.raw_test(), fitted)
+    def __init__(self, config: Config, dataset: Dataset, trained_by: Config, preprocessor: Preprocessor):
+        self.preprocessor, self.rows = preprocessor, LearningRows(dataset)
+        self.test, self.test_numbers, targets = explain.usable(dataset.raw_test(), preprocessor)
         settings = config.register_.audit
         learning = trained_by.overridden({"seed": config.seed})
         self.found: OutOfFold = crossfit.out_of_fold(
-            learning, fitted, self.rows, settings, lambda network: RawColumnModel(fitted, network).output(self.test)
+            learning,
+            preprocessor,
+            self.rows,
+            settings,
+            lambda network: RawColumnModel(preprocessor, network).output(self.test),
         )
         self.folds = settings.folds
-        self.truth = np.concatenate([self.rows.truth, truth])
+        self.targets = np.concatenate([self.rows.targets, targets])
         outputs = np.concatenate([self.found.outputs, self.found.other])
-        judge = audits.classes if fitted.classes else lambda t, o: audits.numbers(t, o[:, 0])
-        self.suspects = judge(self.truth, outputs)
+        judge = audits.classes if preprocessor.classes else lambda t, o: audits.numbers(t, o[:, 0])
+        self.suspects = judge(self.targets, outputs)
 
     def numbers(self, split: str) -> np.ndarray:
         """The numbers, among all rows, of a split's."""
-        first = len(self.rows.truth)
-        return np.arange(first, len(self.truth)) if split == "test" else np.flatnonzero(self.rows.places()[0] == split)
+        first = len(self.rows.targets)
+        return (
+            np.arange(first, len(self.targets)) if split == "test" else np.flatnonzero(self.rows.places()[0] == split)
+        )
 
     def table(self) -> pa.Table:
         """The suspects, worst first: where they are, what they are given and suggested, and their cells."""
@@ -54,7 +60,7 @@ class LabelAudit:
             "rank": np.arange(1, len(suspects.rows) + 1),
             "split": splits.tolist(),
             "row": numbers,
-            "given": self._named(self.truth[suspects.rows]),
+            "given": self._named(self.targets[suspects.rows]),
             "suggested": self._named(suspects.suggested),
             "quality": suspects.quality,
             "confidence": suspects.confidence,
@@ -68,8 +74,8 @@ class LabelAudit:
             values = {key.removeprefix("value_"): row.pop(key) for key in list(row) if key.startswith("value_")}
             shown_.append({**row, "values": values})
         return {
-            "task": self.fitted.task,
-            "rows_audited": len(self.truth),
+            "task": self.preprocessor.task,
+            "rows_audited": len(self.targets),
             "folds": self.folds,
             "epochs": self.found.epochs,
             "rows_learnt": self.found.learnt,
@@ -84,32 +90,38 @@ class LabelAudit:
 
     def pictures(self, most: int) -> list[np.ndarray]:
         """The first suspects' images as pixels; none where there are no images."""
-        if not self.fitted.names("image"):
+        if not self.preprocessor.names("image"):
             return []
         from baton.data.images import pixels
 
-        first, inner = self.suspects.rows[:most], len(self.rows.truth)
+        first, inner = self.suspects.rows[:most], len(self.rows.targets)
         held = self._taken(first[first < inner])
         images: dict[int, Any] = dict(zip(np.sort(first[first < inner]).tolist(), held.get("image", []), strict=True))
         test = first[first >= inner] - inner
-        column = self.test.column(self.fitted.features[0].name)
+        column = self.test.column(self.preprocessor.features[0].name)
         images |= {int(i) + inner: column[int(i)].as_py() for i in test}
         encoded = [images[int(i)] for i in first]
         whole = [i for i, image in enumerate(encoded) if isinstance(image, bytes)]
-        decoded: Any = pixels(np.array([encoded[i] for i in whole], object), self.fitted.image_size) if whole else []
+        decoded: Any = (
+            pixels(np.array([encoded[i] for i in whole], object), self.preprocessor.image_size) if whole else []
+        )
         for place, image in zip(whole, decoded, strict=True):
             encoded[place] = image
         return encoded
 
     def _cells(self) -> dict[str, list[str]]:
         """The suspects' raw columns as text: train's and validation's decoded, test's as they came."""
-        rows, inner = self.suspects.rows, len(self.rows.truth)
+        rows, inner = self.suspects.rows, len(self.rows.targets)
         own = np.sort(rows[rows < inner])
         test = rows[rows >= inner] - inner
         found: dict[str, list[str]] = {}
-        decoded = shown.encoded_cells(shown.unblocked(self._taken(own), self.fitted), self.fitted) if len(own) else {}
+        decoded = (
+            shown.encoded_cells(shown.unblocked(self._taken(own), self.preprocessor), self.preprocessor)
+            if len(own)
+            else {}
+        )
         typed = self.test.take(pa.array(test))
-        for column in self.fitted.features:
+        for column in self.preprocessor.features:
             texts = dict(zip(own.tolist(), decoded.get(column.name, []), strict=True))
             texts |= dict(
                 zip((test + inner).tolist(), shown.typed_cells(typed.column(column.name), column), strict=True)
@@ -121,6 +133,6 @@ class LabelAudit:
         return self.rows.take(np.sort(numbers)) if len(numbers) else {}
 
     def _named(self, targets: np.ndarray) -> list[str]:
-        if self.fitted.classes:
-            return [self.fitted.classes[int(target)] for target in targets]
+        if self.preprocessor.classes:
+            return [self.preprocessor.classes[int(target)] for target in targets]
         return [formatting.exact_text(float(f"{target:.6g}")) for target in targets]

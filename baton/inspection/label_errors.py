@@ -39,7 +39,7 @@ class Suspects:
     method: str
 
 
-def classes(truth: np.ndarray, probabilities: np.ndarray) -> Suspects:
+def classes(targets: np.ndarray, probabilities: np.ndarray) -> Suspects:
     """Class indices [rows] and out-of-sample probabilities [rows, k] → `Suspects`."""
     from cleanlab.count import estimate_joint
     from cleanlab.filter import find_label_issues
@@ -47,37 +47,37 @@ def classes(truth: np.ndarray, probabilities: np.ndarray) -> Suspects:
 
     wide = probabilities.astype(np.float64)
     wide /= wide.sum(axis=1, keepdims=True)
-    occurring = np.unique(truth)
+    occurring = np.unique(targets)
     if len(occurring) < 2:
         return _none(CLASSES_METHOD)
     # cleanlab wants every class to occur.
     known = wide[:, occurring] / np.maximum(wide[:, occurring].sum(axis=1, keepdims=True), 1e-12)
-    label = np.searchsorted(occurring, truth)
+    label = np.searchsorted(occurring, targets)
     joint = estimate_joint(label, known)
     found = find_label_issues(label, known, filter_by=FILTER, n_jobs=1)
     quality = get_label_quality_scores(label, known, method="normalized_margin")
     rows = np.flatnonzero(found)
     rows = rows[np.argsort(quality[rows], kind="stable")]
     others = wide[rows].copy()
-    others[np.arange(len(rows)), truth[rows]] = -1
+    others[np.arange(len(rows)), targets[rows]] = -1
     rate = float(joint.sum() - np.trace(joint))
     return Suspects(rows, others.argmax(axis=1), quality[rows], others.max(axis=1, initial=0), rate, CLASSES_METHOD)
 
 
-def numbers(truth: np.ndarray, predicted: np.ndarray) -> Suspects:
+def numbers(targets: np.ndarray, predicted: np.ndarray) -> Suspects:
     """Targets [rows] and out-of-sample predictions [rows] → `Suspects`: those the bulk of errors does not explain."""
     from scipy import stats
 
-    truth, predicted = truth.astype(np.float64), predicted.astype(np.float64)
-    distance = np.abs(standardised(truth - predicted, predicted))
+    targets, predicted = targets.astype(np.float64), predicted.astype(np.float64)
+    distance = np.abs(standardised(targets - predicted, predicted))
     degrees, scale = null(distance)
     chance = 2 * stats.t.sf(distance / scale, degrees)
     adjusted = discovery_rates(chance)
     rows = np.flatnonzero(adjusted <= FALSE_DISCOVERIES)
     rows = rows[np.argsort(-distance[rows], kind="stable")]
     limit = distance[rows].min() if len(rows) else np.inf
-    by_chance = len(truth) * 2 * stats.t.sf(limit / scale, degrees)
-    rate = max(0.0, len(rows) - by_chance) / max(len(truth), 1)
+    by_chance = len(targets) * 2 * stats.t.sf(limit / scale, degrees)
+    rate = max(0.0, len(rows) - by_chance) / max(len(targets), 1)
     return Suspects(rows, predicted[rows], chance[rows], 1 - adjusted[rows], float(rate), NUMBERS_METHOD)
 
 

@@ -21,7 +21,7 @@ Game = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Shares:
+class Attributions:
     """Shares [rows, players, k], the rows' outputs [rows, k] and the mean output of the background [k]."""
 
     shares: np.ndarray
@@ -29,7 +29,9 @@ class Shares:
     base: np.ndarray
 
 
-def sampled(game: Game, rows: int, background: int, players: int, seed: int, batch: int, deadline: float) -> Shares:
+def sampled(
+    game: Game, rows: int, background: int, players: int, seed: int, batch: int, deadline: float
+) -> Attributions:
     """A game of so many rows and players → `Shares` of the first rows, as many as are done by the deadline.
 
     `batch` is how many outputs the game is asked for at once, at least a pair of orders; at the
@@ -46,7 +48,7 @@ def sampled(game: Game, rows: int, background: int, players: int, seed: int, bat
         done = int(pairs[-1] + 1) // background
         if done and time.monotonic() > deadline:
             break
-    return Shares(shares[:done], alone[:done], absent.mean(axis=0))
+    return Attributions(shares[:done], alone[:done], absent.mean(axis=0))
 
 
 def _ends(game: Game, rows: int, background: int, players: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +61,7 @@ def _ends(game: Game, rows: int, background: int, players: int, batch: int) -> t
 
 
 def _gains(
-    game: Game, row: np.ndarray, other: np.ndarray, orders: np.ndarray, alone: np.ndarray, absent: np.ndarray
+    game: Game, row: np.ndarray, other: np.ndarray, orders: np.ndarray, outputs: np.ndarray, absent: np.ndarray
 ) -> np.ndarray:
     """Pairs of rows and an order of the players each → what each player gains [pairs, players, k]."""
     pairs, players = orders.shape
@@ -68,9 +70,9 @@ def _gains(
     masks = np.stack([ranks[:, None] < turns, players - 1 - ranks[:, None] < turns], axis=1)  # the order, its reverse
     repeated = 2 * (players - 1)
     found = game(np.repeat(row, repeated), np.repeat(other, repeated), masks.reshape(-1, players))
-    walks = np.empty((pairs, 2, players + 1, alone.shape[1]))
-    walks[:, :, 0], walks[:, :, -1] = absent[:, None], alone[:, None]
-    walks[:, :, 1:-1] = found.reshape(pairs, 2, players - 1, alone.shape[1])
+    walks = np.empty((pairs, 2, players + 1, outputs.shape[1]))
+    walks[:, :, 0], walks[:, :, -1] = absent[:, None], outputs[:, None]
+    walks[:, :, 1:-1] = found.reshape(pairs, 2, players - 1, outputs.shape[1])
     steps = np.diff(walks, axis=2)
     forward = np.take_along_axis(steps[:, 0], ranks[:, :, None], axis=1)
     backward = np.take_along_axis(steps[:, 1], (players - 1 - ranks)[:, :, None], axis=1)

@@ -20,27 +20,27 @@ from baton import names
 from baton.config.schema import Drift
 from baton.data.columns import Column, as_text, typed
 from baton.data.preprocessing import Preprocessor
-from baton.data.reference import Profile, TrainedOn, as_numbers
+from baton.data.reference import ColumnProfile, ReferenceData, as_numbers
 from baton.evaluation import intervals, metrics
 from baton.monitoring import distances
 
 OK, WARN, DRIFT = "ok", "warn", "drift"
 TOP = 20  # categories compared one by one; the rest together
-SURE = 0.01  # p-value, shared among the columns, below which a difference is no chance
-SURE_Z = 3.0  # standard errors of a share
+SIGNIFICANCE = 0.01  # p-value, shared among the columns, below which a difference is no chance
+SIGNIFICANT_Z = 3.0  # standard errors of a share
 BLOCK, BLOCKS = 1 << 16, 32  # rows read of predictions that are too many to be read whole
-MANY = 1 << 21
-FEW = 50  # rows below which no classifier is fitted
+MAX_WHOLE = 1 << 21
+MIN_ROWS = 50  # rows below which no classifier is fitted
 DOMAIN_ROWS = 5000  # of each side
 DOMAIN_CATEGORIES = 200
-ALONE = 0.9  # a column this far apart tells old from new by itself
+SEPARATING = 0.9  # a column this far apart tells old from new by itself
 RESAMPLES = 200
 CONFIDENCE = 0.95
 TAIL = 1.96
 
 
 @dataclass(frozen=True)
-class Compared:
+class ColumnDrift:
     """One column as drift.json has it, and what its figure shows: {label: (share then, share now)}."""
 
     name: str
@@ -58,85 +58,91 @@ class Compared:
 
 
 def measure(
-    known: TrainedOn | None, fitted: Preprocessor, rows: pa.Table, settings: Drift, reference_metrics: dict[str, float]
+    reference: ReferenceData | None,
+    preprocessor: Preprocessor,
+    rows: pa.Table,
+    settings: Drift,
+    reference_metrics: dict[str, float],
 ) -> dict[str, Any]:
     """Scored rows (source columns and predictions) against what the model was trained on → drift.json."""
     started = time.monotonic()
-    live = live_metrics(fitted, rows)
+    live = live_metrics(preprocessor, rows)
     found: dict[str, Any] = {"rows": rows.num_rows, "reference_rows": 0, "columns": [], "prediction": None}
     found |= {"domain_auc": None, "live": live, "reference_metrics": reference_metrics or None}
-    if known is None:
+    if reference is None:
         told = ["the model was logged without a profile of its training data: drift cannot be measured"]
     elif rows.num_rows == 0:
         told = ["no row was scored: there is no drift to measure"]
     else:
-        features = [column for column in fitted.features if column.name in known.columns]
+        features = [column for column in preprocessor.features if column.name in reference.columns]
         now = typed(rows, features, target=None)[0]
-        compared, prediction = columns(known, now, rows, settings)
+        compared, prediction = columns(reference, now, rows, settings)
         found |= {
-            "reference_rows": max([p.rows for p in known.columns.values()], default=0),
+            "reference_rows": max([p.rows for p in reference.columns.values()], default=0),
             "columns": [asdict(column) for column in compared],
             "prediction": prediction and asdict(prediction),
-            "domain_auc": domain_auc(known, now, features, alone(compared), settings),
+            "domain_auc": domain_auc(reference, now, features, separating_columns(compared), settings),
         }
         told = warnings(found, settings)
     return {**found, "warnings": told, "thresholds": settings.model_dump(), "seconds": time.monotonic() - started}
 
 
-def columns(known: TrainedOn, now: pa.Table, rows: pa.Table, settings: Drift) -> tuple[list[Compared], Compared | None]:
+def columns(
+    reference: ReferenceData, now: pa.Table, rows: pa.Table, settings: Drift
+) -> tuple[list[ColumnDrift], ColumnDrift | None]:
     """Every feature and the prediction against their profiles → (features, worst first; the prediction)."""
-    sure = SURE / max(len(known.columns), 1)
-    found = [compare(name, known.columns[name], now.column(name), settings, sure) for name in now.column_names]
+    sure = SIGNIFICANCE / max(len(reference.columns), 1)
+    found = [compare(name, reference.columns[name], now.column(name), settings, sure) for name in now.column_names]
     rank = {DRIFT: 0, WARN: 1, OK: 2}
     found.sort(key=lambda c: (rank[c.verdict], -(c.psi or 0.0), c.name))
-    if known.prediction is None or names.PREDICTION not in rows.column_names:
+    if reference.prediction is None or names.PREDICTION not in rows.column_names:
         return found, None
     predicted = rows.column(names.PREDICTION)
-    return found, compare(names.PREDICTION, known.prediction, predicted, settings, sure)
+    return found, compare(names.PREDICTION, reference.prediction, predicted, settings, sure)
 
 
-def compare(name: str, known: Profile, values: pa.ChunkedArray, settings: Drift, sure: float) -> Compared:
+def compare(name: str, reference: ColumnProfile, values: pa.ChunkedArray, settings: Drift, sure: float) -> ColumnDrift:
     """One column now against its profile: a difference counts if it is large and no chance."""
     rows, missing = len(values), values.null_count
-    shares = {"missing_reference": known.missing / max(known.rows, 1), "missing_now": missing / max(rows, 1)}
+    shares = {"missing_reference": reference.missing / max(reference.rows, 1), "missing_now": missing / max(rows, 1)}
     lost = _grade(abs(shares["missing_now"] - shares["missing_reference"]), settings.missing)
-    z = distances.share_z(known.missing, known.rows, missing, rows)
-    verdicts = [lost if abs(z) > SURE_Z else OK]
-    if known.present == 0 or rows == missing:
-        return Compared(name, known.kind, verdict=min(verdicts, key=_rank), **shares)
-    found = _numbers(known, values) if known.counts is None else _categories(known, values)
+    z = distances.share_z(reference.missing, reference.rows, missing, rows)
+    verdicts = [lost if abs(z) > SIGNIFICANT_Z else OK]
+    if reference.present == 0 or rows == missing:
+        return ColumnDrift(name, reference.kind, verdict=min(verdicts, key=_rank), **shares)
+    found = _numbers(reference, values) if reference.counts is None else _categories(reference, values)
     distance: distances.Distance = found.pop("found")
     beyond = found["psi"] - found.pop("chance")
     verdicts.append(_grade(beyond, settings.psi) if distance.p_value < sure else OK)
-    if known.counts is not None:
-        expected = known.single / known.present  # Good–Turing: what another row of train would have been
+    if reference.counts is not None:
+        expected = reference.single / reference.present  # Good–Turing: what another row of train would have been
         unseen = found["unseen_share"]
-        z = distances.share_z(known.single, known.present, round(unseen * (rows - missing)), rows - missing)
-        verdicts.append(_grade(unseen - expected, settings.unseen) if z > SURE_Z else OK)
-    return Compared(
-        name, known.kind, statistic=distance.statistic, distance=distance.value, p_value=distance.p_value,
+        z = distances.share_z(reference.single, reference.present, round(unseen * (rows - missing)), rows - missing)
+        verdicts.append(_grade(unseen - expected, settings.unseen) if z > SIGNIFICANT_Z else OK)
+    return ColumnDrift(
+        name, reference.kind, statistic=distance.statistic, distance=distance.value, p_value=distance.p_value,
         effect_size=distance.effect, verdict=min(verdicts, key=_rank), **shares, **found,
     )  # fmt: skip
 
 
-def alone(found: list[Compared]) -> list[str]:
+def separating_columns(drifts: list[ColumnDrift]) -> list[str]:
     """The columns that by themselves tell new rows from old."""
-    return [column.name for column in found if (column.effect_size or 0.0) >= ALONE]
+    return [column.name for column in drifts if (column.effect_size or 0.0) >= SEPARATING]
 
 
 def domain_auc(
-    known: TrainedOn, now: pa.Table, features: list[Column], apart: list[str], settings: Drift
+    reference: ReferenceData, now: pa.Table, features: list[Column], apart: list[str], settings: Drift
 ) -> dict[str, Any] | None:
     """How well a classifier tells new rows from the train sample; None with too few rows of either.
 
     Where columns do so by themselves, `without` says how well the others do.
     """
-    rows = min(known.rows.num_rows, now.num_rows, DOMAIN_ROWS)
-    if rows < FEW or not features:
+    rows = min(reference.rows.num_rows, now.num_rows, DOMAIN_ROWS)
+    if rows < MIN_ROWS or not features:
         return None
     rng = np.random.default_rng(0)
-    sides = [t.take(pa.array(np.sort(rng.permutation(t.num_rows)[:rows]))) for t in (known.rows, now)]
-    coded = [_coded(column, known.columns[column.name], sides) for column in features]
+    sides = [t.take(pa.array(np.sort(rng.permutation(t.num_rows)[:rows]))) for t in (reference.rows, now)]
+    coded = [_coded(column, reference.columns[column.name], sides) for column in features]
     result: dict[str, Any] = _told_apart(features, coded, settings)
     rest = [i for i, column in enumerate(features) if column.name not in apart]
     if apart and rest:
@@ -145,28 +151,28 @@ def domain_auc(
     return result
 
 
-def live_metrics(fitted: Preprocessor, rows: pa.Table) -> dict[str, Any] | None:
+def live_metrics(preprocessor: Preprocessor, rows: pa.Table) -> dict[str, Any] | None:
     """The metrics on scored rows that have the target, with bootstrap intervals; None if none has."""
-    target = fitted.target_column
+    target = preprocessor.target_column
     if target.name not in rows.column_names or rows.num_rows == 0:
         return None
     values, reasons = typed(rows, [target], target.name)
-    truth = fitted.encode_target(values.filter(reasons.is_null()))
-    output = _output(fitted, rows.filter(reasons.is_null()))
-    known = truth >= 0 if fitted.classes else np.ones(len(truth), bool)
-    truth, output = truth[known], output[known]
-    if len(truth) < 2:
+    targets = preprocessor.encode_target(values.filter(reasons.is_null()))
+    output = _predictions(preprocessor, rows.filter(reasons.is_null()))
+    known = targets >= 0 if preprocessor.classes else np.ones(len(targets), bool)
+    targets, output = targets[known], output[known]
+    if len(targets) < 2:
         return None
     settings: dict[str, Any] = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": 0}
-    ranges = intervals.of_metrics(truth, output, threshold=fitted.threshold, **settings)
+    ranges = intervals.of_metrics(targets, output, threshold=preprocessor.threshold, **settings)
     return {
-        "metrics": _finite(metrics.evaluate(truth, output, fitted.threshold)),
+        "metrics": _finite(metrics.evaluate(targets, output, preprocessor.threshold)),
         "intervals": {name: found for name, found in ranges.items() if found},
-        "rows": len(truth),
+        "rows": len(targets),
     }
 
 
-def sampled(folder: Path, fitted: Preprocessor, wanted: int) -> pa.Table:
+def sampled(folder: Path, preprocessor: Preprocessor, wanted: int) -> pa.Table:
     """A folder of predictions → at most `wanted` of its rows, in order: one at random of every so many.
 
     Of the columns those that are compared: features but images, the target where it is there, the predictions.
@@ -176,7 +182,7 @@ def sampled(folder: Path, fitted: Preprocessor, wanted: int) -> pa.Table:
     files = [pq.ParquetFile(path) for path in sorted(folder.glob("*.parquet"))]
     total = sum(file.metadata.num_rows for file in files)
     rows, start = _chosen(total, wanted), 0
-    columns = _compared(files[0].schema_arrow.names, fitted)
+    columns = _columns_to_compare(files[0].schema_arrow.names, preprocessor)
     parts = [pa.schema([files[0].schema_arrow.field(name) for name in columns]).empty_table()]
     for file in files:
         for group in range(file.metadata.num_row_groups):
@@ -188,18 +194,18 @@ def sampled(folder: Path, fitted: Preprocessor, wanted: int) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def warnings(found: dict[str, Any], settings: Drift) -> list[str]:
+def warnings(results: dict[str, Any], settings: Drift) -> list[str]:
     """What drift.json's values amount to, a sentence each."""
-    told = [_column_warning(column, settings) for column in found["columns"] if column["verdict"] == DRIFT]
-    if found["prediction"] and found["prediction"]["verdict"] == DRIFT:
-        told.append(f"the predictions have drifted: PSI {found['prediction']['psi']:.2f} against validation")
-    domain = found["domain_auc"]
+    told = [_column_warning(column, settings) for column in results["columns"] if column["verdict"] == DRIFT]
+    if results["prediction"] and results["prediction"]["verdict"] == DRIFT:
+        told.append(f"the predictions have drifted: PSI {results['prediction']['psi']:.2f} against validation")
+    domain = results["domain_auc"]
     if domain and domain["verdict"] == DRIFT:
         told.append(f"new rows can be told from training rows: AUC {domain['auc']:.2f} (limit {settings.auc:g})")
         if "without" in domain:
             rest = domain["without"]
             told[-1] += f"; without {', '.join(rest['columns'])}, each enough for it, {rest['auc']:.2f}"
-    return told + _live_warning(found["live"], found["reference_metrics"])
+    return told + _live_warning(results["live"], results["reference_metrics"])
 
 
 def _live_warning(live: dict[str, Any] | None, before: dict[str, float] | None) -> list[str]:
@@ -233,32 +239,32 @@ def _grade(value: float, limit: float) -> str:
     return DRIFT if value > limit else WARN if value > limit / 2 else OK
 
 
-def _numbers(known: Profile, values: pa.ChunkedArray) -> dict[str, Any]:
-    knots, now = np.asarray(known.knots), as_numbers(values.drop_null())
+def _numbers(reference: ColumnProfile, values: pa.ChunkedArray) -> dict[str, Any]:
+    knots, now = np.asarray(reference.knots), as_numbers(values.drop_null())
     shares, counts = distances.binned(knots, now)
     return {
-        "psi": distances.psi(shares * known.sampled, counts),
-        "chance": distances.chance_psi(known.sampled, len(now), len(counts)),
-        "found": distances.kolmogorov_smirnov(knots, known.sampled, now),
+        "psi": distances.psi(shares * reference.sampled, counts),
+        "chance": distances.chance_psi(reference.sampled, len(now), len(counts)),
+        "found": distances.kolmogorov_smirnov(knots, reference.sampled, now),
         "bins": _histogram(knots, now),
     }
 
 
-def _categories(known: Profile, values: pa.ChunkedArray) -> dict[str, Any]:
+def _categories(reference: ColumnProfile, values: pa.ChunkedArray) -> dict[str, Any]:
     """The most frequent categories one by one, all others together: that some are new is no distance by itself."""
     counted = as_text(values.drop_null()).value_counts()
     now = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-    counts = known.counts or {}
+    counts = reference.counts or {}
     top, total = list(counts)[:TOP], sum(now.values())
     unseen = sum(count for name, count in now.items() if name not in counts)
-    then = np.array([counts[name] for name in top] + [known.present - sum(counts[name] for name in top)], float)
+    then = np.array([counts[name] for name in top] + [reference.present - sum(counts[name] for name in top)], float)
     seen = np.array([now.get(name, 0) for name in top] + [total - sum(now.get(name, 0) for name in top)], float)
     used = (then + seen) > 0
-    shown = [*zip(top, then / known.present, seen / total, strict=False)]
-    shown += [("others", then[-1] / known.present, (seen[-1] - unseen) / total), ("unseen", 0.0, unseen / total)]
+    shown = [*zip(top, then / reference.present, seen / total, strict=False)]
+    shown += [("others", then[-1] / reference.present, (seen[-1] - unseen) / total), ("unseen", 0.0, unseen / total)]
     return {
         "psi": distances.psi(then[used], seen[used]),
-        "chance": distances.chance_psi(known.present, total, int(used.sum())),
+        "chance": distances.chance_psi(reference.present, total, int(used.sum())),
         "found": distances.chi_square(then, seen),
         "unseen_share": unseen / total,
         "bins": tuple((label, float(a), float(b)) for label, a, b in shown if a or b),
@@ -276,12 +282,12 @@ def _histogram(knots: np.ndarray, now: np.ndarray, most: int = 24) -> tuple[tupl
     return tuple((float(e), float(a), float(b)) for e, a, b in zip(edges, then, seen, strict=False))
 
 
-def _coded(column: Column, known: Profile, sides: list[pa.Table]) -> np.ndarray:
+def _coded(column: Column, reference: ColumnProfile, sides: list[pa.Table]) -> np.ndarray:
     """A column of both sides → numbers, nan where missing; categories as their rank, beyond the first ones alike."""
     values = [side.column(column.name).combine_chunks() for side in sides]
-    if known.counts is None:
+    if reference.counts is None:
         return np.concatenate([as_numbers(part) for part in values])
-    top = pa.array(list(known.counts)[:DOMAIN_CATEGORIES], pa.string())
+    top = pa.array(list(reference.counts)[:DOMAIN_CATEGORIES], pa.string())
     codes = [pc.fill_null(pc.index_in(as_text(part), top), len(top)) for part in values]
     codes = [pc.if_else(part.is_null(), None, code) for part, code in zip(values, codes, strict=True)]
     return np.concatenate([as_numbers(part) for part in codes])
@@ -311,9 +317,9 @@ def _told_apart(features: list[Column], coded: list[np.ndarray], settings: Drift
     return {"auc": area, "interval": [low, high], "verdict": verdict}
 
 
-def _output(fitted: Preprocessor, rows: pa.Table) -> np.ndarray:
+def _predictions(preprocessor: Preprocessor, rows: pa.Table) -> np.ndarray:
     """Prediction columns → the network's output: [rows, 1], or class probabilities [rows, k]."""
-    wanted = [f"{names.PROBABILITY}{name}" for name in fitted.classes] or [names.PREDICTION]
+    wanted = [f"{names.PROBABILITY}{name}" for name in preprocessor.classes] or [names.PREDICTION]
     return np.stack([rows.column(name).to_numpy() for name in wanted], axis=1)
 
 
@@ -321,10 +327,13 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def _compared(held: list[str], fitted: Preprocessor) -> list[str]:
+def _columns_to_compare(held: list[str], preprocessor: Preprocessor) -> list[str]:
     """Those of the predictions' columns that are compared."""
-    wanted = {column.name for column in fitted.features if column.kind != "image"} | {fitted.target, names.PREDICTION}
-    wanted |= {f"{names.PROBABILITY}{name}" for name in fitted.classes}
+    wanted = {column.name for column in preprocessor.features if column.kind != "image"} | {
+        preprocessor.target,
+        names.PREDICTION,
+    }
+    wanted |= {f"{names.PROBABILITY}{name}" for name in preprocessor.classes}
     return [name for name in held if name in wanted]
 
 
@@ -332,8 +341,8 @@ def _chosen(total: int, wanted: int) -> np.ndarray:
     """Places of rows [at most `wanted`], one drawn from each of even strata."""
     if total <= wanted:
         return np.arange(total)
-    starts = np.zeros(1, int) if total <= MANY else np.linspace(0, total - BLOCK, BLOCKS).astype(int)
-    size = total if total <= MANY else BLOCK
+    starts = np.zeros(1, int) if total <= MAX_WHOLE else np.linspace(0, total - BLOCK, BLOCKS).astype(int)
+    size = total if total <= MAX_WHOLE else BLOCK
     each = max(1, wanted // len(starts))
     rng = np.random.default_rng(0)
     strata = (np.arange(each)[None, :] + rng.random((len(starts), each))) * size / each

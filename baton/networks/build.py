@@ -51,47 +51,49 @@ LAYERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def build(fitted: Preprocessor, model: Model) -> keras.Model:
+def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
     """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack."""
-    inputs = _inputs(fitted)
+    inputs = _inputs(preprocessor)
     try:
-        networks = model.networks if _is_mlp(fitted, model) else 1
+        networks = model.networks if _is_mlp(preprocessor, model) else 1
         heads = ["head", *(f"head_{index}" for index in range(1, networks))]
-        answers = [_answers(_body(inputs, fitted, model), fitted, model, head) for head in heads]
-        return keras.Model(inputs, _output(answers, inputs, fitted, model))
+        answers = [_answers(_body(inputs, preprocessor, model), preprocessor, model, head) for head in heads]
+        return keras.Model(inputs, _output_layer(answers, inputs, preprocessor, model))
     except (ValueError, TypeError) as error:
         raise BadInput(f"model: Keras cannot build this network: {' '.join(str(error).split())[:300]}") from None
 
 
-def _inputs(fitted: Preprocessor) -> dict[str, Any]:
+def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
     inputs = {}
-    if names := fitted.names("number"):
+    if names := preprocessor.names("number"):
         inputs["numbers"] = keras.Input([len(names)], name="numbers")
-    if names := fitted.names("category"):
+    if names := preprocessor.names("category"):
         inputs["categories"] = keras.Input([len(names)], dtype="int32", name="categories")
-    if fitted.names("image"):
-        size = fitted.image_size or {}
+    if preprocessor.names("image"):
+        size = preprocessor.image_size or {}
         inputs["image"] = keras.Input([size["height"], size["width"], size["channels"]], name="image")
     return inputs
 
 
-def _is_mlp(fitted: Preprocessor, model: Model) -> bool:
+def _is_mlp(preprocessor: Preprocessor, model: Model) -> bool:
     described = model.layers is not None or model.graph is not None
-    return not described and model.recipe in (None, "mlp") and not fitted.names("image")
+    return not described and model.recipe in (None, "mlp") and not preprocessor.names("image")
 
 
-def _members(fitted: Preprocessor, model: Model) -> int:
+def _members(preprocessor: Preprocessor, model: Model) -> int:
     """How many members the network's ensemble has; only the recipe mlp makes one."""
-    return model.members if _is_mlp(fitted, model) else 0
+    return model.members if _is_mlp(preprocessor, model) else 0
 
 
-def _body(inputs: dict[str, Any], fitted: Preprocessor, model: Model) -> Any:
+def _body(inputs: dict[str, Any], preprocessor: Preprocessor, model: Model) -> Any:
     recipe = model.recipe or ("cnn" if "image" in inputs else "mlp")
     if "image" in inputs:
         features = keras.layers.Rescaling(1 / 255, name="pixels")(inputs["image"])
     else:
         plain = model.numbers == "plain" or recipe == "linear"
-        features = _table_features(inputs, fitted, model, plain, width=1 if recipe == "linear" else model.embedding)
+        features = _table_features(
+            inputs, preprocessor, model, plain, width=1 if recipe == "linear" else model.embedding
+        )
     if model.layers is not None:
         return _stack(model.layers, features)
     if model.graph is not None:
@@ -101,13 +103,15 @@ def _body(inputs: dict[str, Any], fitted: Preprocessor, model: Model) -> Any:
     return {"linear": _linear, "mlp": _mlp, "cnn": _cnn}[recipe](features, model)
 
 
-def _table_features(inputs: dict[str, Any], fitted: Preprocessor, model: Model, plain: bool, width: int) -> Any:
+def _table_features(inputs: dict[str, Any], preprocessor: Preprocessor, model: Model, plain: bool, width: int) -> Any:
     """numbers and categories → one matrix: numbers plain or piecewise-linear too and by value, categories embedded."""
     parts = []
     if "numbers" in inputs:
-        embed = keras.layers.Identity() if plain else PiecewiseLinear(_edges(fitted), model.number_width, plain=True)
+        embed = (
+            keras.layers.Identity() if plain else PiecewiseLinear(_edges(preprocessor), model.number_width, plain=True)
+        )
         parts.append(embed(inputs["numbers"]))
-    codes = [e for e in fitted.encoded if e.kind == "category"]
+    codes = [e for e in preprocessor.encoded if e.kind == "category"]
     embedded = [i for i, e in enumerate(codes) if e.encoding == "vocabulary" or not plain]
     if embedded:
         sizes = [codes[i].size for i in embedded]
@@ -161,22 +165,22 @@ def _stack(layers: list[dict[str, Any]], features: Any) -> Any:
     return features
 
 
-def _graph(nodes: list[dict[str, Any]], known: dict[str, Any]) -> Any:
+def _graph(nodes: list[dict[str, Any]], tensors_by_name: dict[str, Any]) -> Any:
     for index, described in enumerate(nodes):
         where = f"model.graph.{index}"
         described = dict(described)
         sources = described.pop("inputs", None) or ["features"]
         if not isinstance(sources, list):
             raise BadInput(f"{where}.inputs must be a list of names. Received: {sources!r}")
-        absent = [str(name) for name in sources if str(name) not in known]
+        absent = [str(name) for name in sources if str(name) not in tensors_by_name]
         if absent:
-            raise BadInput(f"{where}.inputs: unknown {', '.join(absent)}. Allowed: {', '.join(known)}")
+            raise BadInput(f"{where}.inputs: unknown {', '.join(absent)}. Allowed: {', '.join(tensors_by_name)}")
         name = str(described.get("name", index))
-        if name in known:
+        if name in tensors_by_name:
             raise BadInput(f"{where}.name is taken already. Received: {name}")
-        tensors = [known[str(name)] for name in sources]
-        known[name] = _applied(described, where, tensors if len(tensors) > 1 else tensors[0])
-    return known[name]
+        tensors = [tensors_by_name[str(name)] for name in sources]
+        tensors_by_name[name] = _applied(described, where, tensors if len(tensors) > 1 else tensors[0])
+    return tensors_by_name[name]
 
 
 def _applied(described: dict[str, Any], where: str, inputs: Any) -> Any:
@@ -201,44 +205,44 @@ def _layer(described: dict[str, Any], where: str) -> Any:
         raise BadInput(f"{where}: {' '.join(str(error).split())[:300]}. Received: {described}") from None
 
 
-def _answers(body: Any, fitted: Preprocessor, model: Model, name: str) -> Any:
+def _answers(body: Any, preprocessor: Preprocessor, model: Model, name: str) -> Any:
     """A network's last features → what it answers before the activation: [rows, units], of members [rows, m, units]."""
-    units, _ = _units(fitted)
-    if _members(fitted, model) > 1:
+    units, _ = _units(preprocessor)
+    if _members(preprocessor, model) > 1:
         return MemberDense(units, name=name)(body)
     if len(body.shape) > 2:
         body = keras.layers.Flatten()(body)
     return keras.layers.Dense(units, kernel_regularizer=_regularizer(model), name=name)(body)
 
 
-def _output(answers: list[Any], inputs: dict[str, Any], fitted: Preprocessor, model: Model) -> Any:
+def _output_layer(answers: list[Any], inputs: dict[str, Any], preprocessor: Preprocessor, model: Model) -> Any:
     """The networks' answers and the linear part → the output; several are members of one ensemble."""
-    units, activation = _units(fitted)
+    units, activation = _units(preprocessor)
     members = len(answers) > 1 or len(answers[0].shape) > 2
     if members:
         answers = [a if len(a.shape) > 2 else keras.layers.Reshape((1, units))(a) for a in answers]
     out = keras.layers.Concatenate(axis=1)(answers) if len(answers) > 1 else answers[0]
-    if _is_mlp(fitted, model) and "numbers" in inputs:
-        linear = LinearPart(_edges(fitted), units)(inputs["numbers"])
+    if _is_mlp(preprocessor, model) and "numbers" in inputs:
+        linear = LinearPart(_edges(preprocessor), units)(inputs["numbers"])
         out = keras.layers.Add()([out, keras.layers.Reshape((1, units))(linear) if members else linear])
     last = "each" if members else "output"
-    if fitted.classes:
+    if preprocessor.classes:
         out = keras.layers.Activation(activation, name=last)(out)
     else:
-        target = fitted.spec["target"]
+        target = preprocessor.spec["target"]
         out = keras.layers.Rescaling(target["std"], target["mean"], name=last)(out)
     return MeanOfMembers(name="output")(out) if members else out
 
 
-def _edges(fitted: Preprocessor) -> list[list[float]]:
-    return [list(e.edges) for e in fitted.encoded if e.kind == "number"]
+def _edges(preprocessor: Preprocessor) -> list[list[float]]:
+    return [list(e.edges) for e in preprocessor.encoded if e.kind == "number"]
 
 
-def _units(fitted: Preprocessor) -> tuple[int, str]:
+def _units(preprocessor: Preprocessor) -> tuple[int, str]:
     """The output layer's units and activation."""
-    if not fitted.classes:
+    if not preprocessor.classes:
         return 1, "linear"
-    return (1, "sigmoid") if fitted.task == "binary" else (len(fitted.classes), "softmax")
+    return (1, "sigmoid") if preprocessor.task == "binary" else (len(preprocessor.classes), "softmax")
 
 
 def _regularizer(model: Model) -> Any:

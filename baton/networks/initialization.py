@@ -16,7 +16,7 @@ RIDGE = 0.01  # penalty of the linear part's beginning, as a share of a number's
 RIDGE_ROWS = 10_000  # of fewer, the linear part begins at zero: training moves it, and validation would stop too soon
 
 
-def initialize(model: keras.Model, fitted: Preprocessor, blocks: Iterator[dict[str, np.ndarray]]) -> None:
+def initialize(model: keras.Model, preprocessor: Preprocessor, blocks: Iterator[dict[str, np.ndarray]]) -> None:
     """Settle what an untrained network owes to some train rows: how often it forgets categories, its linear part.
 
     Of the blocks of rows it takes the first, and none where no layer asks for it: images are not read for nothing.
@@ -25,19 +25,19 @@ def initialize(model: keras.Model, fitted: Preprocessor, blocks: Iterator[dict[s
         return
     rows = next(blocks)
     if "categories" in rows:
-        _begin_forgetting(model, fitted, rows["categories"], rows["target"])
+        _begin_forgetting(model, preprocessor, rows["categories"], rows["target"])
     if "numbers" in rows:
-        initialize_linear(model, fitted, rows["numbers"], rows["target"])
+        initialize_linear(model, preprocessor, rows["numbers"], rows["target"])
 
 
-def _begin_forgetting(model: keras.Model, fitted: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
+def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
     """Forget fewer of the rare categories of a column whose categories tell the target nearly by themselves."""
     embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding) and layer.forget is not None]
     if not embeddings:
         return
-    named = [e for e in fitted.encoded if e.kind == "category"]
+    named = [e for e in preprocessor.encoded if e.kind == "category"]
     target = target[:BEGIN_ROWS]
-    told = np.eye(len(fitted.classes))[target.astype(int)] if fitted.classes else target[:, None]
+    told = np.eye(len(preprocessor.classes))[target.astype(int)] if preprocessor.classes else target[:, None]
     found = credibilities(codes[:BEGIN_ROWS], told)
     few = [
         min(max(found[i], MIN_CREDIBILITY), CATEGORY_ROWS) if e.encoding == "vocabulary" else VALUE_ROWS
@@ -87,16 +87,16 @@ def _sums(codes: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(codes, column) for column in target.T], axis=1)
 
 
-def initialize_linear(model: keras.Model, fitted: Preprocessor, numbers: np.ndarray, target: np.ndarray) -> None:
+def initialize_linear(model: keras.Model, preprocessor: Preprocessor, numbers: np.ndarray, target: np.ndarray) -> None:
     """Let a regression's linear part begin as the ridge regression on these rows' numbers [rows, d].
 
     Rare rows with large targets, which clipped gradients hardly move, are met by a trend from the start.
     """
     part = next((layer for layer in model.layers if isinstance(layer, LinearPart)), None)
-    if part is None or fitted.classes or len(numbers) < RIDGE_ROWS:
+    if part is None or preprocessor.classes or len(numbers) < RIDGE_ROWS:
         return
     x = part.clipped(numbers).astype(np.float64)
     x -= x.mean(axis=0)
-    y = (target - target.mean()) / fitted.spec["target"]["std"]
+    y = (target - target.mean()) / preprocessor.spec["target"]["std"]
     penalty = RIDGE * len(x) * np.eye(x.shape[1])
     part.kernel.assign(np.linalg.solve(x.T @ x + penalty, x.T @ y)[:, None])

@@ -257,8 +257,8 @@ class EachMember(keras.losses.Loss):
         loss = keras.losses.get(self.function)
         if len(y_pred.shape) < 3:
             return loss(ops.reshape(y_true, (-1, 1)), y_pred)
-        truth = ops.repeat(ops.reshape(y_true, (-1, 1, 1)), y_pred.shape[1], axis=1)
-        return ops.mean(loss(truth, y_pred), axis=1)
+        targets = ops.repeat(ops.reshape(y_true, (-1, 1, 1)), y_pred.shape[1], axis=1)
+        return ops.mean(loss(targets, y_pred), axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "function": self.function}

@@ -39,17 +39,17 @@ def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float 
     return made
 
 
-def compile_model(model: keras.Model, fitted: Preprocessor, fit: Fit, made: Any) -> None:
+def compile_model(model: keras.Model, preprocessor: Preprocessor, fit: Fit, optimizer_: Any) -> None:
     """Give `model` its loss, metrics and optimizer. Regression's loss is in units of the target's variance."""
-    if not fitted.classes:
+    if not preprocessor.classes:
         loss, metric = "mean_squared_error", layers.RootMeanSquaredError("rmse")
     elif model.output_shape[-1] == 1:
         loss, metric = "binary_crossentropy", layers.BinaryAccuracy("accuracy")
     else:
         loss, metric = "sparse_categorical_crossentropy", layers.SparseCategoricalAccuracy("accuracy")
-    weights = None if fitted.classes else [fitted.spec["target"]["std"] ** -2]
+    weights = None if preprocessor.classes else [preprocessor.spec["target"]["std"] ** -2]
     model.compile(
-        made,
+        optimizer_,
         layers.EachMember(loss),
         loss_weights=weights,
         weighted_metrics=[metric],

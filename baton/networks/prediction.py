@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 from baton.networks import prediction
 
 
-def probabilities(output: np.ndarray, classes: list[str]) -> np.ndarray:
+def probabilities(predictions: np.ndarray, classes: list[str]) -> np.ndarray:
     """Network output → [rows, classes]; a binary network's one column becomes two."""
-    if len(classes) == 2 and output.shape[1] == 1:
-        return np.concatenate([1 - output, output], axis=1)
-    return output
+    if len(classes) == 2 and predictions.shape[1] == 1:
+        return np.concatenate([1 - predictions, predictions], axis=1)
+    return predictions
 
 
 PREDICT_ROWS = 8192
@@ -28,10 +28,10 @@ PREDICT_ROWS = 8192
 
 def predict_pieces(model: keras.Model, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of a feed in order → (truth, output) as metrics take them, a piece at a time."""
-    fitted = feed.preprocessor
+    preprocessor = feed.preprocessor
     for rows in feed.in_order():
         inputs = {name: values for name, values in rows.items() if name != "target"}
-        yield rows["target"], prediction.probabilities(predict(model, inputs, fitted), fitted.classes)
+        yield rows["target"], prediction.probabilities(predict(model, inputs, preprocessor), preprocessor.classes)
 
 
 def predict_all(model: keras.Model, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
@@ -40,11 +40,11 @@ def predict_all(model: keras.Model, feed: Feed) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(truths), np.concatenate(found)
 
 
-def predict(model: keras.Model, rows: dict[str, Any], fitted: Preprocessor) -> np.ndarray:
+def predict(model: keras.Model, rows: dict[str, Any], preprocessor: Preprocessor) -> np.ndarray:
     """Network inputs, images as bytes or as pixels → network output [rows, k], in large batches."""
     count = len(next(iter(rows.values())))
     encoded = "image" in rows and rows["image"].ndim == 1
-    call = _traced(model, fitted, encoded)
+    call = _traced(model, preprocessor, encoded)
     step = PREDICT_ROWS if "image" not in rows else 256
     parts = [call({name: values[i : i + step] for name, values in rows.items()}) for i in range(0, count, step)]
     if not parts:
@@ -52,7 +52,7 @@ def predict(model: keras.Model, rows: dict[str, Any], fitted: Preprocessor) -> n
     return np.concatenate([part.numpy() for part in parts])
 
 
-def _traced(model: keras.Model, fitted: Preprocessor, encoded: bool) -> Any:
+def _traced(model: keras.Model, preprocessor: Preprocessor, encoded: bool) -> Any:
     """One tf.function a model (and one more for `encoded` images), traced once for any number of rows."""
     import tensorflow as tf
 
@@ -61,7 +61,7 @@ def _traced(model: keras.Model, fitted: Preprocessor, encoded: bool) -> Any:
         signature = {t.name: tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in model.inputs}
         if encoded:
             signature["image"] = tf.TensorSpec([None], tf.string)
-        decode = image_decoder(fitted.image_size) if encoded else None
+        decode = image_decoder(preprocessor.image_size) if encoded else None
 
         @tf.function(input_signature=[signature])
         def call(rows: Any) -> Any:

@@ -67,7 +67,7 @@ class Key:
         for part in [*mine, *sorted(set(theirs) - set(mine))]:
             before, now = theirs.get(part), mine.get(part)
             if before != now:
-                return _told(part, before, now)
+                return _difference_text(part, before, now)
         return "nothing changed" if self.digest == other.digest else "a masked value changed"
 
 
@@ -200,7 +200,7 @@ def _file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _told(part: str, before: str | None, now: str | None) -> str:
+def _difference_text(part: str, before: str | None, now: str | None) -> str:
     if part.startswith("conf ") or part in READABLE:
         return f"{part} {_short(before)} → {_short(now)}"
     if part.startswith("code "):

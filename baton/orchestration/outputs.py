@@ -17,12 +17,12 @@ from baton.runtime.files import folder_hashes
 from baton.tracking import runs
 
 
-def key(step: str, config: Config, inputs: dict[str, str], known: Mapping[str, Any]) -> cache.Key:
+def key(step: str, config: Config, inputs: dict[str, str], finished_runs: Mapping[str, Any]) -> cache.Key:
     """The cache key of a step that is given `inputs` (run IDs as its options name them).
 
     `known` are finished MLflow runs by their IDs: those that need not be asked for again.
     """
-    return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs, known))
+    return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs, finished_runs))
 
 
 def broken(step: str, run: Any, config: Config, version: str = "") -> str | None:
@@ -66,14 +66,14 @@ def _source(location: str, config: Config) -> str:
     return cache.content(source.files, Path(location) if source.format == "images" else None)
 
 
-def _upstream(step: str, config: Config, inputs: dict[str, str], known: Mapping[str, Any]) -> dict[str, str]:
+def _upstream(step: str, config: Config, inputs: dict[str, str], finished_runs: Mapping[str, Any]) -> dict[str, str]:
     """What earlier steps gave, as content: run IDs differ from run to run, so they don't count."""
     if step == "batch_infer":
         return {cache.VERSION: _scoring_version(config, inputs.get("register_run_id", ""))}
     given = {}
     for option, value in inputs.items():
         for run_id in filter(None, value.split(",")):
-            run = known.get(run_id) or runs.client().get_run(run_id)
+            run = finished_runs.get(run_id) or runs.client().get_run(run_id)
             label = f"the output of {run.data.tags.get(names.TAG_STEP, option)}"
             given[label] = run.data.tags.get(names.TAG_OUTPUT, run_id)
     return given
@@ -99,11 +99,11 @@ def _predictions_changed(scoring: dict[str, Any], version: str) -> str | None:
     return _first_difference(scoring["files"], folder_hashes(folder))
 
 
-def _first_difference(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
+def _first_difference(expected: dict[str, Any], actual: dict[str, Any]) -> str | None:
     """What a run gave, as {path: hash or size}, against what is there → the first file that is not as it was."""
     for name in sorted(expected):
-        if name not in found:
+        if name not in actual:
             return f"output {name} missing"
-        if expected[name] != found[name]:
+        if expected[name] != actual[name]:
             return f"output {name} changed"
     return None

@@ -11,7 +11,7 @@ from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError, StepFailed
 from baton.orchestration import cache, outputs
-from baton.orchestration.warm_process import Standby
+from baton.orchestration.warm_process import WarmProcess
 from baton.redaction import masked_values
 from baton.registry import versions
 from baton.tracking import runs
@@ -33,7 +33,7 @@ class Pipeline:
             name: {"run_id": None, "status": "skipped", "cache": None, "seconds": 0.0} for name in names.STEPS
         }
         self.known: dict[str, Any] = {}  # finished MLflow runs by ID: what is in them will not change
-        self.next: Standby | None = None
+        self.next: WarmProcess | None = None
         self.started = time.monotonic()
 
     def __enter__(self) -> Pipeline:
@@ -168,7 +168,7 @@ class Pipeline:
         if status != 0:
             raise StepFailed(step, last.line, status)
 
-    def _standby(self, step: str) -> Standby:
+    def _standby(self, step: str) -> WarmProcess:
         """The process of that step which waits already, or a new one."""
         import mlflow
 
@@ -179,7 +179,7 @@ class Pipeline:
             "MLFLOW_EXPERIMENT_ID": self.main.experiment_id,
             "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
         }
-        return Standby(step, options, environment)
+        return WarmProcess(step, options, environment)
 
     def _prepare_next(self, step: str) -> None:
         """Start the process of the step after this one, if there will be one."""

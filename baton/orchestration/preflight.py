@@ -66,7 +66,7 @@ def _of_config(config: Config) -> list[Check]:
         ("java", lambda: _java(config)),
     ]
     if (settings := config.batch_infer) is not None:
-        checks += [("scoring", lambda: _scoring(config, settings)), ("output", lambda: _output(config, settings))]
+        checks += [("scoring", lambda: _scoring(config, settings)), ("output", lambda: _check_output(config, settings))]
     return checks
 
 
@@ -144,7 +144,7 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
     return f"{len(source.files)} files, {source.bytes / 1e6:,.1f} MB, all {len(features)} features"
 
 
-def _output(config: Config, settings: BatchInfer) -> str:
+def _check_output(config: Config, settings: BatchInfer) -> str:
     """The folder of predictions can be replaced."""
     scoring.check_output(config, settings)
     return _room("batch_infer.output", settings.output, PREDICTIONS_SHARE, settings.source, config)

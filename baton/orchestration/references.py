@@ -71,14 +71,16 @@ def ended_ms(run: Any) -> int:
     return run.info.end_time or run.info.start_time or 0
 
 
-def _newest(found: Iterable[Any]) -> set[str]:
+def _newest(pipeline_runs: Iterable[Any]) -> set[str]:
     """In each experiment the last finished main with its steps, and every step's last result."""
     newest: dict[tuple[str, str], str] = {}
-    finished = [run for run in found if run.info.status == "FINISHED" and names.TAG_SOURCE_RUN not in run.data.tags]
+    finished = [
+        run for run in pipeline_runs if run.info.status == "FINISHED" and names.TAG_SOURCE_RUN not in run.data.tags
+    ]
     for run in sorted(finished, key=lambda run: run.info.start_time):
         newest[run.info.experiment_id, run.data.tags.get(names.TAG_STEP, "")] = run.info.run_id
     mains = {run_id for (_, step), run_id in newest.items() if step == "main"}
-    steps = {run.info.run_id for run in found if run.data.tags.get("mlflow.parentRunId") in mains}
+    steps = {run.info.run_id for run in pipeline_runs if run.data.tags.get("mlflow.parentRunId") in mains}
     return {*newest.values(), *steps}
 
 

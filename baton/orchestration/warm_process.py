@@ -27,7 +27,7 @@ STEP_GRACE_S = 9.0  # a step ends its own children and closes its run meanwhile
 WAITING_GRACE_S = 1.0
 
 
-class Standby:
+class WarmProcess:
     """The process `python -m steps.<step>`, with those of its options that are known already."""
 
     def __init__(self, step: str, options: dict[str, str], environment: dict[str, str]):

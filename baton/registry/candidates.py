@@ -57,22 +57,22 @@ def autologging(run: Run) -> Iterator[None]:
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:
     """Calibrate and evaluate on validation; log everything that register and people need of a candidate."""
     model, rows = finished(config, dataset, result.model)
-    fitted = model.fitted
-    validation = rows.metrics(fitted)
+    preprocessor = model.preprocessor
+    validation = rows.metrics(preprocessor)
     log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
     run.metrics({f"validation_{name}": value for name, value in validation.items()})
     run.params(_params(config))
-    assessed = assess(config, run, fitted, rows)
-    if sentence := assessment.uneven(config, fitted):
+    assessed = assess(config, run, preprocessor, rows)
+    if sentence := assessment.uneven(config, preprocessor):
         log.info("%s", sentence)
     run.figures(training.curves(result.history))
-    run.figures(figures.draw(fitted, rows.truth, rows.output))
+    run.figures(figures.draw(preprocessor, rows.targets, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
     example = dataset.raw_example(100)
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
     known = reference.load(dataset.folder)
-    known = known and known.predicting(fitted.decode_prediction(rows.output)[names.PREDICTION])
-    uri = export.log_model(fitted, model.network, example, metadata, known)
+    known = known and known.predicting(preprocessor.decode_prediction(rows.output)[names.PREDICTION])
+    uri = export.log_model(preprocessor, model.network, example, metadata, known)
     _log_network(run, model.network)
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
@@ -92,48 +92,48 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
 
 
 @dataclass(frozen=True)
-class Rows:
+class EvaluatedSplit:
     """A split's encoded rows, the way training sees them, with a model's output on them [rows, k]."""
 
     feed: Feed
-    truth: np.ndarray
+    targets: np.ndarray
     output: np.ndarray
 
     @staticmethod
-    def of(network: Any, dataset: Dataset, split: str) -> Rows:
+    def of(network: Any, dataset: Dataset, split: str) -> EvaluatedSplit:
         feed = Feed(dataset, split, prediction.PREDICT_ROWS)
-        return Rows(feed, *prediction.predict_all(network, feed))
+        return EvaluatedSplit(feed, *prediction.predict_all(network, feed))
 
-    def metrics(self, fitted: Preprocessor) -> dict[str, float]:
+    def metrics(self, preprocessor: Preprocessor) -> dict[str, float]:
         """All metrics, of what the model decides."""
-        return metrics.evaluate(self.truth, self.output, fitted.threshold)
+        return metrics.evaluate(self.targets, self.output, preprocessor.threshold)
 
 
-def finished(config: Config, dataset: Dataset, network: Any) -> tuple[raw_columns.RawColumnModel, Rows]:
+def finished(config: Config, dataset: Dataset, network: Any) -> tuple[raw_columns.RawColumnModel, EvaluatedSplit]:
     """A trained network → the model with all that is fitted on validation, and its answers there."""
-    fitted = dataset.preprocessor
-    rows = Rows.of(network, dataset, "validation")
-    kept = assessment.fit(config, fitted, rows.truth, rows.output)
+    preprocessor = dataset.preprocessor
+    rows = EvaluatedSplit.of(network, dataset, "validation")
+    kept = assessment.fit_postprocessing(config, preprocessor, rows.targets, rows.output)
     warm = kept.get("calibration")
     if warm and warm["applied"]:
         network = layers.calibrated(network, warm["temperature"])
         rows = replace(rows, output=calibration.scaled(rows.output, warm["temperature"]))
-    return raw_columns.RawColumnModel(fitted.with_target(kept), network), rows
+    return raw_columns.RawColumnModel(preprocessor.with_target(kept), network), rows
 
 
-def assess(config: Config, run: Run, fitted: Preprocessor, rows: Rows) -> dict[str, Any]:
+def assess(config: Config, run: Run, preprocessor: Preprocessor, rows: EvaluatedSplit) -> dict[str, Any]:
     """A model's answers on a split → its Assessment, logged in a few lines and as figures."""
     split = rows.feed.split
-    assessed = assessment.assess(config, fitted, split, rows.feed.in_order(), rows.truth, rows.output)
-    for line in assessment.told(assessed, config.primary_metric):
+    assessed = assessment.assess(config, preprocessor, split, rows.feed.in_order(), rows.targets, rows.output)
+    for line in assessment.log_lines(assessed, config.primary_metric):
         log.info("%s: %s", split, line)
-    run.figures(figures_assessment.drawn(assessed, fitted.spec["target"], config.primary_metric))
+    run.figures(figures_assessment.drawn(assessed, preprocessor.spec["target"], config.primary_metric))
     return assessed
 
 
 def _content(dataset: Dataset, model: raw_columns.RawColumnModel) -> str:
     """A candidate's content: its dataset, its network with every weight, and how it answers, as a hash."""
-    network, answers = model.network, json.dumps(model.fitted.spec["target"], sort_keys=True)
+    network, answers = model.network, json.dumps(model.preprocessor.spec["target"], sort_keys=True)
     content = hashlib.sha256(f"{dataset.fingerprint}{network.to_json()}{answers}".encode())
     for weight in network.get_weights():
         content.update(weight.tobytes())

@@ -27,7 +27,7 @@ log = logging.getLogger("baton")
 
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back", "set by hand"
 KEPT = 500  # changes; older ones are forgotten
-LONGEST = 1000  # characters of a reason; a tag holds 5,000
+MAX_REASON = 1000  # characters of a reason; a tag holds 5,000
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _move(name: str, number: str, how: str, by: str, why: str) -> Change:
             recorded.append(_record(name, found))
     last = recorded[-1] if recorded else None
     change = Change(
-        last.number + 1 if last else 1, number, last.version if last else None, how, runs.now(), by, why[:LONGEST]
+        last.number + 1 if last else 1, number, last.version if last else None, how, runs.now(), by, why[:MAX_REASON]
     )
     versions.set_alias(name, names.CHAMPION, number)
     _record(name, change)

@@ -13,7 +13,7 @@ from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.evaluation import metrics
 from baton.registry import gate, versions
-from baton.registry.gate import Evidence, Rival
+from baton.registry.gate import Champion, Evidence
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import runs
 
@@ -21,7 +21,7 @@ log = logging.getLogger("baton")
 
 
 CHAMPION, TRIVIAL = "champion", "trivial"
-LONGEST = 500  # characters of an error, as a reason
+MAX_REASON = 500  # characters of an error, as a reason
 
 
 def gather(
@@ -32,35 +32,35 @@ def gather(
     `encoded` is the candidate's output on the encoded test rows.
     """
     raw = dataset.raw_test()
-    truth, output = model.evaluate(raw)
+    targets, output = model.evaluate(raw)
     evidence = Evidence(
-        metrics=measured(truth, output, model.fitted.threshold),
-        trivial=metrics.evaluate(truth, metrics.trivial(model.fitted.spec["target"], len(truth))),
-        losses=losses(truth, output),
+        metrics=measured(targets, output, model.preprocessor.threshold),
+        trivial=metrics.evaluate(targets, metrics.trivial(model.preprocessor.spec["target"], len(targets))),
+        losses=losses(targets, output),
         skew=gate.skew(encoded, output),
         fingerprints={
             "dataset": dataset.fingerprint,
             "run": chosen.data.tags.get(names.TAG_FINGERPRINT, ""),
             "model": versions.fingerprint(chosen.data.tags[names.TAG_MODEL_URI]),
         },
-        rival=None if champion is None else rival(config, champion, model, raw, truth),
+        champion=None if champion is None else champion_losses(config, champion, model, raw, targets),
         rolled_back=versions.rolled_back(config.name, chosen.data.tags[names.TAG_OUTPUT]),
     )
-    return evidence, truth, output
+    return evidence, targets, output
 
 
-def measured(truth: np.ndarray, output: np.ndarray, threshold: float) -> dict[str, float]:
+def measured(targets: np.ndarray, predictions: np.ndarray, threshold: float) -> dict[str, float]:
     """Truth and output as in `metrics.evaluate` → all metrics; none if an output is not finite."""
-    return metrics.evaluate(truth, output, threshold) if np.isfinite(output).all() else {}
+    return metrics.evaluate(targets, predictions, threshold) if np.isfinite(predictions).all() else {}
 
 
-def losses(truth: np.ndarray, output: np.ndarray) -> np.ndarray:
+def losses(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Truth [rows] and output [rows, k] → each row's loss, nan where an output is not finite."""
-    return np.where(np.isfinite(output).all(axis=1), metrics.row_losses(truth, output), np.nan)
+    return np.where(np.isfinite(predictions).all(axis=1), metrics.row_losses(targets, predictions), np.nan)
 
 
 def losses_by_model(
-    dataset: Dataset, chosen: Any, candidate_ids: list[str], found: Evidence, truth: np.ndarray
+    dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence, targets: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Each candidate's, the champion's and the trivial predictor's loss on every test row."""
     raw = dataset.raw_test()
@@ -70,22 +70,28 @@ def losses_by_model(
         name = str(candidate.data.tags[names.TAG_STEP])
         name = f"{name} {run_id[:8]}" if name in by_name else name
         if run_id == chosen.info.run_id:
-            by_name[name] = found.losses
+            by_name[name] = gathered.losses
             continue
         other = versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
         by_name[name] = losses(*other.evaluate(raw))
-    if found.rival is not None and found.rival.losses is not None and len(found.rival.losses) == len(found.losses):
-        by_name[CHAMPION] = found.rival.losses
-    by_name[TRIVIAL] = metrics.row_losses(truth, metrics.trivial(dataset.preprocessor.spec["target"], len(truth)))
+    if (
+        gathered.champion is not None
+        and gathered.champion.losses is not None
+        and len(gathered.champion.losses) == len(gathered.losses)
+    ):
+        by_name[CHAMPION] = gathered.champion.losses
+    by_name[TRIVIAL] = metrics.row_losses(targets, metrics.trivial(dataset.preprocessor.spec["target"], len(targets)))
     return by_name
 
 
-def rival(config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, truth: np.ndarray) -> Rival:
+def champion_losses(
+    config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, targets: np.ndarray
+) -> Champion:
     """The champion's version on the candidate's raw test rows → `Rival`, with the error if it fails in any way."""
     number = str(champion.version)
     try:
-        output = versions.load(f"models:/{config.name}/{number}", champion.tags).answers(raw, model.fitted)
-        return Rival(number, losses(truth, output))
+        output = versions.load(f"models:/{config.name}/{number}", champion.tags).answers(raw, model.preprocessor)
+        return Champion(number, losses(targets, output))
     except Exception as error:  # whatever it is: the gate refuses, and says it
         log.exception("the champion cannot be scored")
-        return Rival(number, error=runs.sentence(error)[:LONGEST])
+        return Champion(number, error=runs.sentence(error)[:MAX_REASON])

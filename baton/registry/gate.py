@@ -18,7 +18,7 @@ Check = tuple[bool, str]
 
 
 @dataclass(frozen=True)
-class Rival:
+class Champion:
     """The present champion: its loss on each of the candidate's test rows [rows], or the error that it met."""
 
     version: str
@@ -39,7 +39,7 @@ class Evidence:
     losses: np.ndarray
     skew: float
     fingerprints: dict[str, str] = field(default_factory=dict)
-    rival: Rival | None = None
+    champion: Champion | None = None
     rolled_back: str = ""
 
 
@@ -65,7 +65,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateDecision:
     """Whether a candidate may be promoted, what was found as sentences, and the comparison in numbers."""
 
     passed: bool
@@ -76,40 +76,40 @@ class Judgement:
         return asdict(self)
 
 
-def judge(config: Config, evidence: Evidence) -> Judgement:
+def judge(config: Config, evidence: Evidence) -> GateDecision:
     """Evidence → `Judgement`. What cannot be known does not pass."""
     settings, rows = config.register_, len(evidence.losses)
-    guards = [_known(evidence.losses), _same_data(evidence.fingerprints), _never_rolled_back(evidence.rolled_back)]
+    guards = [_finite(evidence.losses), _same_data(evidence.fingerprints), _never_rolled_back(evidence.rolled_back)]
     checks: list[Check] = [check for check in guards if not check[0]]
     checks += [_enough(rows, settings.min_test_rows), _same_paths(evidence.skew)]
     comparison = None
     if guards[0][0]:
         checks.append(_trivial(config.primary_metric, evidence))
-        if evidence.rival is not None:
-            comparison, check = _against(config, evidence.losses, evidence.rival)
+        if evidence.champion is not None:
+            comparison, check = _against(config, evidence.losses, evidence.champion)
             checks.append(check)
         checks += [_floor(name, evidence.metrics.get(name), limit) for name, limit in settings.floors.items()]
-    return Judgement(all(good for good, _ in checks), [reason for _, reason in checks], comparison)
+    return GateDecision(all(good for good, _ in checks), [reason for _, reason in checks], comparison)
 
 
-def compare(config: Config, losses: np.ndarray, rival: Rival) -> Comparison:
+def compare(config: Config, losses: np.ndarray, champion: Champion) -> Comparison:
     """Losses of candidate and champion on the same rows → their difference with its interval.
 
     The percentile interval of the paired bootstrap (Efron and Tibshirani, An Introduction to the
     Bootstrap, chapter 13). Raises `ValueError` if the rows or the numbers are not fit for it.
     """
-    if rival.losses is None or rival.losses.shape != losses.shape:
+    if champion.losses is None or champion.losses.shape != losses.shape:
         raise ValueError("it was not scored on the same rows")
-    if not np.isfinite(rival.losses).all():
-        raise ValueError(f"its loss is not finite on {_share(rival.losses)} test rows")
+    if not np.isfinite(champion.losses).all():
+        raise ValueError(f"its loss is not finite on {_share(champion.losses)} test rows")
     settings, metric = config.register_, config.primary_metric
-    mine, other = (float(metrics.of_mean_loss(metric, values.mean())) for values in (losses, rival.losses))
-    found = differences(metric, losses, rival.losses, settings.resamples, config.seed)
+    mine, other = (float(metrics.of_mean_loss(metric, values.mean())) for values in (losses, champion.losses))
+    found = differences(metric, losses, champion.losses, settings.resamples, config.seed)
     low, high = bootstrap.interval(found, settings.confidence)
     if not math.isfinite(high - low):
         raise ValueError("their difference is not finite")
     return Comparison(
-        metric, mine, other, rival.version, mine - other, low, high,
+        metric, mine, other, champion.version, mine - other, low, high,
         settings.confidence, settings.resamples, len(losses),
     )  # fmt: skip
 
@@ -137,47 +137,48 @@ def skew(encoded: np.ndarray, raw: np.ndarray) -> float:
     return float(np.max(np.abs(np.sort(encoded, axis=0) - np.sort(raw, axis=0)))) / spread
 
 
-def _against(config: Config, losses: np.ndarray, rival: Rival) -> tuple[Comparison | None, Check]:
+def _against(config: Config, losses: np.ndarray, champion: Champion) -> tuple[Comparison | None, Check]:
     """The comparison with the champion and what it means; an error of any kind does not pass."""
     try:
-        if rival.error:
-            raise ValueError(rival.error)
-        comparison = compare(config, losses, rival)
+        if champion.error:
+            raise ValueError(champion.error)
+        comparison = compare(config, losses, champion)
     except Exception as error:  # noqa: BLE001 - whatever it is, the champion stays
-        return None, (False, f"the champion, version {rival.version}, cannot be compared with: {error}")
+        return None, (False, f"the champion, version {champion.version}, cannot be compared with: {error}")
     return comparison, _verdict(config.register_, comparison)
 
 
-def _verdict(settings: Register, found: Comparison) -> Check:
+def _verdict(settings: Register, comparison: Comparison) -> Check:
     """Better for sure, or not worse than the tolerance allows for sure, as the policy says."""
     better = settings.policy == "better"
-    limit = 0.0 if better else settings.tolerance * found.champion
-    good = found.high < 0 if better else found.high <= limit
-    if found.identical:
+    limit = 0.0 if better else settings.tolerance * comparison.champion
+    good = comparison.high < 0 if better else comparison.high <= limit
+    measured = f"test {comparison.metric} {comparison.candidate:.6g}"
+    if comparison.identical:
         return good, (
-            f"test {found.metric} {found.candidate:.6g} is the champion's own: version {found.champion_version} has the"
-            f" same loss on all {found.rows:,} test rows, so the candidate is not {'better' if better else 'worse'}"
+            f"{measured} is the champion's own: version {comparison.champion_version} has the same loss on all "
+            f"{comparison.rows:,} test rows, so the candidate is not {'better' if better else 'worse'}"
         )
-    return good, f"test {found.metric} {found.candidate:.6g} {_relation(better, good, found, settings)}: {_told(found)}"
+    return good, f"{measured} {_relation(better, good, comparison, settings)}: {_interval_text(comparison)}"
 
 
-def _relation(better: bool, good: bool, found: Comparison, settings: Register) -> str:
-    champion = f"the champion's {found.champion:.6g}"
+def _relation(better: bool, good: bool, comparison: Comparison, settings: Register) -> str:
+    champion = f"the champion's {comparison.champion:.6g}"
     if better:
-        verb = "beats" if good else "does not surely beat" if found.difference < 0 else "does not beat"
+        verb = "beats" if good else "does not surely beat" if comparison.difference < 0 else "does not beat"
         return f"{verb} {champion}"
     verb = "is not worse than" if good else "may be worse than"
     return f"{verb} {champion} by more than the tolerance of {100 * settings.tolerance:g} %"
 
 
-def _told(found: Comparison) -> str:
+def _interval_text(comparison: Comparison) -> str:
     return (
-        f"difference {found.difference:+.4g}, {100 * found.confidence:g} % interval "
-        f"[{found.low:+.4g}, {found.high:+.4g}] of {found.rows:,} rows"
+        f"difference {comparison.difference:+.4g}, {100 * comparison.confidence:g} % interval "
+        f"[{comparison.low:+.4g}, {comparison.high:+.4g}] of {comparison.rows:,} rows"
     )
 
 
-def _known(losses: np.ndarray) -> Check:
+def _finite(losses: np.ndarray) -> Check:
     return bool(np.isfinite(losses).all()), f"the predictions are not finite on {_share(losses)} test rows"
 
 
@@ -191,8 +192,8 @@ def _same_data(fingerprints: dict[str, str]) -> Check:
     return good, f"the model was not trained on this dataset: the fingerprints are {told}"
 
 
-def _never_rolled_back(told: str) -> Check:
-    return not told, told
+def _never_rolled_back(reason: str) -> Check:
+    return not reason, reason
 
 
 def _enough(rows: int, least: int) -> Check:

@@ -13,7 +13,7 @@ from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import BadInput
 from baton.registry import champions, versions
-from baton.registry.gate import Judgement
+from baton.registry.gate import GateDecision
 from baton.tracking import runs
 from baton.tracking.runs import Run
 
@@ -50,13 +50,13 @@ def _demand_one_dataset(candidates: list[Any]) -> None:
         )
 
 
-def judged_before(begun: Any) -> Any | None:
+def champion_before(interrupted: Any) -> Any | None:
     """The champion that a version has to beat which an interrupted register began: it may be champion itself by now."""
-    present = versions.champion(begun.name)
-    if present is None or present.version != begun.version:
+    present = versions.champion(interrupted.name)
+    if present is None or present.version != interrupted.version:
         return present
-    compared = json.loads(begun.tags.get(names.TAG_INTERVAL, "{}"))
-    return versions.version(begun.name, compared["champion_version"]) if compared else None
+    compared = json.loads(interrupted.tags.get(names.TAG_INTERVAL, "{}"))
+    return versions.version(interrupted.name, compared["champion_version"]) if compared else None
 
 
 def publish(
@@ -64,20 +64,20 @@ def publish(
     run: Run,
     chosen: Any,
     dataset: Dataset,
-    judgement: Judgement,
+    decision: GateDecision,
     judged_against: str | None,
     measured: dict[str, dict[str, float]],
-    begun: Any | None = None,
+    interrupted: Any | None = None,
 ) -> dict[str, Any]:
     """Register a version with its tags, or go on with one that was begun; set the aliases, return the verdict."""
     with champions.locked(config):
         # Whatever happens from here on, the version tells what it is; it is called promoted when it is champion.
-        sofar = names.CHALLENGER if judgement.passed else names.REFUSED
-        tags = version_tags(run, chosen, dataset, judgement, measured) | verdict_tags(sofar, judgement.reasons)
+        sofar = names.CHALLENGER if decision.passed else names.REFUSED
+        tags = version_tags(run, chosen, dataset, decision, measured) | verdict_tags(sofar, decision.reasons)
         uri = chosen.data.tags[names.TAG_MODEL_URI]
-        version = versions.retagged(begun, tags) if begun else versions.register(config.name, uri, tags)
+        version = versions.retagged(interrupted, tags) if interrupted else versions.register(config.name, uri, tags)
         number = str(version.version)
-        verdict, reasons = settle(config, run, judgement, number, judged_against)
+        verdict, reasons = settle(config, run, decision, number, judged_against)
         for key, value in verdict_tags(verdict, reasons).items():
             runs.client().set_model_version_tag(config.name, number, key, value)
         run.tag(names.TAG_REGISTRY, versions.state(config.name))
@@ -92,23 +92,23 @@ def publish(
         "candidate_step": chosen.data.tags[names.TAG_STEP],
         "metrics": measured,
         "champion_before": judged_against,
-        "comparison": judgement.to_dict()["comparison"],
+        "comparison": decision.to_dict()["comparison"],
     }
 
 
 def settle(
-    config: Config, run: Run, judgement: Judgement, number: str, judged_against: str | None
+    config: Config, run: Run, decision: GateDecision, number: str, judged_against: str | None
 ) -> tuple[str, list[str]]:
     """Move the aliases as far as judgement, config and the present champion allow → (verdict, reasons)."""
-    if not judgement.passed:
-        return names.REFUSED, judgement.reasons
+    if not decision.passed:
+        return names.REFUSED, decision.reasons
     versions.set_alias(config.name, names.CHALLENGER, number)
     if config.register_.promote == "manual":
-        return names.CHALLENGER, judgement.reasons
-    obstacle = champions.promote(config.name, number, judged_against, run.id, "; ".join(judgement.reasons))
+        return names.CHALLENGER, decision.reasons
+    obstacle = champions.promote(config.name, number, judged_against, run.id, "; ".join(decision.reasons))
     if obstacle:
-        return names.CHALLENGER, [*judgement.reasons, obstacle]
-    return names.PROMOTED, judgement.reasons
+        return names.CHALLENGER, [*decision.reasons, obstacle]
+    return names.PROMOTED, decision.reasons
 
 
 def verdict_tags(verdict: str, reasons: list[str]) -> dict[str, str]:
@@ -116,7 +116,7 @@ def verdict_tags(verdict: str, reasons: list[str]) -> dict[str, str]:
 
 
 def version_tags(
-    run: Run, chosen: Any, dataset: Dataset, judgement: Judgement, measured: dict[str, dict[str, float]]
+    run: Run, chosen: Any, dataset: Dataset, decision: GateDecision, measured: dict[str, dict[str, float]]
 ) -> dict[str, str]:
     """What a model version tells of itself: lineage, content, metrics and the comparison."""
     tags = {
@@ -129,6 +129,6 @@ def version_tags(
     }
     if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):
         tags[names.TAG_MODEL_DIGEST] = digest
-    if judgement.comparison:
-        tags[names.TAG_INTERVAL] = json.dumps(asdict(judgement.comparison))
+    if decision.comparison:
+        tags[names.TAG_INTERVAL] = json.dumps(asdict(decision.comparison))
     return tags

@@ -47,7 +47,7 @@ def register(name: str, uri: str, tags: dict[str, str]) -> Any:
     return mlflow.register_model(uri, name, tags=tags, await_registration_for=60)
 
 
-def begun(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
+def find_interrupted(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
     """The version that an earlier run of the same work began before it was killed or failed; or None."""
     key = client().get_run(run.id).data.tags.get(names.TAG_CACHE_KEY)
     for found in versions(name) if key else ():
@@ -60,11 +60,11 @@ def begun(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
     return None
 
 
-def retagged(found: Any, tags: dict[str, str]) -> Any:
+def retagged(version: Any, tags: dict[str, str]) -> Any:
     """A version with these tags set anew."""
     for key, value in tags.items():
-        client().set_model_version_tag(found.name, found.version, key, value)
-    return found
+        client().set_model_version_tag(version.name, version.version, key, value)
+    return version
 
 
 def versions(name: str) -> list[Any]:
@@ -109,9 +109,9 @@ def aliases(name: str) -> dict[str, str]:
         raise
 
 
-def test_metrics(found: Any) -> dict[str, float]:
+def test_metrics(version: Any) -> dict[str, float]:
     """What a model version's tags tell of its metrics on test data."""
-    return {key.removeprefix("test_"): float(v) for key, v in found.tags.items() if key.startswith("test_")}
+    return {key.removeprefix("test_"): float(v) for key, v in version.tags.items() if key.startswith("test_")}
 
 
 def demand_model(uri: str) -> None:
@@ -162,12 +162,12 @@ def to_score_with(config: Config, register_run_id: str) -> Any:
     return found
 
 
-def _demand_verdict(found: Any, alias: str) -> None:
+def _demand_verdict(version: Any, alias: str) -> None:
     """Raise `BadInput` if a version has not passed the gate: somebody gave it the alias by hand."""
-    verdict = found.tags.get(names.TAG_VERDICT)
+    verdict = version.tags.get(names.TAG_VERDICT)
     if verdict not in names.PASSED:
         raise BadInput(
-            f"Version {found.version} of {found.name} bears the alias {alias} without having passed the gate; "
+            f"Version {version.version} of {version.name} bears the alias {alias} without having passed the gate; "
             f"set batch_infer.allow_unvalidated: true to score with it. Received: {verdict or 'no'} verdict"
         )
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
-from baton.data.reference import TrainedOn
+from baton.data.reference import ReferenceData
 from baton.runtime.paths import PACKAGE, ROOT
 from baton.serving import integrity
 from baton.serving.layout import DATA, ENTRY_FILE, PACKAGES
@@ -22,11 +22,11 @@ from baton.serving.raw_columns import RawColumnModel
 
 
 def log_model(
-    fitted: Preprocessor,
+    preprocessor: Preprocessor,
     network: Any,
     example: pa.Table,
     metadata: dict[str, str],
-    known: TrainedOn | None = None,
+    reference: ReferenceData | None = None,
 ) -> str:
     """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
 
@@ -38,16 +38,16 @@ def log_model(
         folder = Path(home) / DATA
         # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
         warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
-        RawColumnModel(fitted, network).save(folder)
-        if known is not None:
-            known.save(folder)
+        RawColumnModel(preprocessor, network).save(folder)
+        if reference is not None:
+            reference.save(folder)
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(ROOT / ENTRY_FILE),
             artifacts={DATA: str(folder)},
             code_paths=[str(_code(Path(home)))],
-            signature=signature(fitted),
-            input_example=as_declared(example, fitted).slice(0, 5).to_pandas(),
+            signature=signature(preprocessor),
+            input_example=as_declared(example, preprocessor).slice(0, 5).to_pandas(),
             pip_requirements=requirements(),
             metadata=metadata,
         )
@@ -63,29 +63,31 @@ def _code(home: Path) -> Path:
     return home / PACKAGE.name
 
 
-def signature(fitted: Preprocessor) -> Any:
+def signature(preprocessor: Preprocessor) -> Any:
     """The model's signature: raw columns in the source's types; prediction and class probabilities."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    target = fitted.target_column.type if fitted.classes else "double"
+    target = preprocessor.target_column.type if preprocessor.classes else "double"
     outputs = [ColSpec(target, names.PREDICTION)]
-    outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in fitted.classes]
-    return ModelSignature(Schema([ColSpec(kind, name) for name, kind in _declared(fitted).items()]), Schema(outputs))
+    outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in preprocessor.classes]
+    return ModelSignature(
+        Schema([ColSpec(kind, name) for name, kind in _declared(preprocessor).items()]), Schema(outputs)
+    )
 
 
-def _declared(fitted: Preprocessor) -> dict[str, str]:
+def _declared(preprocessor: Preprocessor) -> dict[str, str]:
     """Feature column → its declared type: pandas holds whole numbers with gaps as doubles, and MLflow compares."""
-    gaps = {name for name, feature in fitted.spec["features"].items() if "missing" in feature}
-    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in fitted.features}
+    gaps = {name for name, feature in preprocessor.spec["features"].items() if "missing" in feature}
+    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in preprocessor.features}
 
 
-def as_declared(raw: pa.Table, fitted: Preprocessor) -> pa.Table:
+def as_declared(raw: pa.Table, preprocessor: Preprocessor) -> pa.Table:
     """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
-    rows, reasons = typed(raw, fitted.features, target=None)
+    rows, reasons = typed(raw, preprocessor.features, target=None)
     rows = rows.filter(reasons.is_null())
     casts = {"long": pa.int64(), "double": pa.float64()}
-    declared = {name: casts.get(kind, rows.column(name).type) for name, kind in _declared(fitted).items()}
+    declared = {name: casts.get(kind, rows.column(name).type) for name, kind in _declared(preprocessor).items()}
     return pa.table({name: pc.cast(rows.column(name), kind) for name, kind in declared.items()})
 
 

@@ -21,10 +21,10 @@ from baton.serving.layout import KERAS_FILE
 class RawColumnModel:
     """Raw columns in, predictions out: what is registered, served and used by batch_infer."""
 
-    def __init__(self, fitted: Preprocessor, network: Any, interval: float | None = None):
+    def __init__(self, preprocessor: Preprocessor, network: Any, interval: float | None = None):
         """`interval` is the level of the intervals that `score` gives; `BadInput` if the model keeps none of it."""
-        demand_interval(fitted, interval)
-        self.fitted, self.network, self.interval = fitted, network, interval
+        demand_interval(preprocessor, interval)
+        self.preprocessor, self.network, self.interval = preprocessor, network, interval
 
     @staticmethod
     def load(folder: Path | str, interval: float | None = None) -> RawColumnModel:
@@ -39,8 +39,8 @@ class RawColumnModel:
         def network() -> Any:
             return keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)
 
-        fitted = _read(names.PREPROCESSOR, lambda: Preprocessor.load(Path(folder) / names.PREPROCESSOR))
-        return RawColumnModel(fitted, _read(KERAS_FILE, network), interval)
+        preprocessor = _read(names.PREPROCESSOR, lambda: Preprocessor.load(Path(folder) / names.PREPROCESSOR))
+        return RawColumnModel(preprocessor, _read(KERAS_FILE, network), interval)
 
     def save(self, folder: Path) -> None:
         """Write the network (weights without optimizer state) and the preprocessing into `folder`."""
@@ -49,28 +49,30 @@ class RawColumnModel:
         folder.mkdir(parents=True, exist_ok=True)
         bare = keras.Model(self.network.inputs, self.network.outputs[0])
         bare.save(folder / KERAS_FILE)
-        self.fitted.save(folder / names.PREPROCESSOR)
+        self.preprocessor.save(folder / names.PREPROCESSOR)
 
     def output(self, rows: pa.Table) -> np.ndarray:
         """Typed feature columns → network output: [rows, 1], or class probabilities [rows, k]."""
-        return self._output(self.fitted.encode(rows))
+        return self._output(self.preprocessor.encode(rows))
 
     def _output(self, encoded: dict[str, Any]) -> np.ndarray:
         from baton.networks import prediction
 
-        blocks = self.fitted.blocks(encoded)
+        blocks = self.preprocessor.blocks(encoded)
         if "image" in blocks:
             blocks["image"] = np.array(blocks["image"].to_pylist(), dtype=object)
-        return prediction.probabilities(prediction.predict(self.network, blocks, self.fitted), self.fitted.classes)
+        return prediction.probabilities(
+            prediction.predict(self.network, blocks, self.preprocessor), self.preprocessor.classes
+        )
 
     def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Raw rows with the target → (truth, network output) of those that can be used."""
-        target = self.fitted.target_column
-        rows, reasons = typed(raw, [*self.fitted.features, target], target.name)
+        target = self.preprocessor.target_column
+        rows, reasons = typed(raw, [*self.preprocessor.features, target], target.name)
         rows = rows.filter(reasons.is_null())
-        truth = self.fitted.encode_target(rows)
-        known = truth >= 0 if self.fitted.classes else np.ones(len(truth), bool)
-        return truth[known], self.output(rows.filter(pa.array(known)))
+        targets = self.preprocessor.encode_target(rows)
+        known = targets >= 0 if self.preprocessor.classes else np.ones(len(targets), bool)
+        return targets[known], self.output(rows.filter(pa.array(known)))
 
     def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
         """Raw rows → output on every one, its columns the classes that `asked` knows.
@@ -78,7 +80,7 @@ class RawColumnModel:
         A class that this model does not know has the probability 0. Raises `BatonError` if it
         predicts something else or cannot use a row.
         """
-        mine, theirs = self.fitted, asked
+        mine, theirs = self.preprocessor, asked
         if (mine.target, bool(mine.classes)) != (theirs.target, bool(theirs.classes)):
             raise BatonError(f"it predicts {mine.target} ({mine.task}), not {theirs.target} ({theirs.task})")
         rows, reasons = typed(raw, mine.features, target=None)
@@ -99,21 +101,27 @@ class RawColumnModel:
 
     def score_and_count(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
         """As `score`, with the number of cells a column, of scored rows, whose category the model does not know."""
-        rows, reasons = typed(raw, self.fitted.features, target=None)
+        rows, reasons = typed(raw, self.preprocessor.features, target=None)
         good = reasons.is_null()
-        encoded = self.fitted.encode(rows.filter(good))
+        encoded = self.preprocessor.encode(rows.filter(good))
         output = self._output(encoded)
-        columns = self.fitted.decode_prediction(output)
+        columns = self.preprocessor.decode_prediction(output)
         if self.interval is not None:
-            ends = conformal.bounds(self.fitted.spec["target"]["intervals"], output[:, 0].astype(float), self.interval)
+            ends = conformal.bounds(
+                self.preprocessor.spec["target"]["intervals"], output[:, 0].astype(float), self.interval
+            )
             named = zip((names.PREDICTION_LOW, names.PREDICTION_HIGH), ends, strict=True)
             columns |= {name: pa.array(values) for name, values in named}
-        return {name: _spread(values, good) for name, values in columns.items()}, reasons, self.fitted.unknown(encoded)
+        return (
+            {name: _spread(values, good) for name, values in columns.items()},
+            reasons,
+            self.preprocessor.unknown(encoded),
+        )
 
 
-def demand_interval(fitted: Preprocessor, level: float | None) -> None:
+def demand_interval(preprocessor: Preprocessor, level: float | None) -> None:
     """Raise `BadInput` if a model keeps no prediction intervals of that level; None asks for none."""
-    kept = fitted.spec["target"].get("intervals", {"half_widths": {}})["half_widths"]
+    kept = preprocessor.spec["target"].get("intervals", {"half_widths": {}})["half_widths"]
     if level is not None and str(level) not in kept:
         raise BadInput(
             f"The model keeps no intervals of level {level}: it was trained before there were any, or with too few "

@@ -109,7 +109,7 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
     quarantine = folder / names.QUARANTINE_OUTPUT
     quarantine.mkdir()
     schema = source.schema()
-    check_columns(schema, model.fitted.features, model.interval)
+    check_columns(schema, model.preprocessor.features, model.interval)
     tables = itertools.chain(
         (conformed(table, schema) for table in source.batches(batch_rows)),
         [schema.empty_table()],
@@ -183,28 +183,28 @@ class Writer:
 
 
 @contextmanager
-def replaced(output: Path) -> Iterator[Path]:
+def replaced(destination: Path) -> Iterator[Path]:
     """A folder to write into that takes `output`'s place, whole and in one move, if all goes well.
 
     Raises `BadInput` if there is no room, or nothing may be written there; `output` stays as it is then.
     """
-    if output.exists() and not output.is_dir():
-        raise BadInput(f"The output must be a folder, and there is a file of that name. Received: {output}")
-    with writing(output), _aside(output) as aside:
+    if destination.exists() and not destination.is_dir():
+        raise BadInput(f"The output must be a folder, and there is a file of that name. Received: {destination}")
+    with writing(destination), _aside(destination) as aside:
         yield aside
         try:
-            aside.rename(output)  # takes the place of nothing, or of an empty folder
+            aside.rename(destination)  # takes the place of nothing, or of an empty folder
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            _exchange(aside, output)
+            _exchange(aside, destination)
 
 
 @contextmanager
-def _aside(output: Path) -> Iterator[Path]:
+def _aside(destination: Path) -> Iterator[Path]:
     """A new folder beside `output`, removed at the end with all that is in it then."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     try:
         aside.chmod(0o755)
         with locks.held(aside):
@@ -229,7 +229,7 @@ def _is_output(field: pa.Field) -> bool:
 
 def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
     """Text columns that the model reads as numbers, booleans or times, as those (CSV has only text)."""
-    for column in model.fitted.features:
+    for column in model.preprocessor.features:
         index = raw.column_names.index(column.name)
         if column.kind in ("numeric", "boolean", "datetime") and is_text(raw.column(index).type):
             raw = raw.set_column(index, column.name, _typed_text(raw.column(index), column))

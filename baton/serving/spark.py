@@ -31,10 +31,10 @@ def score(
     (folder / names.QUARANTINE_OUTPUT).mkdir()
     settings = config.batch_infer
     batch, interval = (settings.batch_rows, settings.interval) if settings else (TABLE_ROWS, None)
-    fitted = Preprocessor.load(model / names.PREPROCESSOR)
-    demand_interval(fitted, interval)
+    preprocessor = Preprocessor.load(model / names.PREPROCESSOR)
+    demand_interval(preprocessor, interval)
     with own_errors(), opened(config, source, plain=False) as rows:
-        scoring.check_columns(rows.schema, fitted.features, interval)
+        scoring.check_columns(rows.schema, preprocessor.features, interval)
         place = _shipped(rows.spark, model)
         parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, interval, tasks=0).get("scored", [])
         answers = [json.loads(part) for part in parts]

@@ -20,7 +20,7 @@ from baton.config.schema import Config
 from baton.errors import BadInput, BatonError, explained, printable
 from baton.redaction import masked, masked_values
 from baton.runtime import processes
-from baton.tracking.servers import alone, check_servers
+from baton.tracking.servers import check_servers, exclusive
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,7 +101,7 @@ def reach() -> None:
     import mlflow
 
     check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
-    with alone(mlflow.get_tracking_uri()):
+    with exclusive(mlflow.get_tracking_uri()):
         client().search_experiments(max_results=1)  # makes the tables of a new store
 
 
@@ -130,7 +130,7 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
 
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
     if not handed_over:
-        with alone(mlflow.get_tracking_uri()):
+        with exclusive(mlflow.get_tracking_uri()):
             mlflow.set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
     tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
@@ -161,7 +161,7 @@ def _mark(experiment_id: str) -> None:
     """
     import mlflow
 
-    with alone(mlflow.get_tracking_uri()):
+    with exclusive(mlflow.get_tracking_uri()):
         if KIND not in client().get_experiment(experiment_id).tags:
             client().set_experiment_tag(experiment_id, KIND, "custom_model_development")
 

@@ -43,7 +43,7 @@ def check_servers(*uris: str) -> None:
 
 
 @contextmanager
-def alone(uri: str) -> Iterator[None]:
+def exclusive(uri: str) -> Iterator[None]:
     """Meanwhile no other process may do so with this SQLite store: two that make its tables at once both fail."""
     parts = urlsplit(uri)
     home = Path(parts.path.removeprefix("/")).parent

@@ -18,7 +18,7 @@ from baton.errors import Diverged
 from baton.evaluation import metrics
 from baton.networks.prediction import predict_pieces
 from baton.training.checkpoints import Checkpoint, State
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 
 log = logging.getLogger("baton")
 
@@ -62,7 +62,7 @@ class BestWeights(keras.callbacks.Callback):
         config: Config,
         feed: Feed,
         validation: Feed,
-        collective: Alone,
+        collective: SingleProcess,
         result: Result,
         on_epoch: OnEpoch | None,
         checkpoint: Checkpoint | None,
@@ -141,7 +141,9 @@ class BestWeights(keras.callbacks.Callback):
         return [*model.variables, *model.optimizer.variables]
 
     def _validate(self) -> dict[str, float]:
-        mine = sum(metrics.partial_sums(truth, output) for truth, output in predict_pieces(self.model, self.validation))
+        mine = sum(
+            metrics.partial_sums(targets, output) for targets, output in predict_pieces(self.model, self.validation)
+        )
         sums = self.collective.sum(np.asarray(mine))
         return metrics.from_sums(sums, regression=not self.validation.preprocessor.classes)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-class Alone:
+class SingleProcess:
     """A single process: every answer is its own."""
 
     rank = 0

@@ -49,7 +49,7 @@ def train(
     *,
     run_id: str = "",
     epochs_told: int = 0,
-    crew: horovod.Crew | None = None,
+    worker_group: horovod.WorkerGroup | None = None,
 ) -> Result:
     """Let a `crew` that is up already, or a new one, work; pass on rank 0's epochs, and read the result.
 
@@ -65,17 +65,19 @@ def train(
     job = horovod.Job(config.dump(), str(dataset.folder.absolute()), str(folder.absolute()), run_id)
     epochs = Epochs(folder / horovod.HISTORY, config, on_epoch, epochs_told)
     most = config.distributed_train.max_restarts
-    if crew and (crew.workers != config.distributed_train.workers or crew.process.poll() is not None):
-        crew = None  # it does not fit, or died while it waited: no work is lost
+    if worker_group and (
+        worker_group.workers != config.distributed_train.workers or worker_group.process.poll() is not None
+    ):
+        worker_group = None  # it does not fit, or died while it waited: no work is lost
     for restarts in itertools.count():
         started = time.time()
         try:
-            _attempt(job, config, epochs, crew)
+            _attempt(job, config, epochs, worker_group)
         except WorkerLost as lost:
             if restarts >= most:
                 raise BatonError(f"{lost} Restarts: {restarts}, as many as distributed_train.max_restarts.") from lost
             log.warning("%s Restart %d of %d, from the last epoch.", lost, restarts + 1, most)
-            crew = None
+            worker_group = None
         else:
             break
     return replace(_result(folder, started), restarts=restarts)
@@ -102,7 +104,7 @@ class Epochs:
             self.told += 1
 
 
-def _attempt(job: horovod.Job, config: Config, epochs: Epochs, crew: horovod.Crew | None) -> None:
+def _attempt(job: horovod.Job, config: Config, epochs: Epochs, worker_group: horovod.WorkerGroup | None) -> None:
     """Run the workers once; raises `WorkerLost`, or a `BatonError` with a worker's own sentence."""
     folder = Path(job.folder)
     for name in (horovod.HISTORY, horovod.RESULT, horovod.ERROR):
@@ -111,9 +113,9 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs, crew: horovod.Cre
         if config.distributed_train.launcher == "spark":
             horovod.launch_on_spark(job, config)
         else:
-            crew = crew or horovod.Crew(config)
-            crew.work(job)
-            _watch(crew, epochs)
+            worker_group = worker_group or horovod.WorkerGroup(config)
+            worker_group.work(job)
+            _watch(worker_group, epochs)
     except WorkerLost:
         if (folder / horovod.ERROR).is_file():
             told = json.loads((folder / horovod.ERROR).read_text())
@@ -123,20 +125,20 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs, crew: horovod.Cre
         epochs.pass_on()
 
 
-def _watch(crew: horovod.Crew, epochs: Epochs) -> None:
+def _watch(worker_group: horovod.WorkerGroup, epochs: Epochs) -> None:
     """Wait for the workers; log epochs meanwhile; however it ends, no process of theirs is left."""
     try:
         for tick in itertools.count():
-            if crew.process.poll() is not None:
+            if worker_group.process.poll() is not None:
                 break
             time.sleep(0.2)
             if tick % 10 == 0:
-                crew.tree.look()
+                worker_group.tree.look()
             epochs.pass_on()
     finally:
-        crew.end()
-    if crew.process.returncode != 0:
-        raise WorkerLost(f"A Horovod worker was lost (horovodrun ended with {crew.process.returncode}).")
+        worker_group.end()
+    if worker_group.process.returncode != 0:
+        raise WorkerLost(f"A Horovod worker was lost (horovodrun ended with {worker_group.process.returncode}).")
 
 
 def _result(folder: Path, started: float) -> Result:

@@ -19,14 +19,14 @@ from baton.networks.prediction import PREDICT_ROWS
 from baton.training import microbatches
 from baton.training.callbacks import BestWeights, Epoch, OnEpoch, Result
 from baton.training.checkpoints import Checkpoint
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 
 
 def train(
     config: Config,
     dataset: Dataset,
     *,
-    collective: Alone | None = None,
+    collective: SingleProcess | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
@@ -37,7 +37,7 @@ def train(
     With a `checkpoint` that holds a state, training goes on after its epoch, to the same end.
     `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do.
     """
-    collective = collective or Alone()
+    collective = collective or SingleProcess()
     config = config.sized(dataset.rows["train"])
     keras.utils.set_random_seed(config.seed)
     shard = (collective.rank, collective.size)
@@ -59,17 +59,17 @@ def train_on(
     config: Config,
     feed: Feed,
     validation: Feed,
-    collective: Alone,
+    collective: SingleProcess,
     callbacks: list[keras.callbacks.Callback],
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Result:
     """Config, its sizes filled in, and feeds → a new network, trained."""
-    fitted = feed.preprocessor
-    model = build.build(fitted, config.model)
-    initialization.initialize(model, fitted, feed.in_order())
+    preprocessor = feed.preprocessor
+    model = build.build(preprocessor, config.model)
+    initialization.initialize(model, preprocessor, feed.in_order())
     made = optimizers.optimizer(config.train, feed.steps)
-    optimizers.compile_model(model, fitted, config.train, collective.distribute(made))
+    optimizers.compile_model(model, preprocessor, config.train, collective.distribute(made))
     return fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)
 
 
@@ -78,7 +78,7 @@ def fit(
     feed: Feed,
     validation: Feed,
     config: Config,
-    collective: Alone,
+    collective: SingleProcess,
     callbacks: list[keras.callbacks.Callback],
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,

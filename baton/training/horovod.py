@@ -24,7 +24,7 @@ import numpy as np
 from baton.config.schema import Config, validate
 from baton.errors import BatonError, WorkerLost
 from baton.runtime import paths, processes
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 
 READS = ("baton/training/horovod_worker.py",)  # started as a process, not imported
 JOB = "job.json"
@@ -44,7 +44,7 @@ class Job:
     run_id: str = ""
 
 
-class Horovod(Alone):
+class Horovod(SingleProcess):
     """This worker among the others."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ def horovodrun() -> None:
     launch.run_commandline()
 
 
-class Crew:
+class WorkerGroup:
     """The workers on this machine, started by horovodrun: they import, and then wait for their job.
 
     The caller waits for `process`, and ends it.

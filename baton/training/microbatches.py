@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 CACHED = 4 << 20  # bytes of a layer's output that the next one finds in the cache
-FEWEST = 8  # rows of a part
+MIN_ROWS = 8  # rows of a part
 
 
 def train_step(model: keras.Model, batch_size: int) -> Callable[[Any], Any]:
@@ -35,7 +35,7 @@ def rows(model: keras.Model, batch_size: int) -> int:
     pictures = [4 * math.prod(shape[1:]) for shape in outputs if len(shape) == 4]
     if not pictures:
         return batch_size
-    parts = math.ceil(batch_size / max(FEWEST, CACHED // max(pictures)))
+    parts = math.ceil(batch_size / max(MIN_ROWS, CACHED // max(pictures)))
     return math.ceil(batch_size / parts)
 
 

@@ -179,16 +179,16 @@ class Proposer:
         self.domain = Domain(lambda _: None, self.space)
         self.suggest = suggestions(algorithm, first)
 
-    def propose(self, known: Any, number: int) -> tuple[Trial, Any]:
+    def propose(self, trials: Any, number: int) -> tuple[Trial, Any]:
         """The trial of that number, given the finished ones; and Hyperopt's own document of it."""
         from hyperopt import space_eval
 
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]) >> 1
-        doc = self.suggest([number], self.domain, known, seed)[0]
+        doc = self.suggest([number], self.domain, trials, seed)[0]
         values = {label: v[0] for label, v in doc["misc"]["vals"].items() if v}
         return Trial(number, flatten(space_eval(self.space, values))), doc
 
-    def learn(self, known: Any, finished: list[tuple[Trial, Any]]) -> None:
+    def learn(self, trials: Any, finished: list[tuple[Trial, Any]]) -> None:
         """Tell Hyperopt how trials ended."""
         from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK
 
@@ -196,8 +196,8 @@ class Proposer:
             doc["state"] = JOB_STATE_DONE
             good = trial.status == "ok"
             doc["result"] = {"status": STATUS_OK, "loss": trial.loss} if good else {"status": STATUS_FAIL}
-        known.insert_trial_docs([doc for _, doc in finished])
-        known.refresh()
+        trials.insert_trial_docs([doc for _, doc in finished])
+        trials.refresh()
 
 
 def suggestions(algorithm: str, first: dict[str, Any] | None) -> Callable[..., list[Any]]:
@@ -206,8 +206,8 @@ def suggestions(algorithm: str, first: dict[str, Any] | None) -> Callable[..., l
 
     suggest = {"random": rand.suggest, "tpe": functools.partial(tpe.suggest, n_startup_jobs=STARTUP, verbose=False)}
 
-    def suggested(numbers: list[int], domain: Any, known: Any, seed: int) -> list[Any]:
-        docs = suggest[algorithm](numbers, domain, known, seed)
+    def suggested(numbers: list[int], domain: Any, trials: Any, seed: int) -> list[Any]:
+        docs = suggest[algorithm](numbers, domain, trials, seed)
         for doc in docs:
             if doc["tid"] == 0 and first is not None:
                 values = {label: [first[label]] if label in first else [] for label in doc["misc"]["vals"]}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from baton.data.statistics import SAMPLE_ROWS, Column, Summary, merge, profile, summarise
+from baton.data.statistics import SAMPLE_ROWS, ColumnStatistics, Summary, merge, profile, summarise
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 ROWS = st.lists(
@@ -41,7 +41,7 @@ def table(rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def one(numbers) -> Column:
+def one(numbers) -> ColumnStatistics:
     return summarise(pa.table({"x": pa.array(numbers, pa.float64())})).columns["x"]
 
 

@@ -98,7 +98,7 @@ def test_slices_are_the_raw_rows_that_they_name(mixed):
 
 
 def looked_at(dataset, losses: np.ndarray, **settings) -> list[dict]:
-    return slices.found(
+    return slices.find(
         [Feed(dataset, "test", 64).arrays()], dataset.preprocessor, losses, Evaluation(**{"slice_rows": 20, **settings})
     )
 
@@ -111,7 +111,7 @@ def test_a_planted_bad_slice_is_found_and_named(mixed, planted):
     losses = rng.normal(size=len(here)) ** 2 * np.where(here, 9.0, 1.0)
     found = looked_at(dataset, losses)
     first = found[0]
-    assert slices.name(first).replace(" is ", ": ") == planted and first["worse"]
+    assert slices.label_of(first).replace(" is ", ": ") == planted and first["worse"]
     assert first["rows"] == here.sum()
     assert first["value"] == pytest.approx(np.sqrt(losses[here].mean()))
     assert first["difference"] == pytest.approx(np.sqrt(losses[here].mean()) - np.sqrt(losses.mean()))
@@ -119,7 +119,7 @@ def test_a_planted_bad_slice_is_found_and_named(mixed, planted):
     kind = {"city": "category", "amount": "missing", "at": "date", "flag": "quantile"}[planted.split(":")[0]]
     assert (first["kind"], first["metric"]) == (kind, "rmse")
     assert sum(entry["worse"] for entry in found) == 1, "no other slice is"
-    assert planted.split(": ")[1] in slices.told(found, "rmse", 1.0)
+    assert planted.split(": ")[1] in slices.log_line(found, "rmse", 1.0)
 
 
 def test_where_no_slice_is_worse_seldom_one_is_called_so(mixed):
@@ -130,10 +130,12 @@ def test_where_no_slice_is_worse_seldom_one_is_called_so(mixed):
     wrong = 0
     for _ in range(150):
         losses = rng.standard_t(5, len(rows["target"])) ** 2
-        found = slices.found([rows], dataset.preprocessor, losses, Evaluation(slice_rows=20))
+        found = slices.find([rows], dataset.preprocessor, losses, Evaluation(slice_rows=20))
         wrong += any(entry["worse"] for entry in found)
     assert len(found) > 40 and wrong <= 15
-    assert slices.told([e | {"worse": False} for e in found], "rmse", 1.0) == "no slice is surely worse than the whole"
+    assert (
+        slices.log_line([e | {"worse": False} for e in found], "rmse", 1.0) == "no slice is surely worse than the whole"
+    )
 
 
 def test_intervals_of_slices_hold_the_truth(mixed):
@@ -143,7 +145,7 @@ def test_intervals_of_slices_hold_the_truth(mixed):
     held = 0
     for _ in range(200):
         losses = rng.normal(size=len(here)) ** 2 * np.where(here, 4.0, 1.0)
-        found = slices.found([rows], dataset.preprocessor, losses, Evaluation(slice_rows=20))
+        found = slices.find([rows], dataset.preprocessor, losses, Evaluation(slice_rows=20))
         (entry,) = [entry for entry in found if entry["slice"] == "Lima"]
         held += entry["interval"][0] <= 2.0 <= entry["interval"][1]
     assert 0.88 <= held / 200 <= 0.99
@@ -154,8 +156,8 @@ def test_pieces_add_up_and_small_slices_are_none(mixed):
     rows = Feed(dataset, "test", 64).arrays()
     losses = np.random.default_rng(5).exponential(size=len(rows["target"]))
     pieces = [{k: v[i : i + 70] for k, v in rows.items()} for i in range(0, len(losses), 70)]
-    whole, parts = (slices.found(p, dataset.preprocessor, losses, Evaluation(slice_rows=30)) for p in ([rows], pieces))
-    assert [slices.name(entry) for entry in whole] == [slices.name(entry) for entry in parts]
+    whole, parts = (slices.find(p, dataset.preprocessor, losses, Evaluation(slice_rows=30)) for p in ([rows], pieces))
+    assert [slices.label_of(entry) for entry in whole] == [slices.label_of(entry) for entry in parts]
     for key in ("rows", "value", "difference", "worse"):
         assert [entry[key] for entry in whole] == pytest.approx([entry[key] for entry in parts])
     assert all(30 <= entry["rows"] < len(losses) for entry in whole)
@@ -191,10 +193,10 @@ def nothing_but_json(value) -> bool:
 def test_an_assessment_has_what_was_agreed(kind, request):
     config, dataset = request.getfixturevalue(kind)
     model, rows = candidates.finished(config, dataset, fit.train(config, dataset).model)
-    found = assessment.assess(config, model.fitted, "validation", rows.feed.in_order(), rows.truth, rows.output)
+    found = assessment.assess(config, model.preprocessor, "validation", rows.feed.in_order(), rows.targets, rows.output)
     assert set(found) == KEYS and nothing_but_json(found)
     assert found["rows"] == dataset.rows["validation"] and found["confidence"] == 0.95
-    assert found["metrics"] == metrics.evaluate(rows.truth, rows.output, model.fitted.threshold)
+    assert found["metrics"] == metrics.evaluate(rows.targets, rows.output, model.preprocessor.threshold)
     for name, (low, high) in found["intervals"].items():
         assert low <= found["metrics"][name] <= high, name
     regression = kind == "regression"
@@ -203,7 +205,7 @@ def test_an_assessment_has_what_was_agreed(kind, request):
     if kind == "uneven":
         assert found["class_balance"]["yes"] == pytest.approx(0.1, abs=0.04)
         assert {e["class"] for e in found["thresholds"]} == {"yes"} and found["thresholds"][0]["recall"] > 0.3
-    told = " ".join(assessment.told(found, config.primary_metric))
+    told = " ".join(assessment.log_lines(found, config.primary_metric))
     assert config.primary_metric in told and f"{found['metrics'][config.primary_metric]:.4f} [" in told
 
 

@@ -17,28 +17,28 @@ def overconfident(classes: int, temperature: float, rows: int = 4000, seed: int 
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(rows, classes)) * 1.5
     honest = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    truth = (honest.cumsum(1) > rng.random((rows, 1))).argmax(1)
+    targets = (honest.cumsum(1) > rng.random((rows, 1))).argmax(1)
     told = np.exp(logits * temperature)
-    return truth, (told / told.sum(1, keepdims=True)).astype(np.float32)
+    return targets, (told / told.sum(1, keepdims=True)).astype(np.float32)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 4.0])
 def test_the_known_temperature_is_found(classes, temperature):
-    truth, probabilities = overconfident(classes, temperature, 20_000)
-    assert calibration.temperature_of(truth, probabilities) == pytest.approx(temperature, rel=0.05)
-    found = calibration.fit(truth, probabilities, seed=1)
+    targets, probabilities = overconfident(classes, temperature, 20_000)
+    assert calibration.temperature_of(targets, probabilities) == pytest.approx(temperature, rel=0.05)
+    found = calibration.fit_temperature(targets, probabilities, seed=1)
     assert found.applied and found.loss_after < found.loss_before
     warm = calibration.scaled(probabilities, found.temperature)
-    bare, honest = (calibration.measured(truth, p) for p in (probabilities, warm))
+    bare, honest = (calibration.measured(targets, p) for p in (probabilities, warm))
     assert honest["ece"] < 0.5 * bare["ece"] and honest["log_loss"] < bare["log_loss"]
     assert (warm.argmax(1) == probabilities.argmax(1)).all()
 
 
 def test_an_honest_model_is_left_alone():
-    applied = [calibration.fit(*overconfident(3, 1.0, 400, seed), seed=1).applied for seed in range(40)]
+    applied = [calibration.fit_temperature(*overconfident(3, 1.0, 400, seed), seed=1).applied for seed in range(40)]
     assert sum(applied) <= 4
-    assert calibration.fit(*overconfident(3, 4.0, calibration.FEWEST - 1), seed=1) is None
+    assert calibration.fit_temperature(*overconfident(3, 4.0, calibration.MIN_ROWS - 1), seed=1) is None
 
 
 def test_scaling_back_gives_what_there_was():
@@ -70,8 +70,8 @@ def test_the_calibrated_network_is_the_same_on_every_path(kind, request, tmp_pat
     RawColumnModel(dataset.preprocessor, network).save(tmp_path / "model")
     made = RawColumnModel.load(tmp_path / "model")  # safe mode
     assert isinstance(made.network.layers[-1], Temperature)
-    encoded, before = (candidates.Rows.of(n, dataset, "test").output for n in (network, bare))
-    truth, raw = made.evaluate(dataset.raw_test())
+    encoded, before = (candidates.EvaluatedSplit.of(n, dataset, "test").output for n in (network, bare))
+    targets, raw = made.evaluate(dataset.raw_test())
     np.testing.assert_array_equal(raw, encoded)
     np.testing.assert_allclose(raw, calibration.scaled(before, 3.0), atol=1e-6)
     assert np.abs(raw - before).max() > 0.01
@@ -87,29 +87,31 @@ def test_it_is_applied_where_validation_is_better_by_it_and_kept_in_the_model(un
     trained = fit.train(config, dataset).model
     steep = keras.Model(trained.input, Temperature(0.25)(trained.outputs[0]))
     model, rows = candidates.finished(config, dataset, steep)
-    kept = model.fitted.spec["target"]["calibration"]
+    kept = model.preprocessor.spec["target"]["calibration"]
     assert kept["applied"] and kept["temperature"] == pytest.approx(4, rel=0.3)
-    assert model.fitted.spec["target"]["classes"] == dataset.preprocessor.classes
-    np.testing.assert_allclose(rows.output, candidates.Rows.of(model.network, dataset, "validation").output, atol=1e-5)
-    found = calibration.before_and_after(rows.truth, rows.output, kept)
-    assert found["after"]["log_loss"] == pytest.approx(metrics.evaluate(rows.truth, rows.output)["log_loss"])
-    before = candidates.Rows.of(steep, dataset, "validation")
-    assert found["before"]["log_loss"] == pytest.approx(
-        metrics.evaluate(before.truth, before.output)["log_loss"], rel=1e-2
+    assert model.preprocessor.spec["target"]["classes"] == dataset.preprocessor.classes
+    np.testing.assert_allclose(
+        rows.output, candidates.EvaluatedSplit.of(model.network, dataset, "validation").output, atol=1e-5
     )
-    assert sum(entry["rows"] for entry in found["bins"]) == len(rows.truth)
+    found = calibration.before_and_after(rows.targets, rows.output, kept)
+    assert found["after"]["log_loss"] == pytest.approx(metrics.evaluate(rows.targets, rows.output)["log_loss"])
+    before = candidates.EvaluatedSplit.of(steep, dataset, "validation")
+    assert found["before"]["log_loss"] == pytest.approx(
+        metrics.evaluate(before.targets, before.output)["log_loss"], rel=1e-2
+    )
+    assert sum(entry["rows"] for entry in found["bins"]) == len(rows.targets)
     off, same = candidates.finished(config.overridden({"train.calibrate": False}), dataset, steep)
-    assert off.network is steep and off.fitted.spec["target"]["calibration"] is None
+    assert off.network is steep and off.preprocessor.spec["target"]["calibration"] is None
     np.testing.assert_array_equal(same.output, before.output)
 
 
 def test_of_an_honest_model_it_is_told_what_it_would_have_been():
-    truth, probabilities = overconfident(3, 1.0, 500)
+    targets, probabilities = overconfident(3, 1.0, 500)
     kept = {"temperature": 1.1, "applied": False}
-    found = calibration.before_and_after(truth, probabilities, kept)
-    assert found["before"] == calibration.measured(truth, probabilities)
-    assert found["after"] == calibration.measured(truth, calibration.scaled(probabilities, 1.1))
-    assert calibration.before_and_after(truth, probabilities, None) is None
+    found = calibration.before_and_after(targets, probabilities, kept)
+    assert found["before"] == calibration.measured(targets, probabilities)
+    assert found["after"] == calibration.measured(targets, calibration.scaled(probabilities, 1.1))
+    assert calibration.before_and_after(targets, probabilities, None) is None
 
 
 def test_keras_knows_the_layer():

@@ -14,10 +14,10 @@ FLIGHTS = Path(__file__).parents[2] / "data" / "flights.parquet"
 
 def test_the_quantile_is_the_finite_samples():
     """Of 19 residuals 1 to 19: the 18th covers 90 % of new ones, the 19th 95 %."""
-    fitted = conformal.fit(np.arange(1.0, 20), np.zeros(19))
-    assert fitted == {"edges": [], "half_widths": {"0.8": [16.0], "0.9": [18.0], "0.95": [19.0]}}
-    assert list(conformal.fit(np.arange(1.0, 19), np.zeros(18))["half_widths"]) == ["0.8", "0.9"]
-    assert conformal.fit(np.ones(3), np.zeros(3))["half_widths"] == {}
+    preprocessor = conformal.fit_intervals(np.arange(1.0, 20), np.zeros(19))
+    assert preprocessor == {"edges": [], "half_widths": {"0.8": [16.0], "0.9": [18.0], "0.95": [19.0]}}
+    assert list(conformal.fit_intervals(np.arange(1.0, 19), np.zeros(18))["half_widths"]) == ["0.8", "0.9"]
+    assert conformal.fit_intervals(np.ones(3), np.zeros(3))["half_widths"] == {}
 
 
 @pytest.mark.parametrize("rows", [40, 300, 2000])
@@ -27,9 +27,9 @@ def test_coverage_is_what_was_asked_for_in_the_mean_over_many_samples(rows):
     held: dict[str, list[float]] = {}
     for _ in range(60):
         predicted = rng.uniform(0, 10, rows + 2000)
-        truth = predicted + (rng.exponential(size=len(predicted)) - 0.5) * (1 + predicted)
-        fitted = conformal.fit(truth[:rows], predicted[:rows])
-        for level, entry in conformal.coverage(fitted, truth[rows:], predicted[rows:]).items():
+        targets = predicted + (rng.exponential(size=len(predicted)) - 0.5) * (1 + predicted)
+        preprocessor = conformal.fit_intervals(targets[:rows], predicted[:rows])
+        for level, entry in conformal.coverage(preprocessor, targets[rows:], predicted[rows:]).items():
             held.setdefault(level, []).append(entry["coverage"])
     assert list(held) == ["0.8", "0.9", "0.95"]
     for level, coverage in held.items():
@@ -40,20 +40,20 @@ def test_groups_follow_the_prediction():
     """With noise that grows with the prediction, intervals grow too and each group is covered alike."""
     rng = np.random.default_rng(1)
     predicted = rng.uniform(1, 10, 30_000)
-    truth = predicted + rng.normal(size=30_000) * predicted
-    fitted = conformal.fit(truth[:10_000], predicted[:10_000])
-    widths = fitted["half_widths"]["0.9"]
-    assert len(widths) == len(fitted["edges"]) + 1 == 10 and widths == sorted(widths)
-    low, high = conformal.bounds(fitted, predicted[10_000:], 0.9)
-    inside = (low <= truth[10_000:]) & (truth[10_000:] <= high)
+    targets = predicted + rng.normal(size=30_000) * predicted
+    preprocessor = conformal.fit_intervals(targets[:10_000], predicted[:10_000])
+    widths = preprocessor["half_widths"]["0.9"]
+    assert len(widths) == len(preprocessor["edges"]) + 1 == 10 and widths == sorted(widths)
+    low, high = conformal.bounds(preprocessor, predicted[10_000:], 0.9)
+    inside = (low <= targets[10_000:]) & (targets[10_000:] <= high)
     for part in np.array_split(np.argsort(predicted[10_000:]), 10):
         assert inside[part].mean() == pytest.approx(0.9, abs=0.03)
-    assert len(conformal.fit(truth[:150], predicted[:150])["edges"]) == 0  # too few rows for groups
+    assert len(conformal.fit_intervals(targets[:150], predicted[:150])["edges"]) == 0  # too few rows for groups
 
 
 def test_equal_predictions_are_one_group():
-    fitted = conformal.fit(np.random.default_rng(2).normal(size=2000), np.full(2000, 3.0))
-    low, high = conformal.bounds(fitted, np.full(3, 3.0), 0.8)
+    preprocessor = conformal.fit_intervals(np.random.default_rng(2).normal(size=2000), np.full(2000, 3.0))
+    low, high = conformal.bounds(preprocessor, np.full(3, 3.0), 0.8)
     assert np.isfinite(low).all() and (low < 3).all() and (high > 3).all()
 
 
@@ -64,7 +64,9 @@ def test_real_flights_are_covered():
     order = np.random.default_rng(3).permutation(len(y))
     train, held, test = np.split(order, [10_000, 20_000])
     predicted = LinearRegression().fit(x[train], y[train]).predict(x)
-    for level, entry in conformal.coverage(conformal.fit(y[held], predicted[held]), y[test], predicted[test]).items():
+    for level, entry in conformal.coverage(
+        conformal.fit_intervals(y[held], predicted[held]), y[test], predicted[test]
+    ).items():
         assert entry["coverage"] == pytest.approx(float(level), abs=0.01)
         crossed = conformal.cross_coverage(y[held], predicted[held], seed=1)[level]
         assert crossed["coverage"] == pytest.approx(float(level), abs=0.01)

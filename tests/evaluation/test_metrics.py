@@ -17,11 +17,11 @@ def probabilities(rng, rows: int, classes: int) -> np.ndarray:
 
 def test_regression_is_sklearns():
     rng = np.random.default_rng(1)
-    truth = rng.normal(5, 3, 200).astype(np.float32)
-    output = (truth + rng.normal(size=200)).astype(np.float32)[:, None]
-    found = metrics.evaluate(truth, output)
+    targets = rng.normal(5, 3, 200).astype(np.float32)
+    output = (targets + rng.normal(size=200)).astype(np.float32)[:, None]
+    found = metrics.evaluate(targets, output)
     assert list(found) == ["rmse", "mae", "r2"]
-    wide, guess = truth.astype(float), output[:, 0].astype(float)
+    wide, guess = targets.astype(float), output[:, 0].astype(float)
     assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(wide, guess))
     assert found["mae"] == pytest.approx(sk.mean_absolute_error(wide, guess))
     assert found["r2"] == pytest.approx(sk.r2_score(wide, guess))
@@ -35,18 +35,18 @@ def test_r2_of_a_constant_truth_is_nan():
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_classification_is_sklearns(classes):
     rng = np.random.default_rng(classes)
-    truth = rng.integers(0, classes, 300).astype(np.int32)
+    targets = rng.integers(0, classes, 300).astype(np.int32)
     output = probabilities(rng, 300, classes)
     best = output.argmax(1)
     expected = {
-        "accuracy": sk.accuracy_score(truth, best),
-        "f1_macro": sk.f1_score(truth, best, average="macro"),
-        "log_loss": sk.log_loss(truth, output),
+        "accuracy": sk.accuracy_score(targets, best),
+        "f1_macro": sk.f1_score(targets, best, average="macro"),
+        "log_loss": sk.log_loss(targets, output),
     }
     if classes == 2:
-        expected["roc_auc"] = sk.roc_auc_score(truth, output[:, 1])
-        expected["average_precision"] = sk.average_precision_score(truth, output[:, 1])
-    assert metrics.evaluate(truth, output) == pytest.approx(expected)
+        expected["roc_auc"] = sk.roc_auc_score(targets, output[:, 1])
+        expected["average_precision"] = sk.average_precision_score(targets, output[:, 1])
+    assert metrics.evaluate(targets, output) == pytest.approx(expected)
 
 
 def test_one_class_truth_has_no_ranking_metrics():
@@ -65,12 +65,12 @@ def test_a_sure_and_wrong_answer_costs_a_finite_log_loss():
 def test_partial_sums_of_parts_add_up_to_the_whole(rows, parts, classes, seed):
     rng = np.random.default_rng(seed)
     regression = classes < 2
-    truth = rng.normal(size=rows).astype(np.float32) if regression else rng.integers(0, classes, rows)
+    targets = rng.normal(size=rows).astype(np.float32) if regression else rng.integers(0, classes, rows)
     output = rng.normal(size=(rows, 1)) if regression else probabilities(rng, rows, classes)
     owner = rng.integers(0, parts, rows)  # parts may be empty
-    sums = sum(metrics.partial_sums(truth[owner == p], output[owner == p]) for p in range(parts))
+    sums = sum(metrics.partial_sums(targets[owner == p], output[owner == p]) for p in range(parts))
     found = metrics.from_sums(sums, regression)
-    whole = metrics.evaluate(truth, output)
+    whole = metrics.evaluate(targets, output)
     assert found == pytest.approx({name: whole[name] for name in found}, rel=1e-9, abs=1e-12)
 
 

@@ -16,42 +16,42 @@ from baton.training import fit
 
 def scores(rows: int = 400, seed: int = 1, digits: int = 2) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    truth = (rng.random(rows) < 0.2).astype(np.int32)
-    probability = (1 / (1 + np.exp(-(rng.normal(size=rows) + truth - 1)))).round(digits)
-    return truth, np.stack([1 - probability, probability], axis=1)
+    targets = (rng.random(rows) < 0.2).astype(np.int32)
+    probability = (1 / (1 + np.exp(-(rng.normal(size=rows) + targets - 1)))).round(digits)
+    return targets, np.stack([1 - probability, probability], axis=1)
 
 
 @pytest.mark.parametrize("objective", thresholds.OBJECTIVES)
 @pytest.mark.parametrize("rare", [0, 1])
 def test_no_other_threshold_is_better(objective, rare):
-    truth, probabilities = scores()
+    targets, probabilities = scores()
     value = {
-        "f1": lambda decided: sk.f1_score(truth, decided, pos_label=rare, zero_division=0),
-        "balanced_accuracy": lambda decided: sk.balanced_accuracy_score(truth, decided),
+        "f1": lambda decided: sk.f1_score(targets, decided, pos_label=rare, zero_division=0),
+        "balanced_accuracy": lambda decided: sk.balanced_accuracy_score(targets, decided),
     }[objective]
-    found = thresholds.chosen(truth, probabilities, rare)
+    found = thresholds.chosen(targets, probabilities, rare)
     chosen = found[objective]
     reached = value(target_module.decide(probabilities, chosen))
     assert reached >= max(value(target_module.decide(probabilities, t)) for t in np.linspace(0.005, 0.995, 200))
-    entries = thresholds.judged(truth, probabilities, ["no", "yes"], rare, found)
+    entries = thresholds.evaluated(targets, probabilities, ["no", "yes"], rare, found)
     (entry,) = [entry for entry in entries if entry["objective"] == objective]
     decided = target_module.decide(probabilities, chosen)
     assert (entry["class"], entry["threshold"]) == (["no", "yes"][rare], chosen)
-    assert entry["precision"] == pytest.approx(sk.precision_score(truth, decided, pos_label=rare))
-    assert entry["recall"] == pytest.approx(sk.recall_score(truth, decided, pos_label=rare))
-    assert entry["f1"] == pytest.approx(sk.f1_score(truth, decided, pos_label=rare))
+    assert entry["precision"] == pytest.approx(sk.precision_score(targets, decided, pos_label=rare))
+    assert entry["recall"] == pytest.approx(sk.recall_score(targets, decided, pos_label=rare))
+    assert entry["f1"] == pytest.approx(sk.f1_score(targets, decided, pos_label=rare))
 
 
 def test_where_there_is_nothing_to_choose():
-    truth, probabilities = scores()
-    assert thresholds.chosen(np.ones_like(truth), probabilities, 1) == {}
-    (entry,) = thresholds.judged(np.ones_like(truth), probabilities, ["a", "b"], 0, {"f1": 0.0})
+    targets, probabilities = scores()
+    assert thresholds.chosen(np.ones_like(targets), probabilities, 1) == {}
+    (entry,) = thresholds.evaluated(np.ones_like(targets), probabilities, ["a", "b"], 0, {"f1": 0.0})
     assert (entry["precision"], entry["recall"], entry["f1"]) == (0, 0, 0)  # a split without the rarer class
-    assert thresholds.best(truth, np.full((400, 2), 0.5), 1, "f1") == 0.5
+    assert thresholds.best(targets, np.full((400, 2), 0.5), 1, "f1") == 0.5
 
 
 def test_metrics_and_predictions_follow_the_threshold():
-    truth, probabilities = scores()
+    targets, probabilities = scores()
     spec = {"task": "binary", "columns": [{"name": "y", "kind": "categorical", "type": "string"}], "features": {}}
     spec |= {"encoded": [], "target": {"name": "y", "encoded": "y", "classes": ["no", "yes"], "priors": [0.8, 0.2]}}
     bare, low = Preprocessor(spec), Preprocessor(spec).with_target({"threshold": 0.3})
@@ -59,18 +59,18 @@ def test_metrics_and_predictions_follow_the_threshold():
     assert low.decode_prediction(probabilities)["prediction"].to_pylist() == expected
     assert bare.decode_prediction(probabilities)["prediction"].to_pylist() != expected
     assert (bare.threshold, low.threshold) == (0.5, 0.3)
-    found = metrics.evaluate(truth, probabilities, low.threshold)
-    assert found["accuracy"] == sk.accuracy_score(truth, probabilities[:, 1] > 0.3)
-    assert found["f1_macro"] == sk.f1_score(truth, probabilities[:, 1] > 0.3, average="macro")
-    rest = metrics.evaluate(truth, probabilities)
+    found = metrics.evaluate(targets, probabilities, low.threshold)
+    assert found["accuracy"] == sk.accuracy_score(targets, probabilities[:, 1] > 0.3)
+    assert found["f1_macro"] == sk.f1_score(targets, probabilities[:, 1] > 0.3, average="macro")
+    rest = metrics.evaluate(targets, probabilities)
     assert all(found[name] == rest[name] for name in ("log_loss", "roc_auc", "average_precision"))
 
 
 def recall(config, dataset, **train) -> tuple[float, float]:
     """Recall of the minority on test, and the mean predicted probability of it."""
     made = fit.train(config.overridden({f"train.{key}": value for key, value in train.items()}), dataset)
-    rows = candidates.Rows.of(made.model, dataset, "test")
-    return sk.recall_score(rows.truth, target_module.decide(rows.output)), float(rows.output[:, 1].mean())
+    rows = candidates.EvaluatedSplit.of(made.model, dataset, "test")
+    return sk.recall_score(rows.targets, target_module.decide(rows.output)), float(rows.output[:, 1].mean())
 
 
 def test_balanced_weights_find_more_of_the_minority(uneven):
@@ -96,8 +96,8 @@ def test_weights_have_the_mean_one_over_rows():
 @pytest.mark.parametrize("shards", [1, 3])
 def test_padding_stays_without_weight_and_every_row_has_its_classes(uneven, shards):
     _, dataset = uneven
-    fitted = dataset.preprocessor
-    each = thresholds.weights("balanced", fitted.spec["target"])
+    preprocessor = dataset.preprocessor
+    each = thresholds.weights("balanced", preprocessor.spec["target"])
     total = np.zeros(2)
     for rank in range(shards):
         feed = Feed(dataset, "train", 64, seed=1, shard=(rank, shards), class_weights=each)
@@ -117,9 +117,9 @@ def test_a_threshold_is_chosen_on_validation_and_kept(uneven):
     kept = {}
     for setting in ("argmax", "f1", "balanced_accuracy", 0.2):
         model, rows = candidates.finished(config.overridden({"train.threshold": setting}), dataset, network)
-        kept[setting] = model.fitted.threshold
-        assert rows.metrics(model.fitted)["accuracy"] == pytest.approx(
-            np.mean((rows.output[:, 1] > model.fitted.threshold) == rows.truth)
+        kept[setting] = model.preprocessor.threshold
+        assert rows.metrics(model.preprocessor)["accuracy"] == pytest.approx(
+            np.mean((rows.output[:, 1] > model.preprocessor.threshold) == rows.targets)
         )
     assert (kept["argmax"], kept[0.2]) == (0.5, 0.2) and kept["f1"] < 0.5 and kept["balanced_accuracy"] < 0.2
     scored, _ = model.score(dataset.raw_test())

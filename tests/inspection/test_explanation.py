@@ -100,18 +100,20 @@ def told(mixed):
 
 def test_mixing_encoded_columns_is_mixing_raw_ones(mixed):
     model, dataset = mixed
-    fitted = model.fitted
-    rows, reasons = typed(dataset.raw_test(), fitted.features, None)
+    preprocessor = model.preprocessor
+    rows, reasons = typed(dataset.raw_test(), preprocessor.features, None)
     assert reasons.null_count == rows.num_rows > 20
-    blocks = fitted.blocks(fitted.encode(rows))
+    blocks = preprocessor.blocks(preprocessor.encode(rows))
     rng = np.random.default_rng(0)
     row, other = rng.integers(0, rows.num_rows, (2, 300))
-    mask = rng.random((300, len(fitted.features))) < 0.5
-    by_encoded = explanation.Game(model, blocks, blocks, explanation.players(fitted, blocks, None))(row, other, mask)
+    mask = rng.random((300, len(preprocessor.features))) < 0.5
+    by_encoded = explanation.Game(model, blocks, blocks, explanation.players(preprocessor, blocks, None))(
+        row, other, mask
+    )
     mine, theirs = rows.take(pa.array(row)), rows.take(pa.array(other))
     raw = {
         c.name: pc.if_else(pa.array(mask[:, i]), mine[c.name].combine_chunks(), theirs[c.name].combine_chunks())
-        for i, c in enumerate(fitted.features)
+        for i, c in enumerate(preprocessor.features)
     }
     assert by_encoded == pytest.approx(model.output(pa.table(raw)), rel=1e-5, abs=1e-4)
     assert np.ptp(by_encoded) > 50
@@ -124,7 +126,7 @@ def test_the_values_are_those_of_the_shap_package(mixed):
     model, dataset = mixed
     raw = dataset.raw_test()
     found = explanation.explain(model, raw, Explain(rows=5, background=100), 1)
-    rows, numbers, _ = explanation.usable(raw, model.fitted)
+    rows, numbers, _ = explanation.usable(raw, model.preprocessor)
     background = np.random.default_rng(1).permutation(raw.num_rows)[-found.background :]
     names = rows.column_names
 
@@ -167,7 +169,7 @@ def test_the_explanation_in_numbers(mixed, told):
 
 def test_the_figures_name_columns_categories_and_dates(told):
     drawn = {name: said(figure) for name, figure in drawn_explanation.draw(told).items()}
-    rows = len(explanation.single(told))
+    rows = len(explanation.examples(told))
     assert list(drawn) == [
         "shap_importance", "shap_beeswarm", *(f"shap_dependence_{n}" for n in range(1, 5)),
         *(f"shap_row_{n}" for n in range(1, rows + 1)),

@@ -18,7 +18,7 @@ from baton.data.dataset import Dataset
 from baton.errors import BadInput
 from baton.inspection import crossfit, explanation, label_errors
 from baton.inspection import label_audit as label_audit_module
-from baton.inspection.crossfit import Rows
+from baton.inspection.crossfit import LearningRows
 from baton.reporting.figures import label_audit
 
 PLANTED = 0.05
@@ -30,32 +30,34 @@ def table(bunch) -> pa.Table:
     return pa.table(columns | {"y": bunch.target})
 
 
-def plant(rows: Rows, fitted, seed: int) -> np.ndarray:
+def plant(rows: LearningRows, preprocessor, seed: int) -> np.ndarray:
     """Make 5 % of the targets wrong: another class, or 4 to 8 standard deviations away → their rows' numbers."""
     rng = np.random.default_rng(seed)
-    wrong = np.sort(rng.permutation(len(rows.truth))[: round(PLANTED * len(rows.truth))])
-    spoilt = rows.truth.copy()
-    if k := len(fitted.classes):
+    wrong = np.sort(rng.permutation(len(rows.targets))[: round(PLANTED * len(rows.targets))])
+    spoilt = rows.targets.copy()
+    if k := len(preprocessor.classes):
         spoilt[wrong] = (spoilt[wrong] + rng.integers(1, k, len(wrong))) % k
     else:
-        spoilt[wrong] += rng.choice([-1, 1], len(wrong)) * rng.uniform(4, 8, len(wrong)) * rows.truth.std()
+        spoilt[wrong] += rng.choice([-1, 1], len(wrong)) * rng.uniform(4, 8, len(wrong)) * rows.targets.std()
     for numbers, piece in rows.pieces():
         piece["target"] = spoilt[numbers].astype(piece["target"].dtype)
-    rows.truth = spoilt
+    rows.targets = spoilt
     return wrong
 
 
-def audited(config: Config, dataset: Dataset, folds: int = 3) -> tuple[float, float, label_errors.Suspects, Rows]:
+def audited(
+    config: Config, dataset: Dataset, folds: int = 3
+) -> tuple[float, float, label_errors.Suspects, LearningRows]:
     """Plant errors, look for them → precision, recall, the suspects and the rows."""
-    fitted, rows = dataset.preprocessor, Rows(dataset)
-    wrong = plant(rows, fitted, seed=1)
+    preprocessor, rows = dataset.preprocessor, LearningRows(dataset)
+    wrong = plant(rows, preprocessor, seed=1)
     settings = Audit(folds=folds, seconds=LONG)
-    found = crossfit.out_of_fold(config, fitted, rows, settings, lambda network: np.zeros((1, 1)))
-    judge = label_errors.classes if fitted.classes else lambda t, o: label_errors.numbers(t, o[:, 0])
-    suspects = judge(rows.truth, found.outputs)
+    found = crossfit.out_of_fold(config, preprocessor, rows, settings, lambda network: np.zeros((1, 1)))
+    judge = label_errors.classes if preprocessor.classes else lambda t, o: label_errors.numbers(t, o[:, 0])
+    suspects = judge(rows.targets, found.outputs)
     hits = np.isin(suspects.rows, wrong).sum()
     precision, recall = hits / max(len(suspects.rows), 1), hits / len(wrong)
-    print(f"{len(rows.truth):,} rows: precision {precision:.2f}, recall {recall:.2f}, estimate {suspects.rate:.3f}")
+    print(f"{len(rows.targets):,} rows: precision {precision:.2f}, recall {recall:.2f}, estimate {suspects.rate:.3f}")
     return precision, recall, suspects, rows
 
 
@@ -79,7 +81,7 @@ def test_planted_errors_are_found_in_real_tables(tmp_path, load, task, epochs, p
     assert 0.5 * PLANTED < suspects.rate < 2.5 * PLANTED
     assert (np.diff(suspects.quality) >= 0).all() and (suspects.quality <= 1).all()
     if dataset.preprocessor.classes:
-        assert (suspects.suggested != rows.truth[suspects.rows]).all()
+        assert (suspects.suggested != rows.targets[suspects.rows]).all()
 
 
 def test_planted_errors_are_found_in_pictures(tmp_path):
@@ -95,29 +97,29 @@ def test_planted_errors_are_found_in_pictures(tmp_path):
 
 
 def test_rows_are_dealt_evenly_over_classes():
-    truth = np.repeat([0, 1, 2], [100, 50, 7])
-    folds = crossfit.dealt(truth, 3, np.random.default_rng(0))
-    counts = np.array([np.bincount(folds[truth == c], minlength=3) for c in range(3)])
+    targets = np.repeat([0, 1, 2], [100, 50, 7])
+    folds = crossfit.assign_folds(targets, 3, np.random.default_rng(0))
+    counts = np.array([np.bincount(folds[targets == c], minlength=3) for c in range(3)])
     assert (np.ptp(counts, axis=1) <= 1).all() and np.ptp(counts.sum(axis=0)) <= 1
 
 
 def test_no_network_judges_a_row_that_it_has_seen(regression, monkeypatch):
     config, dataset = regression
-    fitted, rows = dataset.preprocessor, Rows(dataset)
+    preprocessor, rows = dataset.preprocessor, LearningRows(dataset)
     seen: list[set[bytes]] = []
     asked: list[np.ndarray] = []
 
-    def trained(config, fitted, parts, pace):
+    def trained(config, preprocessor, parts, pace):
         seen.append({row.tobytes() for part in parts for row in part["numbers"]})
         return None
 
-    def answered(network, fitted, rows, which):
+    def answered(network, preprocessor, rows, which):
         asked.append(which)
         return np.full((which.sum(), 1), len(asked))
 
     monkeypatch.setattr(crossfit, "_trained", trained)
     monkeypatch.setattr(crossfit, "_answers", answered)
-    found = crossfit.out_of_fold(config, fitted, rows, Audit(folds=4, rows=200), lambda network: np.ones((3, 1)))
+    found = crossfit.out_of_fold(config, preprocessor, rows, Audit(folds=4, rows=200), lambda network: np.ones((3, 1)))
     keys = [row.tobytes() for _, piece in rows.pieces() for row in piece["numbers"]]
     assert len(keys) == dataset.rows["train"] + dataset.rows["validation"]
     assert np.sum(asked, axis=0).tolist() == [1] * len(keys)
@@ -132,7 +134,7 @@ def test_epochs_are_cut_to_the_seconds_there_are(regression):
     config = config.overridden({"train.epochs": 5000, "train.patience": 5000})
     started = time.monotonic()
     found = crossfit.out_of_fold(
-        config, dataset.preprocessor, Rows(dataset), Audit(folds=2, seconds=8), lambda network: np.zeros((1, 1))
+        config, dataset.preprocessor, LearningRows(dataset), Audit(folds=2, seconds=8), lambda network: np.zeros((1, 1))
     )
     assert 1 <= found.epochs < 2500 and time.monotonic() - started < 20
     assert np.isfinite(found.outputs).all()
@@ -140,7 +142,7 @@ def test_epochs_are_cut_to_the_seconds_there_are(regression):
 
 def test_rows_are_taken_by_their_numbers(regression):
     _, dataset = regression
-    rows = Rows(dataset)
+    rows = LearningRows(dataset)
     whole = np.concatenate([piece["numbers"] for _, piece in rows.pieces()])
     wanted = np.array([0, 3, dataset.rows["train"], len(whole) - 1])
     assert (rows.take(wanted)["numbers"] == whole[wanted]).all()
@@ -159,31 +161,31 @@ def test_one_fold_is_refused():
 
 def test_clean_labels_are_left_alone():
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 2000)
+    targets = rng.integers(0, 3, 2000)
     sure = np.full((2000, 3), 0.05)
-    sure[np.arange(2000), truth] = 0.9
-    found = label_errors.classes(truth, sure)
+    sure[np.arange(2000), targets] = 0.9
+    found = label_errors.classes(targets, sure)
     assert len(found.rows) == 0 and found.rate == 0
 
 
 def test_flipped_labels_are_found_with_the_class_they_should_have():
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, 4, 1000)
+    targets = rng.integers(0, 4, 1000)
     sure = np.full((1000, 4), 0.02)
-    sure[np.arange(1000), truth] = 0.94
-    given = truth.copy()
-    given[:50] = (truth[:50] + 1) % 4
+    sure[np.arange(1000), targets] = 0.94
+    given = targets.copy()
+    given[:50] = (targets[:50] + 1) % 4
     found = label_errors.classes(given, sure)
-    assert sorted(found.rows) == list(range(50)) and (found.suggested == truth[found.rows]).all()
+    assert sorted(found.rows) == list(range(50)) and (found.suggested == targets[found.rows]).all()
     assert found.rate == pytest.approx(0.05, abs=0.005) and (found.confidence > 0.9).all()
 
 
 def test_a_class_without_rows_and_a_single_class():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(4), 300)
-    truth = np.where(rng.random(300) < 0.5, 0, 3)
-    found = label_errors.classes(truth, probabilities)
-    assert (found.suggested != truth[found.rows]).all()
+    targets = np.where(rng.random(300) < 0.5, 0, 3)
+    found = label_errors.classes(targets, probabilities)
+    assert (found.suggested != targets[found.rows]).all()
     assert len(label_errors.classes(np.zeros(300, int), probabilities).rows) == 0
 
 
@@ -199,10 +201,10 @@ def test_gross_errors_are_found_where_predictions_are_sure():
     """At small predictions errors are small: what would be usual at large ones is not there."""
     rng = np.random.default_rng(0)
     predicted = rng.uniform(0, 100, 10_000)
-    truth = predicted + rng.normal(size=10_000) * (0.1 + predicted / 10)
+    targets = predicted + rng.normal(size=10_000) * (0.1 + predicted / 10)
     low = np.flatnonzero(predicted < 5)[:40]
-    truth[low] += 15
-    found = label_errors.numbers(truth, predicted)
+    targets[low] += 15
+    found = label_errors.numbers(targets, predicted)
     assert set(low) <= set(found.rows.tolist()) and len(found.rows) <= 46
     assert found.rate == pytest.approx(0.004, abs=0.001)
     assert found.suggested == pytest.approx(predicted[found.rows])
@@ -308,7 +310,7 @@ def test_of_images_the_suspects_pictures_are_shown(images):
     for number, picture in zip(suspected, pictures, strict=True):
         assert picture.shape == (8, 8, 1) and picture.max() > 1
         if number < len(splits):
-            held = crossfit.Rows(dataset).take(np.array([number]))["image"]
+            held = crossfit.LearningRows(dataset).take(np.array([number]))["image"]
             assert np.array_equal(held[0], picture)
     assert found.table().num_rows == len(found.suspects.rows)
 
@@ -317,10 +319,10 @@ def test_of_images_the_suspects_pictures_are_shown(images):
 def test_encoded_rows_are_shown_as_the_raw_ones(tmp_path, numeric):
     """Test rows are kept raw and encoded: decoded, they show the same cells, but what the vocabulary lacks."""
     _, dataset = tiny.build(mixed_table(), tmp_path, "regression", data={"numeric": numeric})
-    fitted = dataset.preprocessor
-    typed, _, _ = explanation.usable(dataset.raw_test(), fitted)
-    decoded = cells.encoded_cells(fitted.encode(typed), fitted)
-    for column in fitted.features:
+    preprocessor = dataset.preprocessor
+    typed, _, _ = explanation.usable(dataset.raw_test(), preprocessor)
+    decoded = cells.encoded_cells(preprocessor.encode(typed), preprocessor)
+    for column in preprocessor.features:
         raw = cells.typed_cells(typed.column(column.name), column)
         if column.kind == "numeric" and numeric == "quantile":
             both = [(float(a), float(b)) for a, b in zip(raw, decoded[column.name], strict=True) if a != "missing"]

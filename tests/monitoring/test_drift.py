@@ -17,7 +17,7 @@ from baton import names
 from baton.config.schema import BatchInfer, Drift
 from baton.data import reference, statistics
 from baton.data.columns import Column
-from baton.data.reference import TrainedOn
+from baton.data.reference import ReferenceData
 from baton.errors import BadInput
 from baton.evaluation import metrics
 from baton.monitoring import distances, drift
@@ -39,15 +39,15 @@ def large(tmp_path_factory):
     return dataset.preprocessor, brought(dataset.folder)
 
 
-def brought(folder: Path) -> TrainedOn:
+def brought(folder: Path) -> ReferenceData:
     found = reference.load(folder)
     assert found is not None
     return found.predicting(scored(tiny.regression_table(600, seed=9))[names.PREDICTION].combine_chunks())
 
 
 def measured(large, table: pa.Table, settings: Drift = LIMITS) -> dict:
-    fitted, known = large
-    return drift.measure(known, fitted, scored(table), settings, {"rmse": 0.9})
+    preprocessor, known = large
+    return drift.measure(known, preprocessor, scored(table), settings, {"rmse": 0.9})
 
 
 def column(found: dict, name: str) -> dict:
@@ -147,9 +147,9 @@ def test_live_metrics_are_those_of_evaluate(large):
     table = tiny.regression_table(500, seed=5)
     y = [None if i < 50 else value for i, value in enumerate(table["y"].to_pylist())]
     found = measured(large, with_column(table, "y", y))
-    truth = table["y"].to_numpy()[50:].astype(np.float32)
+    targets = table["y"].to_numpy()[50:].astype(np.float32)
     output = scored(table)[names.PREDICTION].to_numpy()[50:, None]
-    assert found["live"]["metrics"] == metrics.evaluate(truth, output)
+    assert found["live"]["metrics"] == metrics.evaluate(targets, output)
     assert found["live"]["rows"] == 450
     low, high = found["live"]["intervals"]["rmse"]
     assert low < found["live"]["metrics"]["rmse"] < high < 1.2 * low
@@ -159,20 +159,20 @@ def test_live_metrics_are_those_of_evaluate(large):
 
 def test_live_metrics_of_classes(binary):
     _, dataset = binary
-    fitted, table = dataset.preprocessor, tiny.binary_table(200, seed=6)
+    preprocessor, table = dataset.preprocessor, tiny.binary_table(200, seed=6)
     right = (table["y"].to_numpy() == 7) * 0.8 + 0.1
     rows = table.append_column(names.PREDICTION, table["y"])
     rows = rows.append_column("probability_3", pa.array(1 - right)).append_column("probability_7", pa.array(right))
     known = reference.load(dataset.folder)
-    found = drift.measure(known.predicting(table["y"].combine_chunks()), fitted, rows, LIMITS, {})
+    found = drift.measure(known.predicting(table["y"].combine_chunks()), preprocessor, rows, LIMITS, {})
     assert found["live"]["metrics"]["accuracy"] == 1.0
     assert found["live"]["metrics"]["log_loss"] == pytest.approx(-np.log(0.9))
     assert found["prediction"]["kind"] == "categorical" and found["prediction"]["verdict"] == "ok"
 
 
 def test_a_model_from_before_says_so_and_does_not_fail(large):
-    fitted, _ = large
-    found = drift.measure(None, fitted, scored(tiny.regression_table(50)), LIMITS, {})
+    preprocessor, _ = large
+    found = drift.measure(None, preprocessor, scored(tiny.regression_table(50)), LIMITS, {})
     assert found["warnings"] == [
         "the model was logged without a profile of its training data: drift cannot be measured"
     ]
@@ -183,16 +183,16 @@ def test_predictions_stand_where_drift_cannot_be_measured(large, tmp_path, caplo
     """The step has replaced its output by then: it tells what went wrong, and does not fail."""
     from steps import batch_infer
 
-    fitted, known = large
+    preprocessor, known = large
     settings = BatchInfer(source="new.csv", output=str(tmp_path))
     (tmp_path / "part-00000.parquet").write_text("torn")
-    batch_infer.report_drift(None, settings, SimpleNamespace(run_id=None, tags={}), fitted, known)
+    batch_infer.report_drift(None, settings, SimpleNamespace(run_id=None, tags={}), preprocessor, known)
     assert "drift could not be measured: Parquet" in caplog.text
 
 
 def test_no_rows_and_images_have_a_drift_too(large, images):
-    fitted, known = large
-    found = drift.measure(known, fitted, scored(tiny.regression_table(5)).slice(0, 0), LIMITS, {})
+    preprocessor, known = large
+    found = drift.measure(known, preprocessor, scored(tiny.regression_table(5)).slice(0, 0), LIMITS, {})
     assert found["rows"] == 0 and found["warnings"] == ["no row was scored: there is no drift to measure"]
     _, dataset = images
     table = pa.table({names.PREDICTION: ["top"] * 90 + ["even"] * 10})
@@ -203,17 +203,17 @@ def test_no_rows_and_images_have_a_drift_too(large, images):
 
 
 def test_the_sample_of_predictions_is_one_row_of_every_so_many(large, tmp_path, monkeypatch):
-    fitted, _ = large
+    preprocessor, _ = large
     rows = pa.table({"x1": np.arange(1000.0), "other": ["-"] * 1000, names.PREDICTION: np.zeros(1000)})
     pq.write_table(rows.slice(0, 300), tmp_path / "part-00000.parquet", row_group_size=70)
     pq.write_table(rows.slice(300), tmp_path / "part-00001.parquet")
-    assert drift.sampled(tmp_path, fitted, 5000).equals(rows.select(["x1", names.PREDICTION]))
-    found = drift.sampled(tmp_path, fitted, 100)["x1"].to_numpy()
+    assert drift.sampled(tmp_path, preprocessor, 5000).equals(rows.select(["x1", names.PREDICTION]))
+    found = drift.sampled(tmp_path, preprocessor, 100)["x1"].to_numpy()
     assert (found // 10 == np.arange(100)).all() and len(set(found % 10)) > 5
-    monkeypatch.setattr(drift, "MANY", 500)
+    monkeypatch.setattr(drift, "MAX_WHOLE", 500)
     monkeypatch.setattr(drift, "BLOCK", 20)
     monkeypatch.setattr(drift, "BLOCKS", 4)
-    found = drift.sampled(tmp_path, fitted, 40)["x1"].to_numpy()
+    found = drift.sampled(tmp_path, preprocessor, 40)["x1"].to_numpy()
     assert len(found) == 40 and set(found // 20 * 20 // 300) == {0, 1, 2, 3}
 
 
@@ -238,7 +238,7 @@ def test_a_sample_of_rows_that_are_much_alike_has_their_shares():
     rng = np.random.default_rng(1)
     table = pa.table({"a": rng.choice(["x", "y", "z"], 9000, p=[0.6, 0.3, 0.1])})
     features = SimpleNamespace(features=[Column("a", "categorical", "string")])
-    known = reference.fit(statistics.summarise(table), features, rows=500)
+    known = reference.profile_reference(statistics.summarise(table), features, rows=500)
     shares = {v["values"]: v["counts"] / 500 for v in known.rows["a"].value_counts().to_pylist()}
     assert shares == pytest.approx({"x": 0.6, "y": 0.3, "z": 0.1}, abs=0.02)
 
@@ -294,6 +294,6 @@ def test_auc_is_sklearns_and_its_error_is_that_of_repeated_samples():
         area, error = distances.auc(negative, positive)
         areas.append(area)
         errors.append(error)
-    truth = np.repeat([0, 1], [80, 120])
-    assert area == pytest.approx(sk.roc_auc_score(truth, np.concatenate([negative, positive])))
+    targets = np.repeat([0, 1], [80, 120])
+    assert area == pytest.approx(sk.roc_auc_score(targets, np.concatenate([negative, positive])))
     assert np.mean(errors) == pytest.approx(np.std(areas), rel=0.15)

@@ -34,9 +34,9 @@ def first_batch(dataset, rows: int = 32) -> tuple:
 
 def compiled(config: Config, dataset) -> keras.Model:
     keras.utils.set_random_seed(1)
-    fitted = dataset.preprocessor
-    model = build.build(fitted, config.model)
-    optimizers.compile_model(model, fitted, config.train, optimizers.optimizer(config.train, steps=4))
+    preprocessor = dataset.preprocessor
+    model = build.build(preprocessor, config.model)
+    optimizers.compile_model(model, preprocessor, config.train, optimizers.optimizer(config.train, steps=4))
     return model
 
 
@@ -108,20 +108,21 @@ def linear(regression) -> tuple:
 
 def test_the_linear_recipe_recovers_known_coefficients(linear):
     dataset, result = linear
-    fitted, target = dataset.preprocessor, dataset.preprocessor.spec["target"]
+    preprocessor, target = dataset.preprocessor, dataset.preprocessor.spec["target"]
     assert result.best_value < 0.05  # the target's standard deviation is over 4
     kernel = result.model.get_layer("head").get_weights()[0][:, 0] * target["std"]
-    names = fitted.names("number")
+    names = preprocessor.names("number")
     slope = {
-        name: kernel[names.index(name)] / fitted.spec["features"][name]["parts"][0]["std"] for name in ("x1", "x2", "n")
+        name: kernel[names.index(name)] / preprocessor.spec["features"][name]["parts"][0]["std"]
+        for name in ("x1", "x2", "n")
     }
     np.testing.assert_allclose([slope["x1"], slope["x2"]], [2, -1], atol=0.01)
     assert abs(slope["n"]) < 1e-4
-    x2_mean = fitted.spec["features"]["x2"]["parts"][0]["mean"]  # a missing x2 is encoded as the mean
+    x2_mean = preprocessor.spec["features"]["x2"]["parts"][0]["mean"]  # a missing x2 is encoded as the mean
     assert kernel[names.index("x2__missing")] == pytest.approx(x2_mean - tiny.MISSING_IS, abs=0.1)
     embedding = next(layer for layer in result.model.layers if isinstance(layer, CategoryEmbedding))
     table = embedding.get_weights()[0]
-    codes = 2 + np.array([fitted.spec["features"]["c"]["vocabulary"].index(c) for c in "abc"])
+    codes = 2 + np.array([preprocessor.spec["features"]["c"]["vocabulary"].index(c) for c in "abc"])
     effect = table[codes, 0] * kernel[-1]
     np.testing.assert_allclose(effect - effect[0], [0, 1, 4], atol=0.05)
 
@@ -333,39 +334,39 @@ def test_values_of_numbers_are_categories_where_they_recur(tmp_path):
     hours = days + (rows % 3) * np.timedelta64(3_600_000_000, "us")
     table = pa.table({"n": rows % 50, "few": rows % 9, "own": rows * 1.5, "at": hours, "y": np.sin(rows % 50)})
     _, dataset = tiny.build(table, tmp_path, "regression")
-    fitted = dataset.preprocessor
-    codes = {e.name: (e.source, e.encoding, e.size) for e in fitted.encoded if e.kind == "category"}
+    preprocessor = dataset.preprocessor
+    codes = {e.name: (e.source, e.encoding, e.size) for e in preprocessor.encoded if e.kind == "category"}
     assert codes == {
         "n__value": ("n", "value", 52),
         "at__elapsed": ("at", "value", 122),
         "at__date": ("at", "date", 42),
     }
     new = pa.table({"n": [7, 7, 60, None], "few": [1] * 4, "own": [1.0] * 4, "at": hours[[0, 40, 0, 0]]})
-    encoded = fitted.encode(new)
+    encoded = preprocessor.encode(new)
     assert encoded["n__value"].tolist() == [9, 9, 0, 1]  # the eighth value; one that train lacks; missing
     assert encoded["at__date"].tolist()[:2] == [2, 2]
     assert len(set(encoded["at__elapsed"].tolist()[:2])) == 2
-    assert fitted.unknown(encoded) == {}  # of categorical columns only
-    counts = np.array(next(e.rows for e in fitted.encoded if e.name == "n__value"))
+    assert preprocessor.unknown(encoded) == {}  # of categorical columns only
+    counts = np.array(next(e.rows for e in preprocessor.encoded if e.name == "n__value"))
     assert counts[:2].tolist() == [0, 0] and counts.sum() == dataset.rows["train"]
 
 
 def test_an_ensembles_members_are_trained_each_and_their_mean_predicts(regression):
     config, dataset = regression
     model = build.build(dataset.preprocessor, config.overridden({"model.members": 3}).model)
-    inputs, truth = first_batch(dataset)
+    inputs, targets = first_batch(dataset)
     heads = next(layer for layer in model.layers if isinstance(layer, MemberDense))
     assert heads.kernel.shape[0] == 3
     each, mean = model(inputs, training=True), model(inputs).numpy()
-    assert each.shape == (len(truth), 3, 1) and mean.shape == (len(truth), 1)
+    assert each.shape == (len(targets), 3, 1) and mean.shape == (len(targets), 1)
     np.testing.assert_allclose(each.numpy().mean(axis=1), mean, rtol=1e-5)  # without dropout
     assert len(np.unique(each.numpy()[0])) == 3
-    squares = (each.numpy()[:, :, 0] - truth[:, None]) ** 2
-    weight = np.arange(len(truth)) % 2
+    squares = (each.numpy()[:, :, 0] - targets[:, None]) ** 2
+    weight = np.arange(len(targets)) % 2
     loss = EachMember("mean_squared_error")
-    assert float(loss(truth, each)) == pytest.approx(squares.mean(), rel=1e-5)
-    weighted = (squares.mean(axis=1) * weight).sum() / len(truth)
-    assert float(loss(truth, each, sample_weight=weight)) == pytest.approx(weighted, rel=1e-5)
+    assert float(loss(targets, each)) == pytest.approx(squares.mean(), rel=1e-5)
+    weighted = (squares.mean(axis=1) * weight).sum() / len(targets)
+    assert float(loss(targets, each, sample_weight=weight)) == pytest.approx(weighted, rel=1e-5)
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -377,9 +378,9 @@ def test_networks_side_by_side_share_nothing_but_the_linear_part(regression, mem
     assert sum(isinstance(layer, PiecewiseLinear) for layer in model.layers) == 2
     embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding)]
     assert len(embeddings) == 2 and embeddings[0].forget == embeddings[1].forget
-    inputs, truth = first_batch(dataset)
+    inputs, targets = first_batch(dataset)
     each, mean = model(inputs, training=True), model(inputs).numpy()
-    assert each.shape == (len(truth), 2 * members, 1)
+    assert each.shape == (len(targets), 2 * members, 1)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_allclose(again(inputs).numpy(), mean, rtol=1e-5)
@@ -388,12 +389,12 @@ def test_networks_side_by_side_share_nothing_but_the_linear_part(regression, mem
 @pytest.mark.parametrize("classes", [2, 3])
 def test_each_members_loss_of_classes(classes):
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, classes, 20)
+    targets = rng.integers(0, classes, 20)
     p = rng.dirichlet(np.ones(classes), (20, 4)).astype(np.float32)
-    expected = -np.log(np.take_along_axis(p, truth[:, None, None].repeat(4, 1), 2)).mean()
+    expected = -np.log(np.take_along_axis(p, targets[:, None, None].repeat(4, 1), 2)).mean()
     name = "sparse_categorical_crossentropy" if classes > 2 else "binary_crossentropy"
     given = p if classes > 2 else p[..., 1:]
-    assert float(EachMember(name)(truth, given)) == pytest.approx(expected, rel=1e-4)
+    assert float(EachMember(name)(targets, given)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_plain_numbers_go_along_to_three_standard_deviations():
@@ -482,16 +483,16 @@ def test_products_of_features():
 
 def test_the_linear_part_of_a_large_table_begins_as_a_ridge_regression(regression):
     config, dataset = regression
-    fitted = dataset.preprocessor
-    model = build.build(fitted, config.model)
+    preprocessor = dataset.preprocessor
+    model = build.build(preprocessor, config.model)
     part = next(layer for layer in model.layers if isinstance(layer, LinearPart))
     x = np.random.default_rng(0).normal(size=(initialization.RIDGE_ROWS, part.kernel.shape[0])).astype(np.float32)
     slopes = np.arange(1, x.shape[1] + 1)
-    initialization.initialize_linear(model, fitted, x[:-1], x[:-1] @ slopes)
+    initialization.initialize_linear(model, preprocessor, x[:-1], x[:-1] @ slopes)
     assert not part.kernel.numpy().any()  # too few rows
-    initialization.initialize_linear(model, fitted, x, x @ slopes)
+    initialization.initialize_linear(model, preprocessor, x, x @ slopes)
     # Whatever of the made numbers lies beyond one range of the train rows does not count.
     inside = (part.clipped(x) == x).mean(axis=0) > 0.99
-    found = part.kernel.numpy()[:, 0] * fitted.spec["target"]["std"] * (1 + initialization.RIDGE)
+    found = part.kernel.numpy()[:, 0] * preprocessor.spec["target"]["std"] * (1 + initialization.RIDGE)
     assert inside.sum() >= 2
     np.testing.assert_allclose(found[inside], slopes[inside], rtol=0.05)

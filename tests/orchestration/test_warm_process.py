@@ -16,7 +16,7 @@ import yaml
 from baton import names
 from baton.config import loading
 from baton.orchestration import step, warm_process
-from baton.orchestration.warm_process import Standby
+from baton.orchestration.warm_process import WarmProcess
 from baton.runtime import processes
 
 
@@ -32,8 +32,8 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def started(home, name: str, file: str = "tiny.yaml") -> Standby:
-    return Standby(name, {"config": str(home / file), "set": ""}, {"MLFLOW_EXPERIMENT_ID": "1"})
+def started(home, name: str, file: str = "tiny.yaml") -> WarmProcess:
+    return WarmProcess(name, {"config": str(home / file), "set": ""}, {"MLFLOW_EXPERIMENT_ID": "1"})
 
 
 def test_it_works_in_the_run_that_is_handed_over(home):
@@ -96,7 +96,7 @@ def test_no_step_waits_for_somebody_to_read_what_it_says(tmp_path, monkeypatch):
     loud = "import os, sys\nsys.stdin.read()\nos.write(2, b'\\xff' * 200_000 + b'\\n')\nsys.exit('the end')\n"
     (tmp_path / "steps" / "loud.py").write_text(loud)
     monkeypatch.setattr(warm_process, "ROOT", tmp_path)
-    process = Standby("loud", {}, {})
+    process = WarmProcess("loud", {}, {})
     monkeypatch.setattr(sys, "stderr", Gone())
     last = process.work("0" * 32, {}, tiny.config())
     try:

@@ -230,6 +230,6 @@ def test_trees_get_no_values_that_networks_embed(tmp_path):
     _, dataset = quality._dataset("seattle", 0, tmp_path, {})
     encoded = {e.name: e.encoding for e in dataset.preprocessor.encoded}
     assert {"value", "date"} & set(encoded.values())
-    rows, truth = reference.frame(dataset, "test")
+    rows, targets = reference.frame(dataset, "test")
     assert set(rows) == {name for name, encoding in encoded.items() if encoding not in ("value", "date")}
-    assert len(rows) == len(truth) == dataset.rows["test"]
+    assert len(rows) == len(targets) == dataset.rows["test"]

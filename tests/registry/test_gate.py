@@ -12,7 +12,7 @@ import tiny
 from baton.errors import BadInput
 from baton.evaluation import bootstrap, metrics
 from baton.registry import gate
-from baton.registry.gate import Evidence, Rival
+from baton.registry.gate import Champion, Evidence
 
 ROWS = 400
 LOSSES = np.random.default_rng(5).exponential(16.0, ROWS)  # rmse about 4
@@ -22,8 +22,8 @@ def evidence(losses=LOSSES, champion=None, trivial: float = 10.0, task: str = "r
     """A candidate with these losses; `champion` is a `Rival` or its losses."""
     metric = "rmse" if task == "regression" else "log_loss"
     found = {metric: float(metrics.of_mean_loss(metric, losses.mean())), "mae": 1.0, "accuracy": 0.8}
-    rival = champion if champion is None or isinstance(champion, Rival) else Rival("3", champion)
-    held = Evidence(found, {metric: trivial}, losses, 0.0, {"dataset": "f", "model": "f"}, rival)
+    champion = champion if champion is None or isinstance(champion, Champion) else Champion("3", champion)
+    held = Evidence(found, {metric: trivial}, losses, 0.0, {"dataset": "f", "model": "f"}, champion)
     return dataclasses.replace(held, **fields)
 
 
@@ -50,10 +50,10 @@ def noisy(scale: float, seed: int = 6) -> np.ndarray:
     ],
 )
 def test_the_policy_is_asked_of_the_upper_end(policy, tolerance, scale, passed):
-    judgement = judge(evidence(champion=noisy(scale)), policy=policy, tolerance=tolerance)
-    found = judgement.comparison
+    decision = judge(evidence(champion=noisy(scale)), policy=policy, tolerance=tolerance)
+    found = decision.comparison
     limit = 0 if policy == "better" else tolerance * found.champion
-    assert judgement.passed is passed
+    assert decision.passed is passed
     assert passed is (found.high < limit)
     assert found.low < found.difference < found.high
     assert found.difference == pytest.approx(np.sqrt(LOSSES.mean()) - np.sqrt(noisy(scale).mean()))
@@ -69,11 +69,11 @@ def test_more_confidence_is_a_wider_interval():
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
 def test_the_very_same_model_differs_by_exactly_nothing(policy, passed, tolerance):
     rows = np.random.default_rng(1).exponential(size=3 * bootstrap.BLOCK // 2)
-    judgement = judge(evidence(rows, rows.copy()), policy=policy, tolerance=tolerance)
-    found = judgement.comparison
-    assert (found.difference, found.low, found.high, judgement.passed) == (0, 0, 0, passed)
+    decision = judge(evidence(rows, rows.copy()), policy=policy, tolerance=tolerance)
+    found = decision.comparison
+    assert (found.difference, found.low, found.high, decision.passed) == (0, 0, 0, passed)
     word = "worse" if passed else "better"
-    assert judgement.reasons[-1] == (
+    assert decision.reasons[-1] == (
         f"test rmse {found.candidate:.6g} is the champion's own: version 3 has the same loss on all 49,152 test rows, "
         f"so the candidate is not {word}"
     )
@@ -137,23 +137,23 @@ def test_many_rows_take_seconds_and_little_memory():
     ("value", "trivial", "passed"), [(3.9, 4.0, True), (4.0, 4.0, False), (4.1, 4.0, False), (3.9, math.nan, False)]
 )
 def test_a_candidate_must_beat_the_trivial_predictor(value, trivial, passed):
-    judgement = judge(evidence(np.full(ROWS, value**2), trivial=trivial))
-    assert judgement.passed is passed
-    assert judgement.comparison is None
+    decision = judge(evidence(np.full(ROWS, value**2), trivial=trivial))
+    assert decision.passed is passed
+    assert decision.comparison is None
 
 
 def test_no_tolerance_and_no_champion_excuses_from_the_trivial_predictor():
-    judgement = judge(evidence(champion=LOSSES * 9, trivial=1.0), policy="not_worse", tolerance=9)
-    assert not judgement.passed
-    assert judgement.reasons[2] == f"test rmse {np.sqrt(LOSSES.mean()):.6g} does not beat the trivial predictor's 1"
+    decision = judge(evidence(champion=LOSSES * 9, trivial=1.0), policy="not_worse", tolerance=9)
+    assert not decision.passed
+    assert decision.reasons[2] == f"test rmse {np.sqrt(LOSSES.mean()):.6g} does not beat the trivial predictor's 1"
 
 
 @pytest.mark.parametrize(("rows", "passed"), [(9, False), (10, True)])
 def test_too_few_rows_promote_nothing(rows, passed):
-    judgement = judge(evidence(LOSSES[:rows]))
-    assert judgement.passed is passed
+    decision = judge(evidence(LOSSES[:rows]))
+    assert decision.passed is passed
     assert (
-        judgement.reasons[0] == f"{rows} test rows are {'enough' if passed else 'too few'} (register.min_test_rows 10)"
+        decision.reasons[0] == f"{rows} test rows are {'enough' if passed else 'too few'} (register.min_test_rows 10)"
     )
     assert judge(evidence(LOSSES[:rows]), min_test_rows=rows).passed
 
@@ -162,9 +162,9 @@ def test_too_few_rows_promote_nothing(rows, passed):
 def test_one_prediction_that_is_not_finite_is_refused(bad):
     losses = LOSSES.copy()
     losses[7] = bad
-    judgement = judge(evidence(losses, champion=LOSSES, metrics={}), floors={"mae": 5})
-    assert not judgement.passed
-    assert "the predictions are not finite on 1 of 400 test rows" in judgement.reasons
+    decision = judge(evidence(losses, champion=LOSSES, metrics={}), floors={"mae": 5})
+    assert not decision.passed
+    assert "the predictions are not finite on 1 of 400 test rows" in decision.reasons
 
 
 def spoilt(index: int, value: float) -> np.ndarray:
@@ -174,43 +174,43 @@ def spoilt(index: int, value: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("rival", "why"),
+    ("champion", "why"),
     [
-        (Rival("3", error="OSError: no such file"), "OSError: no such file"),
-        (Rival("3"), "it was not scored on the same rows"),
-        (Rival("3", LOSSES[1:] * 2), "it was not scored on the same rows"),
-        (Rival("3", LOSSES[:1]), "it was not scored on the same rows"),  # would broadcast
-        (Rival("3", spoilt(0, math.nan)), "its loss is not finite on 1 of 400 test rows"),
-        (Rival("3", spoilt(9, math.inf)), "its loss is not finite on 1 of 400 test rows"),
-        (Rival("3", spoilt(9, 1.7e308)), "their difference is not finite"),
+        (Champion("3", error="OSError: no such file"), "OSError: no such file"),
+        (Champion("3"), "it was not scored on the same rows"),
+        (Champion("3", LOSSES[1:] * 2), "it was not scored on the same rows"),
+        (Champion("3", LOSSES[:1]), "it was not scored on the same rows"),  # would broadcast
+        (Champion("3", spoilt(0, math.nan)), "its loss is not finite on 1 of 400 test rows"),
+        (Champion("3", spoilt(9, math.inf)), "its loss is not finite on 1 of 400 test rows"),
+        (Champion("3", spoilt(9, 1.7e308)), "their difference is not finite"),
     ],
 )
 @pytest.mark.parametrize("policy", ["better", "not_worse"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_champion_that_cannot_be_compared_with_stays(rival, why, policy):
-    judgement = judge(evidence(champion=rival), policy=policy)
-    assert not judgement.passed and judgement.comparison is None
-    assert judgement.reasons[-1] == f"the champion, version 3, cannot be compared with: {why}"
+def test_a_champion_that_cannot_be_compared_with_stays(champion, why, policy):
+    decision = judge(evidence(champion=champion), policy=policy)
+    assert not decision.passed and decision.comparison is None
+    assert decision.reasons[-1] == f"the champion, version 3, cannot be compared with: {why}"
 
 
 def test_any_error_of_the_comparison_is_a_refusal(monkeypatch):
     monkeypatch.setattr(gate, "differences", lambda *_: 1 / 0)
-    judgement = judge(evidence(champion=LOSSES * 2))
-    assert not judgement.passed
-    assert "cannot be compared with: division by zero" in judgement.reasons[-1]
+    decision = judge(evidence(champion=LOSSES * 2))
+    assert not decision.passed
+    assert "cannot be compared with: division by zero" in decision.reasons[-1]
 
 
 @pytest.mark.parametrize("fingerprints", [{"dataset": "a" * 64, "run": "a" * 64, "model": "b" * 64}, {"model": ""}])
 def test_a_model_of_another_dataset_is_refused(fingerprints):
-    judgement = judge(evidence(fingerprints=fingerprints))
-    assert not judgement.passed
-    assert judgement.reasons[0].startswith("the model was not trained on this dataset: the fingerprints are ")
+    decision = judge(evidence(fingerprints=fingerprints))
+    assert not decision.passed
+    assert decision.reasons[0].startswith("the model was not trained on this dataset: the fingerprints are ")
 
 
 def test_a_model_that_was_rolled_back_does_not_return_by_itself():
-    judgement = judge(evidence(rolled_back="the same model was champion as version 2 and was rolled back: drift"))
-    assert not judgement.passed
-    assert judgement.reasons[0].endswith("rolled back: drift")
+    decision = judge(evidence(rolled_back="the same model was champion as version 2 and was rolled back: drift"))
+    assert not decision.passed
+    assert decision.reasons[0].endswith("rolled back: drift")
 
 
 @pytest.mark.parametrize(
@@ -228,17 +228,17 @@ def test_floors_of_scores_are_the_smallest_allowed(floor, passed):
 
 
 def test_an_unknown_metric_and_a_nan_fail_closed():
-    judgement = judge(evidence(), floors={"accuracyy": 0.1})
-    assert not judgement.passed
-    assert judgement.reasons[-1] == "register.floors names accuracyy, which this task does not have"
+    decision = judge(evidence(), floors={"accuracyy": 0.1})
+    assert not decision.passed
+    assert decision.reasons[-1] == "register.floors names accuracyy, which this task does not have"
     one_class = evidence(metrics={"rmse": 1.0, "roc_auc": math.nan})
     assert not judge(one_class, floors={"roc_auc": 0.1}).passed
 
 
 def test_reasons_are_sentences_with_numbers():
     first, second = np.full(ROWS, 16.0), np.full(ROWS, 25.0)
-    judgement = judge(evidence(first, second), floors={"mae": 2})
-    assert judgement.to_dict() == {
+    decision = judge(evidence(first, second), floors={"mae": 2})
+    assert decision.to_dict() == {
         "passed": True,
         "reasons": [
             "400 test rows are enough (register.min_test_rows 10)",

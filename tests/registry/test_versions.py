@@ -330,7 +330,7 @@ def test_a_long_reason_fits_into_a_tag(model, store):
     chain(model, 2)
     champions.roll_back(model.config, "c" * 32, "ü" * 20_000)
     assert max(len(value) for value in store.client.get_registered_model(model.name).tags.values()) <= 5000 * 2
-    assert len(champions.history(model.name)[-1].why) == champions.LONGEST
+    assert len(champions.history(model.name)[-1].why) == champions.MAX_REASON
 
 
 # The steps, on real candidates

@@ -117,10 +117,10 @@ def test_residuals_tell_their_mean_and_rmse():
 
 
 def test_many_rows_are_drawn_as_density_and_cut_at_the_quantiles():
-    truth = np.random.default_rng(0).standard_t(2, 50_000)
-    figure = evaluation.regression(truth, truth * 0.9, "delay")["predicted_vs_actual"]
+    targets = np.random.default_rng(0).standard_t(2, 50_000)
+    figure = evaluation.regression(targets, targets * 0.9, "delay")["predicted_vs_actual"]
     low, high = figure.axes[0].get_xlim()
-    outside = (truth < low) | (truth > high) | (truth * 0.9 < low) | (truth * 0.9 > high)
+    outside = (targets < low) | (targets > high) | (targets * 0.9 < low) | (targets * 0.9 > high)
     assert 0 < outside.sum() < 200
     assert f"50,000 rows. Axes span the 0.1 to 99.9 % quantiles: {outside.sum():,} rows" in texts(figure)
     (cells,) = figure.axes[0].collections
@@ -141,11 +141,11 @@ def test_regression_of_no_rows_says_so():
 
 
 def test_binary_figures_draw_class_one(cancer):
-    truth, probabilities, classes = cancer
-    drawn = evaluation.classification(truth, probabilities, classes)
+    targets, probabilities, classes = cancer
+    drawn = evaluation.classification(targets, probabilities, classes)
     assert list(drawn) == ["confusion_matrix", "roc", "precision_recall", "calibration"]
-    auc = metrics.roc_auc_score(truth, probabilities[:, 1])
-    average = metrics.average_precision_score(truth, probabilities[:, 1])
+    auc = metrics.roc_auc_score(targets, probabilities[:, 1])
+    average = metrics.average_precision_score(targets, probabilities[:, 1])
     assert f"AUC {auc:.3f} benign" in texts(drawn["roc"])
     assert f"AP {average:.3f} benign" in texts(drawn["precision_recall"])
     points = line(drawn["roc"].axes[0], "AUC")
@@ -153,20 +153,20 @@ def test_binary_figures_draw_class_one(cancer):
 
 
 def test_multiclass_curves_are_one_against_the_rest_with_the_macro_average(wine):
-    truth, probabilities, classes = wine
-    drawn = evaluation.classification(truth, probabilities, classes)
-    macro = metrics.roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")
+    targets, probabilities, classes = wine
+    drawn = evaluation.classification(targets, probabilities, classes)
+    macro = metrics.roc_auc_score(targets, probabilities, multi_class="ovr", average="macro")
     assert f"macro average AUC {macro:.3f} over 3 classes" in texts(drawn["roc"])
     assert len([drawn_ for drawn_ in drawn["roc"].axes[0].lines if "class_" in str(drawn_.get_label())]) == 3
-    single = metrics.average_precision_score(truth == 1, probabilities[:, 1])
+    single = metrics.average_precision_score(targets == 1, probabilities[:, 1])
     assert f"AP {single:.3f} class_1" in texts(drawn["precision_recall"])
 
 
 def test_confusion_matrix_writes_counts_and_colours_rows(wine):
-    truth, probabilities, classes = wine
-    figure = evaluation.classification(truth, probabilities, classes)["confusion_matrix"]
-    expected = metrics.confusion_matrix(truth, probabilities.argmax(axis=1))
-    assert expected.trace() < len(truth)  # else the test could not tell rows from columns
+    targets, probabilities, classes = wine
+    figure = evaluation.classification(targets, probabilities, classes)["confusion_matrix"]
+    expected = metrics.confusion_matrix(targets, probabilities.argmax(axis=1))
+    assert expected.trace() < len(targets)  # else the test could not tell rows from columns
     written = [int(text.get_text().split("\n")[0]) for text in figure.axes[0].texts]
     assert written == expected.ravel().tolist()
     shares = figure.axes[0].images[0].get_array()
@@ -174,14 +174,14 @@ def test_confusion_matrix_writes_counts_and_colours_rows(wine):
 
 
 def test_confusion_matrix_of_many_classes_writes_no_counts():
-    truth = np.arange(25)
-    figure = evaluation.classification(truth, np.eye(25), [f"c{i}" for i in range(25)])["confusion_matrix"]
+    targets = np.arange(25)
+    figure = evaluation.classification(targets, np.eye(25), [f"c{i}" for i in range(25)])["confusion_matrix"]
     assert not figure.axes[0].texts
 
 
 def test_at_most_ten_curves_are_drawn_and_it_is_said():
-    truth, classes = np.repeat(np.arange(12), 4), [f"_c{i}" for i in range(12)]
-    figure = evaluation.classification(truth, np.eye(12)[truth], classes)["roc"]
+    targets, classes = np.repeat(np.arange(12), 4), [f"_c{i}" for i in range(12)]
+    figure = evaluation.classification(targets, np.eye(12)[targets], classes)["roc"]
     said = texts(figure)
     assert len(figure.axes[0].lines) == 11  # and that of chance
     assert "The 10 most frequent are drawn." in said
@@ -191,8 +191,8 @@ def test_at_most_ten_curves_are_drawn_and_it_is_said():
 
 def test_calibration_error_is_the_weighted_gap_of_ten_bins():
     probability = np.array([0.05, 0.05, 0.85, 0.85])
-    truth = np.array([0, 1, 1, 1])
-    figure = evaluation.classification(truth, np.column_stack([1 - probability, probability]), ["no", "yes"])[
+    targets = np.array([0, 1, 1, 1])
+    figure = evaluation.classification(targets, np.column_stack([1 - probability, probability]), ["no", "yes"])[
         "calibration"
     ]
     assert f"error {0.5 * 0.45 + 0.5 * 0.15:.3f}, 4 rows" in texts(figure)
@@ -207,9 +207,9 @@ def test_multiclass_calibration_is_that_of_the_top_class():
 
 
 def test_a_class_that_does_not_occur_is_named():
-    truth = np.array([0, 1, 0, 1])
+    targets = np.array([0, 1, 0, 1])
     probabilities = np.full((4, 3), 1 / 3)
-    drawn = evaluation.classification(truth, probabilities, ["a", "b", "c$1$"])
+    drawn = evaluation.classification(targets, probabilities, ["a", "b", "c$1$"])
     assert r"Cannot be drawn, for lack of rows: “c\$1\$”" in texts(drawn["roc"])
     assert "over 2 classes" in texts(drawn["precision_recall"])
     assert r"No actual rows of “c\$1\$”." in texts(drawn["confusion_matrix"])
@@ -472,11 +472,11 @@ def test_coverage_is_drawn_against_what_was_asked_for(edges):
 
 
 def test_calibration_is_drawn_before_and_after_the_temperature(cancer):
-    truth, probabilities, classes = cancer
+    targets, probabilities, classes = cancer
     bare = np.eye(2)[probabilities.argmax(axis=1)] * 0.98 + 0.01
-    drawn = evaluation.classification(truth, probabilities, classes, bare=bare, threshold=0.9)
+    drawn = evaluation.classification(targets, probabilities, classes, bare=bare, threshold=0.9)
     assert "before temperature scaling" in texts(drawn["calibration"])
     assert set(line(drawn["calibration"].axes[0], "before")[:, 0].round(2)) == {0.01, 0.99}
     written = [int(text.get_text().split("\n")[0]) for text in drawn["confusion_matrix"].axes[0].texts]
-    assert written == metrics.confusion_matrix(truth, probabilities[:, 1] > 0.9).ravel().tolist()
+    assert written == metrics.confusion_matrix(targets, probabilities[:, 1] > 0.9).ravel().tolist()
     assert "“benign” is predicted above a probability of 0.9." in texts(drawn["confusion_matrix"])

@@ -128,7 +128,7 @@ def test_a_figure_too_large_is_named_in_its_place(tmp_path):
 @pytest.mark.parametrize("step", list(report.CARDS))
 def test_each_step_has_a_card_of_the_same_sections(tmp_path, step):
     found = told.steps(tmp_path, told.artifacts())[step]
-    drawn = [s for s in sections.made(report.CARDS[step], {step: found}) if s.values is not None]
+    drawn = [s for s in sections.build(report.CARDS[step], {step: found}) if s.values is not None]
     html = pages.render("card.html.j2", name="told", title=report.TITLES[step], sections=drawn)
     assert len(re.findall("<section", html)) == len(drawn) > 0
     assert told.HOSTILE not in html

@@ -42,7 +42,7 @@ def logged(model, regression, tmp_path_factory):
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         experiment = mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
         with mlflow.start_run(experiment_id=experiment):
-            uri = export.log_model(model.fitted, model.network, regression[1].raw_test(), {"fingerprint": "f"})
+            uri = export.log_model(model.preprocessor, model.network, regression[1].raw_test(), {"fingerprint": "f"})
         downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded"))
         mlflow.set_tracking_uri(before)
     return Path(downloaded)
@@ -53,12 +53,14 @@ def test_the_encoded_and_the_raw_path_give_equal_outputs(kind, request, tmp_path
     config, dataset = request.getfixturevalue(kind)
     made = untrained(config, dataset)
     rows = Feed(dataset, "test", 64).arrays()
-    truth = rows.pop("target")
-    encoded = prediction.probabilities(prediction.predict(made.network, rows, made.fitted), made.fitted.classes)
+    targets = rows.pop("target")
+    encoded = prediction.probabilities(
+        prediction.predict(made.network, rows, made.preprocessor), made.preprocessor.classes
+    )
     made.save(tmp_path / "model")
     for candidate in (made, RawColumnModel.load(tmp_path / "model")):
         raw_truth, raw = candidate.evaluate(dataset.raw_test())
-        np.testing.assert_array_equal(raw_truth, truth)
+        np.testing.assert_array_equal(raw_truth, targets)
         np.testing.assert_array_equal(raw, encoded)
 
 
@@ -108,8 +110,8 @@ def test_classes_are_predicted_in_the_targets_own_type(target, expected, tmp_pat
     np.testing.assert_allclose(one + two, 1, rtol=1e-6)
     likelier = [target[int(b > a)].as_py() for a, b in zip(one, two, strict=True)]
     assert columns["prediction"].to_pylist() == likelier
-    (declared,) = (c for c in export.signature(made.fitted).outputs.to_dict() if c["name"] == "prediction")
-    assert declared["type"] == made.fitted.target_column.type
+    (declared,) = (c for c in export.signature(made.preprocessor).outputs.to_dict() if c["name"] == "prediction")
+    assert declared["type"] == made.preprocessor.target_column.type
 
 
 def test_every_kind_of_column_is_served(tmp_path):
@@ -136,8 +138,8 @@ def test_every_kind_of_column_is_served(tmp_path):
         for layer in made.network.layers:
             layer.set_weights([np.full_like(w, 0.1) for w in layer.get_weights()])
         answers.append([made.score(source)[0]["prediction"].to_numpy() for source in (typed, text)])
-        signatures.append({c["name"]: c["type"] for c in export.signature(made.fitted).inputs.to_dict()})
-        example = export.as_declared(dataset.raw_test(), made.fitted).to_pandas()
+        signatures.append({c["name"]: c["type"] for c in export.signature(made.preprocessor).inputs.to_dict()})
+        example = export.as_declared(dataset.raw_test(), made.preprocessor).to_pandas()
         assert {k: v.kind for k, v in example.dtypes.items()} == {"x": "f", "n": "i", "flag": "b", "at": "M", "c": "O"}
     assert (
         signatures[0]
@@ -155,9 +157,9 @@ def test_whole_numbers_with_gaps_are_declared_as_doubles(tmp_path):
     table = tiny.regression_table(200)
     gaps = pa.array([None if i % 3 == 0 else v for i, v in enumerate(table["n"].to_pylist())])
     _, dataset = tiny.build(table.set_column(2, "n", gaps), tmp_path, "regression")
-    fitted = dataset.preprocessor
-    declared = export.signature(fitted)
-    example = export.as_declared(dataset.raw_test(), fitted).slice(0, 10).to_pandas()
+    preprocessor = dataset.preprocessor
+    declared = export.signature(preprocessor)
+    example = export.as_declared(dataset.raw_test(), preprocessor).slice(0, 10).to_pandas()
     assert declared.inputs.input_dict()["n"].type.name == "double"
     assert example["n"].isna().any() and _enforce_schema(example, declared.inputs).equals(example)
 
@@ -243,8 +245,8 @@ def test_rows_without_a_usable_target_are_not_evaluated(binary):
     made = untrained(config, dataset)
     raw = tiny.binary_table(6, seed=8)
     raw = raw.set_column(raw.column_names.index("y"), "y", pa.array([3, 7, None, 5, 3, 7]))
-    truth, output = made.evaluate(raw)
-    assert truth.tolist() == [0, 1, 0, 1] and output.shape == (4, 2)
+    targets, output = made.evaluate(raw)
+    assert targets.tolist() == [0, 1, 0, 1] and output.shape == (4, 2)
 
 
 def test_answers_come_in_the_columns_of_who_asks(images):
@@ -253,9 +255,9 @@ def test_answers_come_in_the_columns_of_who_asks(images):
     made = untrained(config, dataset)
     raw = dataset.raw_test()
     _, output = made.evaluate(raw)
-    np.testing.assert_array_equal(made.answers(raw, made.fitted), output)
+    np.testing.assert_array_equal(made.answers(raw, made.preprocessor), output)
     asked = Preprocessor(
-        {**made.fitted.spec, "target": {**made.fitted.spec["target"], "classes": ["even", "new", "top"]}}
+        {**made.preprocessor.spec, "target": {**made.preprocessor.spec["target"], "classes": ["even", "new", "top"]}}
     )
     expected = np.stack([output[:, 1], np.zeros(len(output)), output[:, 2]], axis=1)
     np.testing.assert_array_equal(made.answers(raw, asked), expected)
@@ -271,6 +273,6 @@ def test_answers_to_another_question_or_on_a_part_of_the_rows_are_refused(regres
     x1[3] = np.inf
     spoilt = raw.set_column(raw.column_names.index("x1"), "x1", pa.array(x1))
     with pytest.raises(BatonError, match=rf"it cannot use 1 of {raw.num_rows} test rows \(x1 is infinite\)"):
-        made.answers(spoilt, made.fitted)
+        made.answers(spoilt, made.preprocessor)
     with pytest.raises(BatonError, match="x1"):
-        made.answers(raw.drop(["x1"]), made.fitted)
+        made.answers(raw.drop(["x1"]), made.preprocessor)

@@ -138,7 +138,7 @@ def test_reserved_columns_are_bad_input(model, tmp_path, name):
 
 def with_intervals(model, level: float | None = 0.8) -> RawColumnModel:
     kept = {"edges": [], "half_widths": {"0.8": [1.5]}}
-    return RawColumnModel(model.fitted.with_target({"intervals": kept}), model.network, level)
+    return RawColumnModel(model.preprocessor.with_target({"intervals": kept}), model.network, level)
 
 
 def test_an_interval_comes_right_after_the_prediction(model, tmp_path):
@@ -163,7 +163,7 @@ def test_a_level_that_the_model_does_not_keep_is_bad_input(model):
     with pytest.raises(BadInput, match=r"no intervals of level 0\.9: .* a model with the levels 0\.8"):
         with_intervals(model, 0.9)
     with pytest.raises(BadInput, match=r"no intervals of level 0\.9.* levels none"):
-        RawColumnModel(model.fitted, model.network, 0.9)
+        RawColumnModel(model.preprocessor, model.network, 0.9)
 
 
 def test_an_empty_quarantine_has_the_right_columns(model, tmp_path):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from baton.config.schema import Fit
 from baton.networks.layers import CategoryEmbedding
 from baton.networks.optimizers import optimizer
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 
 OPTIMIZERS = ("sgd", "momentum", "adam")
 STEPS, ROWS = 6, 32
@@ -35,7 +35,7 @@ def network(seed: int) -> keras.Model:
     return keras.Model([numbers, codes], keras.layers.Dense(1)(keras.layers.Dense(8, "tanh")(joined)))
 
 
-def trained(name: str, collective: Alone) -> list[np.ndarray]:
+def trained(name: str, collective: SingleProcess) -> list[np.ndarray]:
     """The weights after `STEPS` steps on this process's part of every batch."""
     model = network(seed=1 + collective.rank)  # rank 0's weights must win
     fit = Fit(optimizer=name, learning_rate=0.05, epochs=1, schedule="cosine", warmup_epochs=0.5)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from baton import names
-from baton.reporting.html.artifacts import Findings
+from baton.reporting.html.artifacts import StepArtifacts
 
 HOSTILE = "<script>alert(1)</script>"
 PIXEL = base64.b64decode(
@@ -210,7 +210,9 @@ def artifacts() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def steps(home: Path, left: dict[str, dict[str, Any]], failed: dict[str, str] | None = None) -> dict[str, Findings]:
+def steps(
+    home: Path, left: dict[str, dict[str, Any]], failed: dict[str, str] | None = None
+) -> dict[str, StepArtifacts]:
     """Write artifacts as runs would and open them; steps that left nothing were skipped, or `failed` with an error."""
     failed = failed or {}
     return {
@@ -224,19 +226,19 @@ def run_of(folder: Path, step: str, tags: dict[str, str] | None = None, params: 
     return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags or {}, params=params or {}))
 
 
-def _findings(folder: Path, step: str, left: dict[str, Any] | None, error: str) -> Findings:
+def _findings(folder: Path, step: str, left: dict[str, Any] | None, error: str) -> StepArtifacts:
     if left is None and not error:
-        return Findings(step)
+        return StepArtifacts(step)
     for name, content in (left or {}).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     params = {"model.dropout": "0.1" if step == "train" else "0.2", "train.optimizer": "adamw"}
     run = run_of(folder, step, {names.TAG_ERROR: error} if error else {names.TAG_MODEL_URI: "models:/m-1"}, params)
-    return Findings(step, "failed" if error else "finished", run, "miss: first run", 4.2)
+    return StepArtifacts(step, "failed" if error else "finished", run, "miss: first run", 4.2)
 
 
-def summary(found: dict[str, Findings]) -> dict[str, Any]:
+def summary(found: dict[str, StepArtifacts]) -> dict[str, Any]:
     """summary.json of such a run."""
     judged, scored = found["register"].json(names.VERDICT), found["batch_infer"].json(names.SCORING)
     kept = ("name", "version", "alias", "verdict", "reasons")

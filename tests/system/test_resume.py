@@ -27,7 +27,7 @@ from baton.orchestration import cache, resume
 from baton.runtime import processes
 from baton.training import callbacks, distributed, fit, horovod
 from baton.training.checkpoints import Checkpoint
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 from baton.tuning import hyperopt
 
 ROOT = Path(__file__).parents[2]
@@ -75,13 +75,13 @@ def test_a_training_stopped_in_any_epoch_ends_the_same(work, tmp_path, epoch):
     with pytest.raises(Killed):
         fit.train(config, dataset, callbacks=[Kill(epoch, killed)], checkpoint=checkpoint)
     assert checkpoint.path.exists() == (epoch > 0)
-    begun = []
+    interrupted = []
     spy = Kill(-2, None)
-    spy.on_train_batch_end = lambda batch, logs=None: begun.append(spy.now)
+    spy.on_train_batch_end = lambda batch, logs=None: interrupted.append(spy.now)
     resumed = fit.train(
         config, dataset, callbacks=[spy], checkpoint=checkpoint, on_epoch=lambda e, logs: told.append((e, logs))
     )
-    assert min(begun) == epoch  # nothing was trained twice
+    assert min(interrupted) == epoch  # nothing was trained twice
     assert same(resumed, undisturbed)
     assert [e for e, _ in told] == list(range(EPOCHS))
     assert {name: [logs[name] for _, logs in told] for name in resumed.history} == resumed.history
@@ -242,7 +242,7 @@ class Attempts:
 
     def __init__(self, monkeypatch, folder: Path, *ends):
         self.folder, self.ends = folder, list(ends)
-        monkeypatch.setattr(horovod, "Crew", lambda config: self)
+        monkeypatch.setattr(horovod, "WorkerGroup", lambda config: self)
         monkeypatch.setattr(distributed, "_watch", lambda process, epochs: self.ends.pop(0)())
 
     def work(self, job) -> None:
@@ -285,7 +285,7 @@ def test_only_the_loss_of_another_worker_is_no_error_of_its_own():
     assert not any(map(horovod._lost_another, (BatonError("x"), ValueError("x"), OSError(28, "No space left"))))
 
 
-class Pair(Alone):
+class Pair(SingleProcess):
     """Two processes, the other of which has read a state of its own."""
 
     size = 2

@@ -535,9 +535,9 @@ def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(
     """Which docs/SECURITY.md says what to do about; the workers end at a dataset that is not there."""
     config = tiny.config(distributed_train={"workers": 2})
     job = horovod.Job(config.dump(), str(tmp_path / "nothing"), str(tmp_path))
-    crew = horovod.Crew(config)
-    crew.work(job)
-    process = crew.process
+    worker_group = horovod.WorkerGroup(config)
+    worker_group.work(job)
+    process = worker_group.process
     found: set[tuple[str, str, int]] = set()
     try:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -545,7 +545,7 @@ def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(
                 found |= listening(psutil.Process(process.pid))
                 time.sleep(0.05)
     finally:
-        crew.end()
+        worker_group.end()
     assert "There is no dataset" in (tmp_path / horovod.ERROR).read_text()
     beyond = {what for what, address, _ in found if not loopback(address)}
     assert len(beyond) == 1 and "baton.training.horovod --gloo --network-interfaces lo" in beyond.pop()

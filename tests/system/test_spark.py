@@ -262,8 +262,8 @@ INTERVALS = {"edges": [0.0], "half_widths": {"0.9": [1.0, 2.0]}}
 
 
 def test_both_engines_give_the_same_intervals(session, built, parquet, tmp_path):
-    fitted = built.preprocessor.with_target({"intervals": INTERVALS})
-    RawColumnModel(fitted, models.build(fitted, configured("-").model)).save(tmp_path / "raw")
+    preprocessor = built.preprocessor.with_target({"intervals": INTERVALS})
+    RawColumnModel(preprocessor, models.build(preprocessor, configured("-").model)).save(tmp_path / "raw")
     settings = configured(parquet, batch_infer={"source": parquet, "output": "-", "interval": 0.9})
     lineage, source = scoring.Lineage("m", "1", "r", "f", "s"), sources.resolve(parquet)
     for name in ("local", "spark"):
@@ -287,9 +287,9 @@ def test_both_engines_follow_the_threshold(session, tmp_path):
     _, dataset = tiny.build(tiny.binary_table(300), tmp_path, "binary")
     source, lineage = sources.resolve(str(tmp_path / "source.parquet")), scoring.Lineage("m", "1", "r", "f", "s")
     for threshold, expected in ((0.999, {3}), (0.001, {7})):
-        fitted = dataset.preprocessor.with_target({"threshold": threshold})
+        preprocessor = dataset.preprocessor.with_target({"threshold": threshold})
         home = tmp_path / str(threshold)
-        RawColumnModel(fitted, models.build(fitted, configured("-").model)).save(home / "raw")
+        RawColumnModel(preprocessor, models.build(preprocessor, configured("-").model)).save(home / "raw")
         for name in ("local", "spark"):
             (home / name).mkdir()
         scoring.score(RawColumnModel.load(home / "raw"), source, lineage, home / "local", 500)
@@ -322,17 +322,17 @@ def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):
 
 
 def test_spark_udf_takes_raw_columns(session, built, tmp_path):
-    fitted = built.preprocessor
-    model = RawColumnModel(fitted, models.build(fitted, configured("-").model))
+    preprocessor = built.preprocessor
+    model = RawColumnModel(preprocessor, models.build(preprocessor, configured("-").model))
     model.save(tmp_path / "raw")
     mlflow.pyfunc.save_model(
         str(tmp_path / "model"),
         python_model=raw_model.__file__,
         artifacts={"model": str(tmp_path / "raw")},
-        signature=export.signature(fitted),
+        signature=export.signature(preprocessor),
         pip_requirements=[],
     )
-    declared = export.as_declared(built.raw_test().slice(0, 40), fitted)
+    declared = export.as_declared(built.raw_test().slice(0, 40), preprocessor)
     frame = session.createDataFrame(declared.to_pandas())
     predict = mlflow.pyfunc.spark_udf(session, str(tmp_path / "model"), env_manager="local")
     scored = frame.withColumn(

@@ -10,13 +10,13 @@ from baton.errors import Diverged
 from baton.networks import build, prediction
 from baton.training import fit
 from baton.training.checkpoints import Checkpoint
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 
 
 def validation_output(result, dataset):
     rows = Feed(dataset, "validation", 64).arrays()
-    truth = rows.pop("target")
-    return truth, prediction.probabilities(
+    targets = rows.pop("target")
+    return targets, prediction.probabilities(
         prediction.predict(result.model, rows, dataset.preprocessor), dataset.preprocessor.classes
     )
 
@@ -59,9 +59,9 @@ def test_every_epoch_is_told(trained):
 
 def test_the_validation_metric_is_sklearns_of_the_restored_weights(trained):
     dataset, result, _, _ = trained
-    truth, output = validation_output(result, dataset)
-    assert len(truth) == dataset.rows["validation"]
-    assert result.best_value == pytest.approx(root_mean_squared_error(truth, output[:, 0]), rel=1e-6)
+    targets, output = validation_output(result, dataset)
+    assert len(targets) == dataset.rows["validation"]
+    assert result.best_value == pytest.approx(root_mean_squared_error(targets, output[:, 0]), rel=1e-6)
     assert result.best_value == min(result.history["val_rmse"]) == result.history["val_rmse"][result.best_epoch]
 
 
@@ -78,9 +78,9 @@ def test_the_training_metric_counts_every_row_once(regression):
     }
     result = fit.train(config.overridden(changes), dataset)
     rows = Feed(dataset, "train", 64).arrays()
-    truth = rows.pop("target")
+    targets = rows.pop("target")
     output = prediction.predict(result.model, rows, dataset.preprocessor)
-    assert result.history["rmse"][0] == pytest.approx(root_mean_squared_error(truth, output[:, 0]), rel=1e-5)
+    assert result.history["rmse"][0] == pytest.approx(root_mean_squared_error(targets, output[:, 0]), rel=1e-5)
     variance = dataset.preprocessor.spec["target"]["std"] ** 2
     assert result.history["loss"][0] == pytest.approx(result.history["rmse"][0] ** 2 / variance, rel=1e-4)
 
@@ -88,19 +88,19 @@ def test_the_training_metric_counts_every_row_once(regression):
 def test_a_binary_metric_is_sklearns(binary):
     config, dataset = binary
     result = fit.train(config, dataset)
-    truth, output = validation_output(result, dataset)
-    assert result.best_value == pytest.approx(log_loss(truth, rounded(output)), rel=1e-5)
+    targets, output = validation_output(result, dataset)
+    assert result.best_value == pytest.approx(log_loss(targets, rounded(output)), rel=1e-5)
     accuracy = result.history["val_accuracy"][result.best_epoch]
-    assert accuracy == pytest.approx(np.mean(output.argmax(1) == truth))
+    assert accuracy == pytest.approx(np.mean(output.argmax(1) == targets))
 
 
 def test_images_train(images):
     config, dataset = images
     changes = {"train.epochs": 8, "train.learning_rate": 0.01, "train.batch_size": 16, "train.patience": 8}
     result = fit.train(config.overridden(changes), dataset)
-    truth, output = validation_output(result, dataset)
-    assert output.shape == (len(truth), 3)
-    assert result.best_value == pytest.approx(log_loss(truth, rounded(output), labels=[0, 1, 2]), rel=1e-5)
+    targets, output = validation_output(result, dataset)
+    assert output.shape == (len(targets), 3)
+    assert result.best_value == pytest.approx(log_loss(targets, rounded(output), labels=[0, 1, 2]), rel=1e-5)
     assert result.history["val_accuracy"][result.best_epoch] > 0.8
 
 
@@ -115,8 +115,8 @@ def test_early_stopping_restores_the_best_weights(regression):
     curve = result.history["val_rmse"]
     assert result.best_epoch == int(np.argmin(curve)) == len(curve) - 3
     assert curve[-1] > result.best_value
-    truth, output = validation_output(result, dataset)
-    assert root_mean_squared_error(truth, output[:, 0]) == pytest.approx(result.best_value, rel=1e-6)
+    targets, output = validation_output(result, dataset)
+    assert root_mean_squared_error(targets, output[:, 0]) == pytest.approx(result.best_value, rel=1e-6)
 
 
 def test_a_huge_learning_rate_diverges(regression):
@@ -199,6 +199,6 @@ def test_no_rows_have_no_output(regression):
 
 
 def test_alone_asks_nobody():
-    alone, values = Alone(), np.arange(3.0)
+    alone, values = SingleProcess(), np.arange(3.0)
     assert (alone.rank, alone.size) == (0, 1) and alone.sum(values) is values
     assert alone.distribute("optimizer") == "optimizer"

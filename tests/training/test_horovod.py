@@ -21,7 +21,7 @@ from baton.errors import BatonError
 from baton.networks import prediction
 from baton.runtime import paths
 from baton.training import distributed, horovod
-from baton.training.collective import Alone
+from baton.training.collective import SingleProcess
 
 SCRIPT = Path(horovod_halves.__file__)
 
@@ -56,7 +56,7 @@ def halves(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", horovod_halves.OPTIMIZERS)
 def test_two_workers_on_halves_take_the_steps_of_one_on_the_whole(halves, name):
-    alone = horovod_halves.trained(name, Alone())
+    alone = horovod_halves.trained(name, SingleProcess())
     start = horovod_halves.network(seed=1).get_weights()
     with np.load(halves / "rank0.npz") as held:
         for index, (weight, first) in enumerate(zip(alone, start, strict=True)):
@@ -81,9 +81,9 @@ def test_uneven_shards_train_together(uneven, tmp_path):
     assert {n: [logs[n] for _, logs in told] for n in result.history} == result.history
     assert result.history["val_rmse"][-1] < result.history["val_rmse"][0]
     rows = Feed(dataset, "validation", 64).arrays()
-    truth = rows.pop("target")
+    targets = rows.pop("target")
     output = prediction.predict(result.model, rows, dataset.preprocessor)
-    assert result.best_value == pytest.approx(root_mean_squared_error(truth, output[:, 0]), rel=1e-6)
+    assert result.best_value == pytest.approx(root_mean_squared_error(targets, output[:, 0]), rel=1e-6)
     assert json.loads((tmp_path / horovod.RESULT).read_text())["workers"] == 2
     with np.load(tmp_path / "epoch.npz") as held:
         assert held["epoch"] == 2
@@ -147,12 +147,12 @@ def test_a_crew_whose_end_is_cut_short_leaves_no_folder(tmp_path):
     def cut_short() -> None:
         raise KeyboardInterrupt
 
-    crew = object.__new__(horovod.Crew)
-    crew.place, crew.tree = tmp_path / "crew" / horovod.JOB, SimpleNamespace(end=cut_short)
-    crew.place.parent.mkdir()
+    worker_group = object.__new__(horovod.WorkerGroup)
+    worker_group.place, worker_group.tree = tmp_path / "crew" / horovod.JOB, SimpleNamespace(end=cut_short)
+    worker_group.place.parent.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        crew.end()
-    assert not crew.place.parent.exists()
+        worker_group.end()
+    assert not worker_group.place.parent.exists()
 
 
 @pytest.mark.parametrize(

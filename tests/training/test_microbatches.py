@@ -54,14 +54,14 @@ def test_parts_take_the_step_of_the_whole(part, monkeypatch):
     first = model.get_weights()
     found, own = trained(microbatches.train_step(model, SIZE), model)
     assert own == pytest.approx(loss, rel=1e-5)
-    for weight, other, begun in zip(found, expected, first, strict=True):
+    for weight, other, interrupted in zip(found, expected, first, strict=True):
         np.testing.assert_allclose(weight, other, atol=2e-6)
-        assert np.abs(weight - begun).max() > 1e-3
+        assert np.abs(weight - interrupted).max() > 1e-3
 
 
 def test_a_part_is_what_the_cache_holds(monkeypatch):
     a_row = 4 * 6 * 5 * 4  # bytes of the convolution's output
-    monkeypatch.setattr(microbatches, "FEWEST", 2)
+    monkeypatch.setattr(microbatches, "MIN_ROWS", 2)
     for held, part in ((SIZE, SIZE), (SIZE - 1, SIZE // 2), (12, 10), (3, 3), (0, 2)):
         monkeypatch.setattr(microbatches, "CACHED", held * a_row)
         assert microbatches.rows(network(), SIZE) == part

@@ -51,15 +51,17 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
     check_splits({name: part.num_rows for name, part in parts.items()}, sum(reasons.is_valid().to_numpy(False)))
     found = {name: statistics.summarise(part, hashes[masks[name]]) for name, part in parts.items()}
-    fitted = fit_and_profile(config, columns, found, folder)
+    preprocessor = fit_and_profile(config, columns, found, folder)
     if config.data.task == "image":
-        fitted = with_image_size(fitted, image_sizes(parts["train"].column(fitted.features[0].name)), config)
-    place, reasons = refuse_unseen_classes(typed, place, reasons, fitted)
+        preprocessor = with_image_size(
+            preprocessor, image_sizes(parts["train"].column(preprocessor.features[0].name)), config
+        )
+    place, reasons = refuse_unseen_classes(typed, place, reasons, preprocessor)
 
     def write(name: str) -> None:
         part = typed.filter(pa.array(place == splits.SPLIT_INDEX[name]))
         workers, most = config.distributed_train.workers, config.data.rows_per_group
-        dataset.write_split(dataset.encoded_table(part, fitted), folder / name, workers, most)
+        dataset.write_split(dataset.encoded_table(part, preprocessor), folder / name, workers, most)
 
     test = pa.array(place == splits.SPLIT_INDEX["test"])
     together(
@@ -67,12 +69,12 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
         lambda: write_raw_test(raw.filter(test), folder),
         lambda: write_quarantine(raw, reasons, source.broken, folder),
     )
-    dataset.write_metadata(folder, fitted)
-    fitted.save(folder / names.PREPROCESSOR)
+    dataset.write_metadata(folder, preprocessor)
+    preprocessor.save(folder / names.PREPROCESSOR)
     counted = Counter(reasons.drop_null().to_pylist()) + broken_reasons(source.broken)
     rows = {name: int((place == index).sum()) for name, index in splits.SPLIT_INDEX.items()}
     total = raw.num_rows + len(source.broken)
-    dataset.complete(folder, {"input": total, **rows, "quarantined": sum(counted.values())}, fitted)
+    dataset.complete(folder, {"input": total, **rows, "quarantined": sum(counted.values())}, preprocessor)
     return counted
 
 

@@ -49,19 +49,19 @@ def fit_and_profile(
         profile = statistics.profile(_in_order(statistics.merge(list(parts.values()))))
         (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
 
-    fitted = together(lambda: fitting.fit_preprocessor(parts["train"], columns, config.data), write_profile)[0]
-    reference.fit(parts["train"], fitted, config.data.travel_rows).save(folder)
-    return fitted
+    preprocessor = together(lambda: fitting.fit_preprocessor(parts["train"], columns, config.data), write_profile)[0]
+    reference.profile_reference(parts["train"], preprocessor, config.data.travel_rows).save(folder)
+    return preprocessor
 
 
 def refuse_unseen_classes(
-    typed: pa.Table, place: np.ndarray, reasons: pa.Array, fitted: preprocessing.Preprocessor
+    typed: pa.Table, place: np.ndarray, reasons: pa.Array, preprocessor: preprocessing.Preprocessor
 ) -> tuple[np.ndarray, pa.Array]:
     """Quarantine rows of validation and test whose class does not occur in train."""
-    if not fitted.classes:
+    if not preprocessor.classes:
         return place, reasons
-    unseen = (fitted.encode_target(typed) < 0) & (place != QUARANTINED)
-    sentence = f"{fitted.target} is a class that does not occur in the train split"
+    unseen = (preprocessor.encode_target(typed) < 0) & (place != QUARANTINED)
+    sentence = f"{preprocessor.target} is a class that does not occur in the train split"
     reasons = pc.if_else(pa.array(unseen), sentence, reasons)
     return np.where(unseen, QUARANTINED, place), reasons
 
@@ -72,7 +72,7 @@ def image_sizes(images: pa.ChunkedArray) -> Counter[tuple[int, int, int]]:
 
 
 def with_image_size(
-    fitted: preprocessing.Preprocessor, sizes: Counter[tuple[int, int, int]], config: Config
+    preprocessor: preprocessing.Preprocessor, sizes: Counter[tuple[int, int, int]], config: Config
 ) -> preprocessing.Preprocessor:
     """Fix the size every image is resized to: the config's, else the most common, the larger of equals."""
     if config.data.image_size:
@@ -80,7 +80,7 @@ def with_image_size(
     else:
         height, width, _ = max(sizes, key=lambda size: (sizes[size], size))
         size = {"height": height, "width": width, "channels": max(channels for _, _, channels in sizes)}
-    return preprocessing.Preprocessor({**fitted.spec, "image_size": size})
+    return preprocessing.Preprocessor({**preprocessor.spec, "image_size": size})
 
 
 def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:

@@ -58,16 +58,16 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         limits = _time_limits(rows, columns, config) if config.data.time else None
         parts, reasons, sizes = _summarised(rows, columns, config, limits)
         rows_module.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, sum(reasons.values()))
-        fitted = rows_module.fit_and_profile(config, columns, {s: parts[s] for s in names.SPLITS}, folder)
+        preprocessor = rows_module.fit_and_profile(config, columns, {s: parts[s] for s in names.SPLITS}, folder)
         if config.data.task == "image":
-            fitted = rows_module.with_image_size(fitted, sizes, config)
-        with persisted(_placed(rows, columns, config, limits, fitted)) as placed:
-            counted, written = _write(placed, config, fitted, folder)
+            preprocessor = rows_module.with_image_size(preprocessor, sizes, config)
+        with persisted(_placed(rows, columns, config, limits, preprocessor)) as placed:
+            counted, written = _write(placed, config, preprocessor, folder)
     rows_module.write_broken(broken, folder / names.QUARANTINE_FOLDER)
-    fitted.save(folder / names.PREPROCESSOR)
+    preprocessor.save(folder / names.PREPROCESSOR)
     counted += rows_module.broken_reasons(broken)
     counts = {"input": total + len(broken), **written, "quarantined": sum(counted.values())}
-    dataset.complete(folder, counts, fitted)
+    dataset.complete(folder, counts, preprocessor)
     return counted
 
 
@@ -129,19 +129,21 @@ def _place(
     columns: list[cols.Column],
     config: Config,
     limits: tuple[int, int] | None,
-    fitted: Preprocessor,
+    preprocessor: Preprocessor,
     schema: pa.Schema,
 ) -> Iterator[pa.Table]:
     """Every row's place and reason; encoded if it is used; raw if it is of the test split or quarantined."""
     test = splits.SPLIT_INDEX["test"]
     for raw in tables:
         typed, place, reasons, _ = rows_module.assign(raw, columns, config, limits)
-        place, reasons = rows_module.refuse_unseen_classes(typed, place, reasons, fitted)
+        place, reasons = rows_module.refuse_unseen_classes(typed, place, reasons, preprocessor)
         for mask in (place < test, place == test, place == rows_module.QUARANTINED):
             if mask.any():
                 here, first = pa.array(mask), int(place[mask][0])
                 encoded = (
-                    None if first == rows_module.QUARANTINED else dataset.encoded_table(typed.filter(here), fitted)
+                    None
+                    if first == rows_module.QUARANTINED
+                    else dataset.encoded_table(typed.filter(here), preprocessor)
                 )
                 kept = None if first < test else raw.filter(here)
                 rows = int(mask.sum())
@@ -191,33 +193,39 @@ def _summarised(
 
 
 def _merged(
-    found: dict[str, list[bytes]],
+    partials: dict[str, list[bytes]],
 ) -> tuple[dict[str, statistics.Summary], Counter[str], Counter[tuple[int, int, int]]]:
     parts = {
-        name: statistics.merge([statistics.Summary.deserialise(data) for data in found[name]])
+        name: statistics.merge([statistics.Summary.deserialise(data) for data in partials[name]])
         for name in names.SPLITS
-        if name in found
+        if name in partials
     }
     reasons, sizes = Counter[str](), Counter[tuple[int, int, int]]()
-    for data in found.get("reasons", []):
+    for data in partials.get("reasons", []):
         reasons.update(json.loads(data))
-    for data in found.get("sizes", []):
+    for data in partials.get("sizes", []):
         sizes.update({(height, width, channels): n for height, width, channels, n in json.loads(data)})
     return parts, reasons, sizes
 
 
 def _placed(
-    rows: SparkRows, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None, fitted: Preprocessor
+    rows: SparkRows,
+    columns: list[cols.Column],
+    config: Config,
+    limits: tuple[int, int] | None,
+    preprocessor: Preprocessor,
 ) -> Any:
     """The DataFrame of `_place`: place, reason, encoded, raw."""
-    encoded = [(name, dataset.ARROW_TYPE[kind]) for name, kind in dataset.column_kinds(fitted).items()]
+    encoded = [(name, dataset.ARROW_TYPE[kind]) for name, kind in dataset.column_kinds(preprocessor).items()]
     fields = [("place", pa.int32()), ("reason", pa.string()), ("encoded", pa.struct(encoded)),
               ("raw", pa.struct(list(rows.schema)))]  # fmt: skip
     schema = pa.schema(fields)
-    return rows.over(_place, spark_schema(schema), columns, config, limits, fitted, schema)
+    return rows.over(_place, spark_schema(schema), columns, config, limits, preprocessor, schema)
 
 
-def _write(placed: Any, config: Config, fitted: Preprocessor, folder: Path) -> tuple[Counter[str], dict[str, int]]:
+def _write(
+    placed: Any, config: Config, preprocessor: Preprocessor, folder: Path
+) -> tuple[Counter[str], dict[str, int]]:
     """Write splits, raw test rows and quarantine; return quarantine reasons and the rows of each split."""
     found = placed.groupBy("place", "reason").count().collect()
     written = {s: sum(r["count"] for r in found if r["place"] == i) for s, i in splits.SPLIT_INDEX.items()}
@@ -226,7 +234,7 @@ def _write(placed: Any, config: Config, fitted: Preprocessor, folder: Path) -> t
         groups = dataset.row_group_count(
             written[name], name, config.distributed_train.workers, config.data.rows_per_group
         )
-        _write_split(part, written[name], groups, folder / name, dataset.column_kinds(fitted))
+        _write_split(part, written[name], groups, folder / name, dataset.column_kinds(preprocessor))
     raw = placed.filter(placed["place"] == splits.SPLIT_INDEX["test"]).select("raw.*")
     _write_parquet(raw, folder / names.RAW_FOLDER)
     bad = placed.filter(placed["place"] == rows_module.QUARANTINED).select("raw.*", "reason")

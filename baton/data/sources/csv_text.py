@@ -21,7 +21,7 @@ CELL_CHARACTERS = 1 << 30
 
 
 @dataclass(frozen=True)
-class Glance:
+class FileScan:
     """What one cheap pass over a file finds: how many lines it has, and how many quotes."""
 
     lines: int
@@ -32,7 +32,7 @@ class Glance:
         return self.lines == records and self.quotes % 2 == 0
 
 
-def glance(file: Path) -> Glance:
+def scan(file: Path) -> FileScan:
     """Count lines and quotes; raises `BadInput` for UTF-16, UTF-32 and NUL bytes."""
     lines = quotes = 0
     last = b""
@@ -44,7 +44,7 @@ def glance(file: Path) -> Glance:
                 line = lines + block.count(b"\n", 0, at) + 1
                 raise BadInput(f"{file}, line {line}: a NUL byte. {_AS_UTF8}")
             lines, quotes, last = lines + block.count(b"\n"), quotes + block.count(b'"'), block[-1:]
-    return Glance(lines + (last not in (b"", b"\n")), quotes)
+    return FileScan(lines + (last not in (b"", b"\n")), quotes)
 
 
 def header(file: Path, delimiter: str) -> list[str]:
@@ -62,7 +62,7 @@ def header(file: Path, delimiter: str) -> list[str]:
     if names is None:
         raise BadInput(f"{file} is not CSV that can be read: Empty CSV file, without even a header.")
     if any("\0" in name for name in names):
-        glance(file)
+        scan(file)
     if any("\n" in name or "\r" in name for name in names):  # one that is never closed goes on to the end of the file
         check_quotes(file, delimiter)
     return names
@@ -73,7 +73,7 @@ def check(file: Path, delimiter: str, most: int) -> None:
 
     `most` is how many bytes a line may have.
     """
-    glance(file)
+    scan(file)
     _check_encoding(file)
     check_quotes(file, delimiter)
     with file.open("rb") as stream:

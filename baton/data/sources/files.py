@@ -139,7 +139,7 @@ class Source:
         broken: list[csv.InvalidRow] = []
         read = 0
         with ThreadPoolExecutor(1) as pool:
-            found = pool.submit(csv_text.glance, file)  # while Arrow reads
+            found = pool.submit(csv_text.scan, file)  # while Arrow reads
             for batch in _csv_batches(file, self.delimiter, names, broken):
                 read += batch.num_rows
                 yield pa.Table.from_batches([batch])
@@ -206,7 +206,7 @@ def resolve(location: str, delimiter: str = ",", label: str = "label") -> Source
     """What `data.source` or `batch_infer.source` names → a `Source`; raises `BadInput`."""
     if location.startswith(TABLE_PREFIX):
         return Source(location, "table", [])
-    found = _found(location)
+    found = _matching_files(location)
     if not found:
         raise BadInput(f"There is no file at the source. Received: {location}")
     if packed := next((file for file in found if file.suffix.lower() in ARCHIVE_SUFFIXES), None):
@@ -241,7 +241,7 @@ def engine_for(config: Config) -> str:
     return config.engine
 
 
-def _found(location: str) -> list[Path]:
+def _matching_files(location: str) -> list[Path]:
     """The files at a file, folder or glob, in order; raises `BadInput` if that is no path at all."""
     try:
         path = Path(location)

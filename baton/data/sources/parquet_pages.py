@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow.parquet as pq
 
 HEADER_BYTES = 4096  # read at first for a header; statistics can make one longer
-MOST_HEADER_BYTES = 16 << 20
+MAX_HEADER_BYTES = 16 << 20
 ENCODINGS = {0, 2, 3, 4, 5, 6, 7, 8, 9}
 DATA, INDEX, DICTIONARY, DATA_V2 = range(4)  # PageType
 TYPE, UNCOMPRESSED, COMPRESSED, CRC = 1, 2, 3, 4  # fields of PageHeader
@@ -103,7 +103,7 @@ def _page_header(stream: BinaryIO, place: int) -> tuple[dict[int, Any], int]:
             reader = _Compact(data)
             return reader.struct(PAGE_HEADER), reader.at
         except IndexError:
-            if len(data) < wanted or wanted >= MOST_HEADER_BYTES:
+            if len(data) < wanted or wanted >= MAX_HEADER_BYTES:
                 raise Damaged("a page's header has no end") from None
             wanted *= 16
 
@@ -114,14 +114,14 @@ class _Compact:
     def __init__(self, data: bytes):
         self.data, self.at = data, 0
 
-    def struct(self, known: dict[int, Any]) -> dict[int, Any]:
+    def struct(self, schema: dict[int, Any]) -> dict[int, Any]:
         """field number → value; text is passed over."""
         fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
             number = number + (head >> 4) if head >> 4 else self._zigzag()
             kind = TRUE if (head & 15) == FALSE else head & 15
-            inner = known.get(number)
+            inner = schema.get(number)
             _expect(number not in fields and kind == (STRUCT if isinstance(inner, dict) else inner), "a header is torn")
             fields[number] = self.struct(inner) if isinstance(inner, dict) else self._value(kind)
         return fields

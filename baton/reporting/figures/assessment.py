@@ -50,7 +50,9 @@ def worst(assessment: dict[str, Any], metric: str) -> Figure:
     axis.scatter([entry["value"] for entry in shown], range(len(shown)), s=26, color=colours, zorder=3)
     axis.axvline(whole, color=BLUE, linewidth=1.3, zorder=1)
     _whole_interval(axis, assessment["intervals"][metric])
-    axis.set_yticks(range(len(shown)), [plain(slices.name(entry), 44) for entry in shown], fontsize=SMALL, color=INK)
+    axis.set_yticks(
+        range(len(shown)), [plain(slices.label_of(entry), 44) for entry in shown], fontsize=SMALL, color=INK
+    )
     axis.set_ylim(len(shown) - 0.4, -0.6)
     axis.grid(False, axis="y")
     _write_rows(axis, shown)
@@ -76,9 +78,9 @@ def _whole_interval(axis: Axes, interval: list[float] | None) -> None:
         axis.axvspan(*interval, color=BLUE, alpha=0.12, linewidth=0, zorder=0)
 
 
-def _write_rows(axis: Axes, shown: list[dict[str, Any]]) -> None:
+def _write_rows(axis: Axes, entries: list[dict[str, Any]]) -> None:
     """Each slice's number of rows at the right edge."""
-    for place, entry in enumerate(shown):
+    for place, entry in enumerate(entries):
         axis.text(
             1.01, place, f"{entry['rows']:,}", transform=axis.get_yaxis_transform(), va="center", fontsize=SMALL,
             color=GREY,

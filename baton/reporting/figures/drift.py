@@ -14,10 +14,10 @@ BARS, PANELS = 20, 6
 COLOURS = {"ok": BLUE, "warn": "#E69F00", "drift": ORANGE}
 
 
-def drift(found: dict[str, Any], limit: float) -> dict[str, Figure]:
+def drift(results: dict[str, Any], limit: float) -> dict[str, Figure]:
     """drift.json and the PSI that warns → "drift": bars of PSI; "drift_columns": the worst, then and now."""
-    prediction = [found["prediction"]] if found["prediction"] else []
-    measured = [column for column in [*prediction, *found["columns"]] if column["psi"] is not None]
+    prediction = [results["prediction"]] if results["prediction"] else []
+    measured = [column for column in [*prediction, *results["columns"]] if column["psi"] is not None]
     if not measured:
         return {}
     drawn = {"drift": _bars(measured[:BARS], limit)}

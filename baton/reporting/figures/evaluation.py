@@ -50,34 +50,34 @@ MAX_CURVES = 10
 FIGURE_ROWS = 250_000
 
 
-def draw(fitted: Preprocessor, truth: np.ndarray, output: np.ndarray) -> dict[str, Figure]:
+def draw(preprocessor: Preprocessor, targets: np.ndarray, predictions: np.ndarray) -> dict[str, Figure]:
     """Predictions against the truth; of every so many-th row where there are more than a figure shows.
 
     `fitted` is the model's own, which knows its threshold and its temperature.
     """
-    every = math.ceil(len(truth) / FIGURE_ROWS)
-    truth, output = truth[::every], output[::every]
-    if not fitted.classes:
-        return regression(truth, output[:, 0], fitted.target)
-    warm = fitted.spec["target"].get("calibration")
-    bare = scaled(output, 1 / warm["temperature"]) if warm and warm["applied"] else None
-    return classification(truth, output, fitted.classes, threshold=fitted.threshold, bare=bare)
+    every = math.ceil(len(targets) / FIGURE_ROWS)
+    targets, predictions = targets[::every], predictions[::every]
+    if not preprocessor.classes:
+        return regression(targets, predictions[:, 0], preprocessor.target)
+    warm = preprocessor.spec["target"].get("calibration")
+    bare = scaled(predictions, 1 / warm["temperature"]) if warm and warm["applied"] else None
+    return classification(targets, predictions, preprocessor.classes, threshold=preprocessor.threshold, bare=bare)
 
 
-def regression(truth: np.ndarray, predicted: np.ndarray, name: str) -> dict[str, Figure]:
+def regression(targets: np.ndarray, predicted: np.ndarray, name: str) -> dict[str, Figure]:
     """Actual and predicted values [n] of `name` → "predicted_vs_actual" and "residuals"."""
-    truth, predicted = np.asarray(truth, float).ravel(), np.asarray(predicted, float).ravel()
-    finite = np.isfinite(truth) & np.isfinite(predicted)
+    targets, predicted = np.asarray(targets, float).ravel(), np.asarray(predicted, float).ravel()
+    finite = np.isfinite(targets) & np.isfinite(predicted)
     left_out = _left_out(int((~finite).sum()), "a finite actual and predicted value")
-    truth, predicted = truth[finite], predicted[finite]
+    targets, predicted = targets[finite], predicted[finite]
     return {
-        "predicted_vs_actual": _predicted_vs_actual(truth, predicted, name, left_out),
-        "residuals": _residuals(truth - predicted, predicted, name, left_out),
+        "predicted_vs_actual": _predicted_vs_actual(targets, predicted, name, left_out),
+        "residuals": _residuals(targets - predicted, predicted, name, left_out),
     }
 
 
 def classification(
-    truth: np.ndarray,
+    targets: np.ndarray,
     probabilities: np.ndarray,
     classes: list[str],
     *,
@@ -95,32 +95,32 @@ def classification(
         raise ValueError(f"Expected [n, {len(classes)}] probabilities. Received: {probabilities.shape}")
     finite = np.isfinite(probabilities).all(axis=1)
     left_out = _left_out(int((~finite).sum()), "finite probabilities")
-    truth, probabilities = np.asarray(truth)[finite], probabilities[finite]
+    targets, probabilities = np.asarray(targets)[finite], probabilities[finite]
     bare = None if bare is None else bare[finite]
     predicted = decide(probabilities, threshold)
     return {
-        "confusion_matrix": _confusion_matrix(truth, predicted, classes, left_out + _cut_at(threshold, classes)),
-        "roc": _threshold_curves(ROC, truth, probabilities, classes, left_out),
-        "precision_recall": _threshold_curves(PRECISION_RECALL, truth, probabilities, classes, left_out),
-        "calibration": _calibration(truth, probabilities, classes, left_out, bare),
+        "confusion_matrix": _confusion_matrix(targets, predicted, classes, left_out + _cut_at(threshold, classes)),
+        "roc": _threshold_curves(ROC, targets, probabilities, classes, left_out),
+        "precision_recall": _threshold_curves(PRECISION_RECALL, targets, probabilities, classes, left_out),
+        "calibration": _calibration(targets, probabilities, classes, left_out, bare),
     }
 
 
 # --- Regression
 
 
-def _predicted_vs_actual(truth: np.ndarray, predicted: np.ndarray, name: str, left_out: str) -> Figure:
+def _predicted_vs_actual(targets: np.ndarray, predicted: np.ndarray, name: str, left_out: str) -> Figure:
     _, (axis,) = figure_and_axes(f"Predicted against actual {name}", size=(5.6, 5.2))
     label_axes(axis, "", f"actual {name}", f"predicted {name}")
-    if not len(truth):
+    if not len(targets):
         return add_note(axis, f"No rows. {left_out}")
-    limits = axis_limits(np.concatenate([truth, predicted]))
-    draw_density(axis, truth, predicted, limits, limits)
+    limits = axis_limits(np.concatenate([targets, predicted]))
+    draw_density(axis, targets, predicted, limits, limits)
     axis.plot(limits, limits, color=ORANGE, linewidth=1.2, label="predicted = actual")
     axis.set_aspect("equal")
     add_legend(axis, loc="upper left")
-    outside = is_outside(truth, limits) | is_outside(predicted, limits)
-    return add_note(axis, f"{len(truth):,} rows. {cut_note(outside)}{left_out}")
+    outside = is_outside(targets, limits) | is_outside(predicted, limits)
+    return add_note(axis, f"{len(targets):,} rows. {cut_note(outside)}{left_out}")
 
 
 def _residuals(residuals: np.ndarray, predicted: np.ndarray, name: str, left_out: str) -> Figure:
@@ -179,26 +179,26 @@ PRECISION_RECALL = _Threshold(
 
 
 def _threshold_curves(
-    kind: _Threshold, truth: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str
+    kind: _Threshold, targets: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str
 ) -> Figure:
     asked = [1] if len(classes) == 2 else list(range(len(classes)))
-    counts = np.bincount(truth.astype(int), minlength=len(classes))
+    counts = np.bincount(targets.astype(int), minlength=len(classes))
     # Both need a positive and a negative row: without the one or the other nothing can be told apart.
-    drawable = [c for c in asked if 0 < counts[c] < len(truth)]
-    scores = {c: float(kind.measure(truth == c, probabilities[:, c])) for c in drawable}
+    drawable = [c for c in asked if 0 < counts[c] < len(targets)]
+    scores = {c: float(kind.measure(targets == c, probabilities[:, c])) for c in drawable}
     _, (axis,) = figure_and_axes(kind.title, size=(5.4, 5.2))
     label_axes(axis, "", kind.x, kind.y)
     _unit_square(axis)
     drawn = sorted(drawable, key=lambda c: -counts[c])[:MAX_CURVES]
     for c, (colour, dash) in zip(sorted(drawn), STYLES, strict=False):
-        x, y = (_thin(points) for points in kind.points(truth == c, probabilities[:, c]))
+        x, y = (_thin(points) for points in kind.points(targets == c, probabilities[:, c]))
         # The score first: a label that begins with an underscore is left out of legends.
         label = f"{kind.score} {scores[c]:.3f}  {plain(classes[c], 22)}"
         axis.plot(x, y, dash, color=colour, linewidth=1.6, label=label)
     if drawn:
-        _reference(axis, kind, counts, drawn, len(truth))
+        _reference(axis, kind, counts, drawn, len(targets))
         add_legend(axis, loc=kind.corner)
-    return add_note(axis, _said(kind, scores, asked, len(drawn), counts, classes) + left_out)
+    return add_note(axis, _curve_note(kind, scores, asked, len(drawn), counts, classes) + left_out)
 
 
 def _reference(axis: Axes, kind: _Threshold, counts: np.ndarray, drawn: list[int], rows: int) -> None:
@@ -210,7 +210,7 @@ def _reference(axis: Axes, kind: _Threshold, counts: np.ndarray, drawn: list[int
         axis.axhline(share, color=GREY, linewidth=1, linestyle=":", label=f"chance {share:.3f}")
 
 
-def _said(
+def _curve_note(
     kind: _Threshold,
     scores: dict[int, float],
     asked: list[int],
@@ -245,9 +245,9 @@ def _cut_at(threshold: float, classes: list[str]) -> str:
     return f"{quoted(classes[1:])} is predicted above a probability of {threshold:.3g}. "
 
 
-def _confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: list[str], left_out: str) -> Figure:
+def _confusion_matrix(targets: np.ndarray, predicted: np.ndarray, classes: list[str], left_out: str) -> Figure:
     k = len(classes)
-    cell = truth.astype(np.int64) * k + predicted
+    cell = targets.astype(np.int64) * k + predicted
     counts = np.bincount(cell, minlength=k * k).reshape(k, k)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(3.6 + 0.42 * k, 9.5)
@@ -261,8 +261,8 @@ def _confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: list[st
         _write_cells(axis, counts, shares)
     absent = [name for name, row in zip(classes, counts.sum(axis=1), strict=True) if not row]
     missing = f"No actual rows of {quoted(absent)}. " if absent else ""
-    right = f"{np.trace(counts) / len(truth):.1%} right. " if len(truth) else ""
-    return add_note(axis, f"{len(truth):,} rows, {right}{missing}{left_out}")
+    right = f"{np.trace(counts) / len(targets):.1%} right. " if len(targets) else ""
+    return add_note(axis, f"{len(targets):,} rows, {right}{missing}{left_out}")
 
 
 def _write_cells(axis: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
@@ -277,13 +277,13 @@ def _write_cells(axis: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
 
 
 def _calibration(
-    truth: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str, bare: np.ndarray | None
+    targets: np.ndarray, probabilities: np.ndarray, classes: list[str], left_out: str, bare: np.ndarray | None
 ) -> Figure:
     if len(classes) == 2:
         x, y = f"predicted probability of {plain(classes[1], 22)}", f"share of {plain(classes[1], 22)}"
     else:
         x, y = "confidence in the predicted class", "share that is right"
-    confidence, hit = confidences(truth, probabilities)
+    confidence, hit = confidences(targets, probabilities)
     _, (upper, lower) = figure_and_axes("Calibration", 2, 1, (5.2, 6.0), height_ratios=[3.4, 1], sharex=True)
     label_axes(upper, "", "", y)
     label_axes(lower, "", x, "rows")
@@ -291,29 +291,29 @@ def _calibration(
     if not len(hit):
         return add_note(upper, f"Cannot be drawn: there are no rows. {left_out}")
     found = reliability(confidence, hit)
-    before = None if bare is None else of_probabilities(truth, bare)
+    before = None if bare is None else of_probabilities(targets, bare)
     _draw_reliability(upper, found, before)
     lower.hist(confidence, bins=20, range=(0, 1), color=BLUE, alpha=0.85)
     thousands(lower.yaxis)
-    single = f"Only {quoted([classes[int(truth[0])]])} occurs. " if len(np.unique(truth)) == 1 else ""
+    single = f"Only {quoted([classes[int(targets[0])]])} occurs. " if len(np.unique(targets)) == 1 else ""
     warmed = f", {before.error:.3f} before temperature scaling" if before else ""
     return add_note(
         upper, f"Expected calibration error {found.error:.3f}{warmed}, {len(hit):,} rows. {single}{left_out}"
     )
 
 
-def _draw_reliability(axis: Axes, found: Reliability, before: Reliability | None) -> None:
+def _draw_reliability(axis: Axes, after: Reliability, before: Reliability | None) -> None:
     """Dots with Wilson's 95 % intervals: a bin of few rows shows how little it says."""
-    low, high = wilson(found.hits, found.rows)
+    low, high = wilson(after.hits, after.rows)
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label="perfectly calibrated")
     if before:
         axis.plot(
             before.confidence, before.hits, "o--", color=ORANGE, markersize=4, linewidth=1.2, alpha=0.8,
             label="before temperature scaling",
         )  # fmt: skip
-    axis.vlines(found.confidence, low, high, color=BLUE, linewidth=1.2, alpha=0.5)
+    axis.vlines(after.confidence, low, high, color=BLUE, linewidth=1.2, alpha=0.5)
     axis.plot(
-        found.confidence, found.hits, "o-", color=BLUE, markersize=5, linewidth=1.5, label="observed, 95 % interval"
+        after.confidence, after.hits, "o-", color=BLUE, markersize=5, linewidth=1.5, label="observed, 95 % interval"
     )
     add_legend(axis, loc="upper left")
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, Symmetric
 from baton import formatting
 from baton.data import cells as shown
 from baton.data.columns import Column
-from baton.inspection.explanation import Explanation, single
+from baton.inspection.explanation import Explanation, examples
 from baton.reporting.figures.style import (
     BLUE,
     GREY,
@@ -35,7 +35,7 @@ from baton.reporting.figures.style import (
     plain,
 )
 
-MOST_COLUMNS, MOST_DEPENDENCES, MOST_STEPS, MOST_CATEGORIES, MOST_CLASSES = 15, 4, 9, 24, 4
+MAX_COLUMNS, MAX_DEPENDENCES, MAX_STEPS, MAX_CATEGORIES, MAX_CLASSES = 15, 4, 9, 24, 4
 FAR = 8  # values that many times the 90 % quantile make a scale logarithmic
 LOW_HIGH = LinearSegmentedColormap.from_list("low-high", ["#2b83ba", "#9fb3c8", "#d9b8a0", ORANGE])
 AGAINST_FOR = LinearSegmentedColormap.from_list("against-for", [BLUE, "#ffffff", ORANGE])
@@ -47,14 +47,14 @@ def draw(explanation: Explanation) -> dict[str, Figure]:
         return {"shap_importance": _patch_importance(explanation), "shap_images": _images(explanation)}
     ranked = np.argsort(-explanation.importance(), kind="stable")
     drawn = {"shap_importance": _importance(explanation, ranked), "shap_beeswarm": _beeswarm(explanation, ranked)}
-    for number, player in enumerate(ranked[:MOST_DEPENDENCES], 1):
+    for number, player in enumerate(ranked[:MAX_DEPENDENCES], 1):
         drawn[f"shap_dependence_{number}"] = _dependence(explanation, int(player))
-    for number, (index, why) in enumerate(single(explanation).items(), 1):
+    for number, (index, why) in enumerate(examples(explanation).items(), 1):
         drawn[f"shap_row_{number}"] = _waterfall(explanation, index, why)
     return drawn
 
 
-def _said(explanation: Explanation) -> str:
+def _rows_note(explanation: Explanation) -> str:
     return (
         f"{len(explanation.rows):,} test rows against {explanation.background:,} background rows. "
         "A row's SHAP values add up to its prediction minus the mean prediction. "
@@ -65,7 +65,7 @@ def _said(explanation: Explanation) -> str:
 
 
 def _importance(explanation: Explanation, ranked: np.ndarray) -> Figure:
-    shown_ = ranked[:MOST_COLUMNS]
+    shown_ = ranked[:MAX_COLUMNS]
     values = explanation.importance()
     total = float(values.sum()) or 1.0
     _, (axis,) = figure_and_axes("Importance of the columns", size=(6.8, 1.5 + 0.27 * max(len(shown_), 2)))
@@ -75,7 +75,7 @@ def _importance(explanation: Explanation, ranked: np.ndarray) -> Figure:
     axis.bar_label(bars, told, padding=4, fontsize=SMALL, color=GREY)
     _name_rows(axis, [explanation.names[i] for i in shown_])
     axis.set_xlim(0, (float(values.max()) or 1.0) * 1.25)
-    return add_note(axis, _said(explanation) + _rest(len(ranked) - len(shown_)))
+    return add_note(axis, _rows_note(explanation) + _rest(len(ranked) - len(shown_)))
 
 
 def _name_rows(axis: Axes, names: list[str]) -> None:
@@ -93,7 +93,7 @@ def _rest(number: int) -> str:
 
 
 def _beeswarm(explanation: Explanation, ranked: np.ndarray) -> Figure:
-    shown_ = ranked[:MOST_COLUMNS]
+    shown_ = ranked[:MAX_COLUMNS]
     outputs = _outputs(explanation)
     across = 2 if len(outputs) in (2, 4) else len(outputs)
     down = len(outputs) // across
@@ -121,7 +121,7 @@ def _outputs(explanation: Explanation) -> list[tuple[int, str]]:
     if len(explanation.classes) < 2:
         return [(0, "")]
     counts = np.bincount(explanation.told, minlength=len(explanation.classes))
-    chosen = sorted(np.argsort(-counts, kind="stable")[:MOST_CLASSES].tolist())
+    chosen = sorted(np.argsort(-counts, kind="stable")[:MAX_CLASSES].tolist())
     return [(number, f"probability of {plain(explanation.classes[number], 24)}") for number in chosen]
 
 
@@ -131,7 +131,7 @@ def _swarms(axis: Axes, explanation: Explanation, players: np.ndarray, values: n
     size = 8 if len(values) > 300 else 16
     for place, player in enumerate(players):
         at = values[:, player]
-        colour = _ranks(explanation, explanation.fitted.features[player])
+        colour = _ranks(explanation, explanation.preprocessor.features[player])
         up = place + _spread(across(at))
         grey = np.isnan(colour)
         axis.scatter(at[grey], up[grey], s=size, color="#98a2ad", alpha=0.6, linewidths=0)
@@ -174,7 +174,7 @@ def _numbers(values: pa.ChunkedArray) -> np.ndarray:
 
 
 def _dependence(explanation: Explanation, player: int) -> Figure:
-    column = explanation.fitted.features[player]
+    column = explanation.preprocessor.features[player]
     several = len(explanation.classes) > 1
     _, (axis,) = figure_and_axes(f"What {plain(column.name, 30)} does", size=(6.8, 4.2))
     label_axes(axis, "", column.name, "SHAP value" if several else f"SHAP value, {explanation.output}")
@@ -226,7 +226,7 @@ def _by_number(
 def _category_axis(axis: Axes, texts: list[str], values: np.ndarray) -> tuple[list[str], str]:
     """Name an axis' categories, by their mean value; → them in that order, and what to say if not all are drawn."""
     names, place, counts = np.unique(texts, return_inverse=True, return_counts=True)
-    frequent = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
+    frequent = np.argsort(-counts, kind="stable")[:MAX_CATEGORIES]
     means = np.bincount(place, values) / counts
     categories = [str(names[i]) for i in frequent[np.argsort(means[frequent], kind="stable")]]
     named = [plain(name, 14) for name in categories]
@@ -307,7 +307,7 @@ def _across(axis: Axes, values: np.ndarray) -> Callable[[np.ndarray], np.ndarray
 def _waterfall(explanation: Explanation, index: int, why: str) -> Figure:
     values, base = explanation.values[index], explanation.base(index)
     order = np.argsort(-np.abs(values), kind="stable")
-    named = order[:MOST_STEPS] if len(order) > MOST_STEPS + 1 else order
+    named = order[:MAX_STEPS] if len(order) > MAX_STEPS + 1 else order
     cells = explanation.cells()
     steps = [(f"{explanation.names[i]} = {cells[explanation.names[i]][index]}", float(values[i])) for i in named]
     if len(named) < len(order):
@@ -315,8 +315,8 @@ def _waterfall(explanation: Explanation, index: int, why: str) -> Figure:
     _, (axis,) = figure_and_axes("One prediction taken apart", size=(7.4, 1.9 + 0.32 * len(steps)))
     label_axes(axis, "", _waterfall_label(explanation, index), "")
     _bridge(axis, steps, base)
-    prediction, truth = explanation.answer(index)
-    told = f"Predicted {plain(prediction, 24)}, actual {plain(truth, 24)}."
+    prediction, targets = explanation.answer(index)
+    told = f"Predicted {plain(prediction, 24)}, actual {plain(targets, 24)}."
     note = f"Test row {explanation.rows[index]:,}: {why}. {told}"
     return add_note(axis, note)
 
@@ -364,7 +364,7 @@ def _patch_importance(explanation: Explanation) -> Figure:
     axis.set_yticks([])
     axis.grid(False)
     add_colour_bar(axis, cells, "mean |SHAP value|")
-    return add_note(axis, _said(explanation).replace("rows", "images"))
+    return add_note(axis, _rows_note(explanation).replace("rows", "images"))
 
 
 def _images(explanation: Explanation, most: int = 12) -> Figure:
@@ -385,7 +385,7 @@ def _images(explanation: Explanation, most: int = 12) -> Figure:
         bar.set_label("SHAP value: for (+) or against (−) the predicted class", fontsize=SMALL, color=GREY)
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(colors=GREY, labelsize=SMALL, length=0)
-    return add_note(axes[0], "Worst predictions first. " + _said(explanation).replace("rows", "images"))
+    return add_note(axes[0], "Worst predictions first. " + _rows_note(explanation).replace("rows", "images"))
 
 
 def _overlaid(axis: Axes, explanation: Explanation, index: int, limit: float) -> Any:
@@ -401,9 +401,9 @@ def _overlaid(axis: Axes, explanation: Explanation, index: int, limit: float) ->
     axis.set_yticks([])
     axis.grid(False)
     axis.spines[:].set_color(LIGHT)
-    prediction, truth = explanation.answer(index)
-    wrong = prediction != truth
+    prediction, targets = explanation.answer(index)
+    wrong = prediction != targets
     told = f"{plain(prediction, 16)} {explanation.prediction(index):.0%}"
-    title = f"{told}\nactual {plain(truth, 16)}" if wrong else f"{told}\nright"
+    title = f"{told}\nactual {plain(targets, 16)}" if wrong else f"{told}\nright"
     axis.set_title(title, fontsize=SMALL, color=ORANGE if wrong else INK, loc="left")
     return cells

@@ -34,33 +34,33 @@ from baton.reporting.figures.style import (
 ACROSS = 6  # pictures in a row
 
 
-def draw(told: dict[str, Any], table: pa.Table, classes: list[str], pictures: list[np.ndarray]) -> dict[str, Figure]:
+def draw(audit: dict[str, Any], table: pa.Table, classes: list[str], pictures: list[np.ndarray]) -> dict[str, Figure]:
     """`audit.json`, the table of suspects, and pictures of the first of them → the figures by name."""
-    drawn = {"audit_ranking": _ranking(told)}
+    drawn = {"audit_ranking": _ranking(audit)}
     if classes:
-        drawn["audit_labels"] = _given_suggested(told, table, classes)
+        drawn["audit_labels"] = _given_suggested(audit, table, classes)
     else:
-        drawn["audit_targets"] = _targets(told, table)
+        drawn["audit_targets"] = _targets(audit, table)
     if pictures:
-        drawn["audit_suspects"] = _pictures(told, pictures)
+        drawn["audit_suspects"] = _pictures(audit, pictures)
     return drawn
 
 
-def _found(told: dict[str, Any]) -> str:
-    share = told["issues"] / max(told["rows_audited"], 1)
+def _summary(audit: dict[str, Any]) -> str:
+    share = audit["issues"] / max(audit["rows_audited"], 1)
     return (
-        f"{told['issues']:,} of {told['rows_audited']:,} rows ({share:.2%}) look wrong; "
-        f"by estimate {told['estimated_error_rate']:.2%} are. "
+        f"{audit['issues']:,} of {audit['rows_audited']:,} rows ({share:.2%}) look wrong; "
+        f"by estimate {audit['estimated_error_rate']:.2%} are. "
     )
 
 
-def _ranking(told: dict[str, Any]) -> Figure:
+def _ranking(audit: dict[str, Any]) -> Figure:
     """Each model's metric on all test rows and on those that are not suspected."""
-    known = [entry for entry in told["ranking"] if None not in (entry["original"], entry["cleaned"])]
+    known = [entry for entry in audit["ranking"] if None not in (entry["original"], entry["cleaned"])]
     _, (axis,) = figure_and_axes(
         "Models with and without suspected labels", size=(6.8, 1.7 + 0.45 * max(len(known), 2))
     )
-    label_axes(axis, "", f"{told['metric']} on test rows: smaller is better", "")
+    label_axes(axis, "", f"{audit['metric']} on test rows: smaller is better", "")
     if not known:
         return add_note(axis, "No model has a finite metric.")
     before, after = (np.array([entry[which] for entry in known]) for which in ("original", "cleaned"))
@@ -79,7 +79,7 @@ def _ranking(told: dict[str, Any]) -> Figure:
     return add_note(axis, f"Leaving out suspected test rows {order}. Beside each name: its rank before → after.")
 
 
-def _given_suggested(told: dict[str, Any], table: pa.Table, classes: list[str]) -> Figure:
+def _given_suggested(audit: dict[str, Any], table: pa.Table, classes: list[str]) -> Figure:
     k = len(classes)
     place = {name: index for index, name in enumerate(classes)}
     pairs = zip(table["given"].to_pylist(), table["suggested"].to_pylist(), strict=True)
@@ -96,31 +96,31 @@ def _given_suggested(told: dict[str, Any], table: pa.Table, classes: list[str]) 
     for row, column in np.argwhere(counts > 0) if k <= MAX_WRITTEN else ():
         colour = "white" if counts[row, column] > 0.55 * counts.max() else INK
         axis.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=SMALL)
-    return add_note(axis, _found(told))
+    return add_note(axis, _summary(audit))
 
 
-def _targets(told: dict[str, Any], table: pa.Table) -> Figure:
+def _targets(audit: dict[str, Any], table: pa.Table) -> Figure:
     _, (axis,) = figure_and_axes("Suspected targets", size=(5.8, 5.2))
     label_axes(axis, "", "suggested: predicted without the row", "given")
     if not table.num_rows:
-        return add_note(axis, f"None. {_found(told)}")
+        return add_note(axis, f"None. {_summary(audit)}")
     given, suggested = (np.array(table[name].to_pylist(), float) for name in ("given", "suggested"))
     limits = axis_limits(np.concatenate([given, suggested]))
     draw_density(axis, suggested, given, limits, limits)
     axis.plot(limits, limits, color=ORANGE, linewidth=1.2, label="given = suggested")
     add_legend(axis, loc="upper left")
-    return add_note(axis, _found(told))
+    return add_note(axis, _summary(audit))
 
 
-def _pictures(told: dict[str, Any], pictures: list[np.ndarray]) -> Figure:
+def _pictures(audit: dict[str, Any], pictures: list[np.ndarray]) -> Figure:
     down = -(-len(pictures) // ACROSS)
     figure = blank_figure("The most suspected labels", (9.6, 0.9 + 1.95 * down))
     axes = list(figure.subplots(down, ACROSS, squeeze=False).flat)
-    for axis, pixels, row in zip(axes, pictures, told["shown"], strict=False):
+    for axis, pixels, row in zip(axes, pictures, audit["shown"], strict=False):
         _picture(axis, np.clip(pixels / 255, 0, 1), row)
     for axis in axes[len(pictures) :]:
         axis.set_axis_off()
-    return add_note(axes[0], f"Given, and below it suggested. {_found(told)}")
+    return add_note(axes[0], f"Given, and below it suggested. {_summary(audit)}")
 
 
 def _picture(axis: Axes, pixels: np.ndarray, row: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ LARGEST_IMAGE = 400_000  # bytes; a page embeds what is smaller
 
 
 @dataclass
-class Findings:
+class StepArtifacts:
     """What one step's run left. `status` is that of summary.json; `run` is None for a step that never began."""
 
     step: str
@@ -80,18 +80,20 @@ class Findings:
             return None
 
 
-def of_run(run_id: str, step: str) -> Findings:
+def of_run(run_id: str, step: str) -> StepArtifacts:
     """What a step's own run has left so far."""
-    return Findings(step, "finished", runs.find(run_id))
+    return StepArtifacts(step, "finished", runs.find(run_id))
 
 
-def of_steps(steps: dict[str, dict[str, Any]], known: Mapping[str, Any]) -> dict[str, Findings]:
+def of_steps(steps: dict[str, dict[str, Any]], finished_runs: Mapping[str, Any]) -> dict[str, StepArtifacts]:
     """summary.json's steps → {step: what its run, or its source run, left}; `known` as of `outputs.key`."""
     return {
-        name: Findings(name, entry["status"], _run(entry["run_id"], known), entry["cache"], entry["seconds"])
+        name: StepArtifacts(
+            name, entry["status"], _run(entry["run_id"], finished_runs), entry["cache"], entry["seconds"]
+        )
         for name, entry in steps.items()
     }
 
 
-def _run(run_id: str | None, known: Mapping[str, Any]) -> Any | None:
-    return known.get(run_id) or runs.find(run_id) if run_id else None
+def _run(run_id: str | None, finished_runs: Mapping[str, Any]) -> Any | None:
+    return finished_runs.get(run_id) or runs.find(run_id) if run_id else None

@@ -29,14 +29,14 @@ DAY = 86_400_000_000  # µs
 def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple[str, dict[str, Figure]]:
     """A dataset and its quarantine reasons → the page, and the figure of the target that it shows."""
     columns = json.loads((dataset.folder / names.PROFILE).read_text())
-    fitted = dataset.preprocessor
-    entry = columns[fitted.target]
-    if fitted.classes:
-        drawn = data.target(None, entry["top"], fitted.target)
+    preprocessor = dataset.preprocessor
+    entry = columns[preprocessor.target]
+    if preprocessor.classes:
+        drawn = data.target(None, entry["top"], preprocessor.target)
     else:
-        drawn = data.target(_targets(dataset), None, fitted.target)
+        drawn = data.target(_targets(dataset), None, preprocessor.target)
     uris = {name: figure_uri(figure) for name, figure in drawn.items()}
-    kinds = [column.to_dict() for column in fitted.columns]
+    kinds = [column.to_dict() for column in preprocessor.columns]
     return profile_page(config.name, dataset.manifest, columns, kinds, dict(reasons), uris), drawn
 
 

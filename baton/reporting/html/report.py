@@ -17,7 +17,7 @@ from baton import names
 from baton.config.schema import Config
 from baton.formatting import number_text
 from baton.reporting.html import artifacts, charts, pages, sections
-from baton.reporting.html.artifacts import Findings
+from baton.reporting.html.artifacts import StepArtifacts
 from baton.tracking import runs
 from baton.tracking.runs import Run
 
@@ -41,13 +41,13 @@ WHAT = {"mlflow.source.git.commit": "Commit", "mlflow.source.git.branch": "Branc
         names.TAG_HOST: "Machine"}  # fmt: skip
 
 
-def log_report(config: Config, run: Run, summary: dict[str, Any], error: str, known: Mapping[str, Any]) -> None:
+def log_report(config: Config, run: Run, summary: dict[str, Any], error: str, finished_runs: Mapping[str, Any]) -> None:
     """Make the page of a pipeline run from summary.json and its runs' artifacts, and log it on main's run.
 
     `error` is what ended main, if it failed; `known` as of `outputs.key`.
     """
     try:
-        steps = artifacts.of_steps(summary["steps"], known)
+        steps = artifacts.of_steps(summary["steps"], finished_runs)
         run.text(page(config, runs.client().get_run(run.id), summary, steps, error), names.REPORT)
     except Exception as fault:
         log.exception("the report could not be made: %s", fault)
@@ -59,7 +59,7 @@ def log_card(config: Config, run: Run) -> None:
         return
     try:
         found = artifacts.of_run(run.id, run.step)
-        drawn = sections.made(CARDS[run.step], {run.step: found})
+        drawn = sections.build(CARDS[run.step], {run.step: found})
         known = [section for section in drawn if section.values is not None]
         html = pages.render("card.html.j2", name=config.name, title=TITLES[run.step], sections=known)
         run.text(html, names.CARD)
@@ -67,9 +67,9 @@ def log_card(config: Config, run: Run) -> None:
         log.exception("the card of %s could not be made: %s", run.step, fault)
 
 
-def page(config: Config, main: Any, summary: dict[str, Any], steps: dict[str, Findings], error: str) -> str:
+def page(config: Config, main: Any, summary: dict[str, Any], steps: dict[str, StepArtifacts], error: str) -> str:
     """Main's run, its summary, what its steps left and the error that ended it, if one did → the HTML page."""
-    drawn = sections.made(REPORT, steps)
+    drawn = sections.build(REPORT, steps)
     return pages.render(
         "report.html.j2",
         name=config.name,
@@ -85,7 +85,7 @@ def page(config: Config, main: Any, summary: dict[str, Any], steps: dict[str, Fi
     )
 
 
-def hero(config: Config, summary: dict[str, Any], steps: dict[str, Findings]) -> dict[str, Any]:
+def hero(config: Config, summary: dict[str, Any], steps: dict[str, StepArtifacts]) -> dict[str, Any]:
     """The verdict, and the few numbers to know first."""
     metric, model = config.primary_metric, summary["model"]
     judged = _json(steps, "register", names.ASSESSMENT)
@@ -110,10 +110,10 @@ def hero(config: Config, summary: dict[str, Any], steps: dict[str, Findings]) ->
     return {"model": model, "tiles": tiles, "warnings": drift.get("warnings") or []}
 
 
-def what_ran(main: Any, summary: dict[str, Any], steps: dict[str, Findings]) -> dict[str, Any]:
+def what_ran(main: Any, summary: dict[str, Any], steps: dict[str, StepArtifacts]) -> dict[str, Any]:
     """The steps with their times, and the config."""
     longest = max((entry["seconds"] for entry in summary["steps"].values()), default=0.0) or 1.0
-    own = Findings("main", "finished", main)
+    own = StepArtifacts("main", "finished", main)
     return {
         "steps": [
             {"name": name, **entry, "width": 100 * entry["seconds"] / longest, "error": steps[name].error}
@@ -126,7 +126,9 @@ def what_ran(main: Any, summary: dict[str, Any], steps: dict[str, Findings]) -> 
     }
 
 
-def lineage(main: Any, summary: dict[str, Any], steps: dict[str, Findings]) -> list[tuple[str, list[tuple[str, str]]]]:
+def lineage(
+    main: Any, summary: dict[str, Any], steps: dict[str, StepArtifacts]
+) -> list[tuple[str, list[tuple[str, str]]]]:
     """Code, environment, data and model by their hashes and versions: (heading, [(what, value)])."""
     parts = _json(steps, "ingest", names.CACHE_PARTS)
     scoring = _json(steps, "batch_infer", names.CACHE_PARTS)
@@ -140,7 +142,7 @@ def lineage(main: Any, summary: dict[str, Any], steps: dict[str, Findings]) -> l
     if summary["model"]:
         model.append(("Version", f"{summary['model']['name']} {summary['model']['version']}"))
     verdict = _json(steps, "register", names.VERDICT)
-    candidate = steps.get(verdict.get("candidate_step", ""), Findings(""))
+    candidate = steps.get(verdict.get("candidate_step", ""), StepArtifacts(""))
     wanted = {names.TAG_MODEL_URI: "Logged model", names.TAG_MODEL_DIGEST: "SHA-256 of its files",
               names.TAG_OUTPUT: "SHA-256 of its weights and data"}  # fmt: skip
     model += [(told, candidate.tags[tag]) for tag, told in wanted.items() if tag in candidate.tags]
@@ -164,7 +166,7 @@ def command(main: Any) -> str:
     return f"git checkout {shlex.quote(commit)} && {again}" if commit else again
 
 
-def _json(steps: dict[str, Findings], step: str, name: str) -> dict[str, Any]:
+def _json(steps: dict[str, StepArtifacts], step: str, name: str) -> dict[str, Any]:
     return (steps[step].json(name) if step in steps else None) or {}
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from baton import names
 from baton.formatting import number_text, percent_text
 from baton.reporting.html import charts
-from baton.reporting.html.artifacts import Findings
+from baton.reporting.html.artifacts import StepArtifacts
 from baton.reporting.html.profile import profile_values
 
-Steps = dict[str, Findings]
+Steps = dict[str, StepArtifacts]
 Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
 SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
@@ -33,7 +33,7 @@ class Section:
     lacking: str = ""
 
 
-def made(keys: tuple[str, ...], steps: Steps) -> list[Section]:
+def build(keys: tuple[str, ...], steps: Steps) -> list[Section]:
     """The sections of these keys, in order."""
     found = []
     for key in keys:
@@ -50,9 +50,11 @@ def data(steps: Steps) -> Values:
     manifest, profile = ingest.json(names.MANIFEST), ingest.json(names.PROFILE)
     if manifest is None or profile is None:
         return ingest.lacking(names.MANIFEST)
-    fitted = ingest.json(names.PREPROCESSOR) or {"columns": []}
+    preprocessor = ingest.json(names.PREPROCESSOR) or {"columns": []}
     reasons = ingest.json(names.REASONS)
-    return profile_values(manifest, profile, fitted["columns"], reasons or {}) | {"reasons_known": reasons is not None}
+    return profile_values(manifest, profile, preprocessor["columns"], reasons or {}) | {
+        "reasons_known": reasons is not None
+    }
 
 
 def search(steps: Steps) -> Values:
@@ -151,7 +153,7 @@ def slices(steps: Steps) -> Values:
     """The worst slices of test rows (or of validation, where there are no others) with their intervals."""
     found, where = _assessment(steps)
     if found is None or not found.get("slices"):
-        return _of(steps, _judged(steps)).lacking("slices")
+        return _of(steps, _assessed_step(steps)).lacking("slices")
     shown = found["slices"][:SLICES]
     metric = shown[0]["metric"]
     rows = [
@@ -183,7 +185,7 @@ def calibration(steps: Steps) -> Values:
     found, where = _assessment(steps)
     calibrated, conformal, thresholds = ((found or {}).get(k) for k in ("calibration", "conformal", "thresholds"))
     if not (calibrated or conformal or thresholds):
-        return _of(steps, _judged(steps)).lacking("calibration or prediction intervals")
+        return _of(steps, _assessed_step(steps)).lacking("calibration or prediction intervals")
     levels = (conformal or {}).get("levels") or {}
     return {
         "where": where,
@@ -287,8 +289,8 @@ SECTIONS: dict[str, tuple[str, Callable[[Steps], Values]]] = {
 }
 
 
-def _of(steps: Steps, step: str) -> Findings:
-    return steps.get(step) or Findings(step)
+def _of(steps: Steps, step: str) -> StepArtifacts:
+    return steps.get(step) or StepArtifacts(step)
 
 
 def _candidates(steps: Steps) -> list[str]:
@@ -299,7 +301,7 @@ def _lacking(steps: Steps, of: tuple[str, ...], what: str) -> str:
     return " ".join(_of(steps, step).lacking(what) for step in of if step in steps)
 
 
-def _judged(steps: Steps) -> str:
+def _assessed_step(steps: Steps) -> str:
     """The step that is to tell of slices and calibration."""
     return "register" if "register" in steps else next(iter(_candidates(steps)), "register")
 
@@ -331,11 +333,11 @@ def _curves(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
     return drawn
 
 
-def _metric_row(metric: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    values = [e["validation"].get(metric) for e in known.values()]
+def _metric_row(metric: str, evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    values = [e["validation"].get(metric) for e in evaluations.values()]
     finite = [v for v in values if v is not None and math.isfinite(v)]
     best = (min if metric in SMALLER_IS_BETTER else max)(finite) if finite else None
-    spans = [((e.get("assessment") or {}).get("intervals") or {}).get(metric) for e in known.values()]
+    spans = [((e.get("assessment") or {}).get("intervals") or {}).get(metric) for e in evaluations.values()]
     cells = [
         {
             "text": "–" if v is None or not math.isfinite(v) else number_text(v),
@@ -395,8 +397,8 @@ def _explained(row: dict[str, Any], base: float | None) -> dict[str, Any]:
     }
 
 
-def _live(found: dict[str, Any]) -> dict[str, Any] | None:
-    live, before = found.get("live"), found.get("reference_metrics") or {}
+def _live(results: dict[str, Any]) -> dict[str, Any] | None:
+    live, before = results.get("live"), results.get("reference_metrics") or {}
     if not live:
         return None
     rows = [
