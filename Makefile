@@ -38,7 +38,7 @@ lock:  ## resolve pyproject.toml again: requirements.txt (hashes) and conda.yaml
 	scripts/lock.sh
 
 schema: $(READY)  ## the config's JSON Schema
-	python -c 'import json; from baton.config.schema import json_schema; print(json.dumps(json_schema(), indent=1))' \
+	python -c 'import json; from baton.config.loading import json_schema; print(json.dumps(json_schema(), indent=1))' \
 	  > docs/config.schema.json
 
 clean:  ## what runs made; not the environment

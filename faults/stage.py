@@ -51,7 +51,7 @@ PRELOADED = (
 GONE_S = 25  # how long after a kill all other processes may take to end
 CONFIG: dict[str, Any] = {
     "name": NAME,
-    "data": {"target": "y", "task": "regression", "rows_per_group": 60},
+    "data": {"target": "y", "task": "regression", "row_group_size": 60},
     "model": {"hidden": [8], "networks": 1, "dropout": 0.2, "embedding": 2, "number_width": 4},
     "train": {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "steps_per_execution": 4},
     "tune": {

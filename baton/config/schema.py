@@ -95,8 +95,8 @@ class Data(Section):
         ge=0,
         description="numbers and dates with so many rows a distinct value are embedded as categories too; 0: none",
     )
-    rows_per_group: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
-    travel_rows: int = Field(
+    row_group_size: int = Field(16_384, ge=1, description="rows a Parquet row group, at most")
+    reference_rows: int = Field(
         5000, ge=0, description="train rows that travel in the model, for batch_infer.drift's classifier"
     )
     image_column: str | None = Field(None, description="image bytes; default: the only binary column")
@@ -130,7 +130,7 @@ class Model(Section):
         "piecewise_linear", description="how mlp sees numbers; 32 quantile bins each, or as they are"
     )
     number_width: int = Field(12, ge=1, le=1024, description="width of each piecewise-linear number")
-    forget: bool = Field(True, description="whether training takes rare categories for unknown, now and then")
+    category_dropout: bool = Field(True, description="whether training takes rare categories for unknown, now and then")
     cross_rank: int = Field(64, ge=0, le=4096, description="of the products of features that mlp gets; 0: none")
     networks: int = Field(
         0, ge=0, le=16, description="of mlp, trained side by side, whose mean predicts; 0: by the rows"
@@ -199,6 +199,12 @@ SIZES: list[tuple[float, list[int], int, int]] = [
     (100_000, [256, 128], 1, 8),
     (math.inf, [512, 256], 1, 1),
 ]
+# Keys of earlier versions → what they are called now.
+RENAMED = {
+    "model.forget": "model.category_dropout",
+    "data.travel_rows": "data.reference_rows",
+    "data.rows_per_group": "data.row_group_size",
+}
 SEARCHED: dict[str, type[Section]] = {"model": Model, "train": Fit}  # what a trial can change
 
 
@@ -428,6 +434,8 @@ def _class_name(key: Any) -> str:
 def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | None:
     """What is wrong with a hyperparameter of a search space, or with a value that can be drawn for it."""
     section, _, name = key.partition(".")
+    if key in RENAMED:
+        return place, f"is called {RENAMED[key]} now", value
     if section not in SEARCHED or name not in SEARCHED[section].model_fields:
         known = SEARCHED.get(section)
         allowed = [f"{section}.{field}" for field in known.model_fields] if known else [f"{s}.…" for s in SEARCHED]
@@ -441,6 +449,16 @@ def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | 
                 return place, f"takes values or {', '.join(('choice', *spaces.DISTRIBUTIONS))}", value
             return place, fault["msg"].removeprefix("Value error, "), value
     return None
+
+
+def with_new_names(tree: dict[str, Any]) -> dict[str, Any]:
+    """The values of a config that an earlier version wrote, under the names that its keys have now."""
+    renamed = {key: value if not isinstance(value, dict) else dict(value) for key, value in tree.items()}
+    for old, new in RENAMED.items():
+        (section, key), (_, name) = old.split("."), new.split(".")
+        if isinstance(renamed.get(section), dict) and key in renamed[section]:
+            renamed[section][name] = renamed[section].pop(key)
+    return renamed
 
 
 def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
@@ -458,6 +476,8 @@ def _sentence(fault: Any, lines: dict[tuple, int], where: str) -> str:
     line = next((lines[location[:n]] for n in range(len(location), -1, -1) if location[:n] in lines), 0)
     place = f"{where}, line {line}" if line else (where if where == "override" else f"{where}, set")
     received = MASK if names_secret(path) else repr(fault["input"])
+    if fault["type"] == "extra_forbidden" and path in RENAMED:
+        return f"{place}: {path} is called {RENAMED[path]} now. Received: {received}."
     if fault["type"] == "extra_forbidden":
         allowed = ", ".join(_keys_at(location[:-1]))
         return f"{place}: {path} is not a key here. Allowed: {allowed}. Received: {received}."

@@ -116,8 +116,12 @@ def _table_features(inputs: dict[str, Any], preprocessor: Preprocessor, model: M
     if embedded:
         sizes = [codes[i].size for i in embedded]
         chosen = None if len(embedded) == len(codes) else embedded
-        forget = [share for i in embedded for share in dropout_rates(codes[i], CATEGORY_ROWS)] if model.forget else None
-        parts.append(CategoryEmbedding(sizes, width, chosen, forget)(inputs["categories"]))
+        dropout = (
+            [share for i in embedded for share in dropout_rates(codes[i], CATEGORY_ROWS)]
+            if model.category_dropout
+            else None
+        )
+        parts.append(CategoryEmbedding(sizes, width, chosen, dropout)(inputs["categories"]))
     return keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
 

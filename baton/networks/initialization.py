@@ -32,7 +32,7 @@ def initialize(model: keras.Model, preprocessor: Preprocessor, blocks: Iterator[
 
 def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
     """Forget fewer of the rare categories of a column whose categories tell the target nearly by themselves."""
-    embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding) and layer.forget is not None]
+    embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding) and layer.dropout is not None]
     if not embeddings:
         return
     named = [e for e in preprocessor.encoded if e.kind == "category"]
@@ -44,7 +44,7 @@ def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, codes: np.
         for i, e in enumerate(named)
     ]
     for layer in embeddings:
-        layer.forget = [share for i in layer.columns or range(len(named)) for share in dropout_rates(named[i], few[i])]
+        layer.dropout = [share for i in layer.columns or range(len(named)) for share in dropout_rates(named[i], few[i])]
 
 
 def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:

@@ -95,7 +95,7 @@ class CategoryEmbedding(keras.layers.Layer):
     """Codes [rows, c] → [rows, columns * width]: one embedding table for all columns, an offset a column.
 
     `columns` are those of the codes that are embedded, by default all; `sizes` are theirs. In training a
-    code is taken for unknown (0) with its probability in `forget` (one a code, column after column).
+    code is taken for unknown (0) with its probability in `dropout` (one a code, column after column).
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class CategoryEmbedding(keras.layers.Layer):
         sizes: list[int],
         width: int,
         columns: list[int] | None = None,
-        forget: list[float] | None = None,
+        dropout: list[float] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.sizes, self.width, self.columns, self.forget = list(sizes), width, columns, forget
+        self.sizes, self.width, self.columns, self.dropout = list(sizes), width, columns, dropout
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int32)
         self.table = keras.layers.Embedding(sum(self.sizes), width)
         self.seeds = keras.random.SeedGenerator()
@@ -122,16 +122,21 @@ class CategoryEmbedding(keras.layers.Layer):
         # Through a reshape the gradient is dense: Keras clips a sparse one by the norm of its unsummed rows.
         table = ops.reshape(self.table.embeddings, (-1, self.width))
         codes = inputs + self._offsets
-        if training and self.forget is not None:
+        if training and self.dropout is not None:
             drawn = keras.random.uniform(ops.shape(codes), seed=self.seeds)
-            forget = ops.take(np.asarray(self.forget, np.float32), codes, axis=0)
-            codes = ops.where(drawn < forget, self._offsets, codes)
+            rates = ops.take(np.asarray(self.dropout, np.float32), codes, axis=0)
+            codes = ops.where(drawn < rates, self._offsets, codes)
         embedded = ops.take(table, codes, axis=0)
         return ops.reshape(embedded, (-1, len(self.sizes) * self.width))
 
     def get_config(self) -> dict[str, Any]:
-        own = {"sizes": self.sizes, "width": self.width, "columns": self.columns, "forget": self.forget}
+        own = {"sizes": self.sizes, "width": self.width, "columns": self.columns, "dropout": self.dropout}
         return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CategoryEmbedding:
+        """A layer as `get_config` describes it; models from before 0.1.0 say `forget` for `dropout`."""
+        return cls(**{"dropout" if key == "forget" else key: value for key, value in config.items()})
 
 
 @keras.saving.register_keras_serializable("baton")

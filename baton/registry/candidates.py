@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from baton import names
-from baton.config.schema import Config, validate
+from baton.config.schema import RENAMED, Config, validate, with_new_names
 from baton.data import reference
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
@@ -34,12 +34,14 @@ from baton.training import callbacks
 log = logging.getLogger("baton")
 
 
-def config_of(chosen: Any) -> Config:
+def config_of(candidate: Any) -> Config:
     """The config that a candidate's run was given, with the hyperparameters that its tune run found."""
-    config = validate(runs.artifact(chosen, names.CONFIG, yaml.safe_load), {}, f"run {chosen.info.run_id}")
-    if not (tune := chosen.data.params.get("tune_run_id")):
+    tree = with_new_names(runs.artifact(candidate, names.CONFIG, yaml.safe_load))
+    config = validate(tree, {}, f"run {candidate.info.run_id}")
+    if not (tune := candidate.data.params.get("tune_run_id")):
         return config
-    return config.overridden(runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS))
+    best = runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS)
+    return config.overridden({RENAMED.get(key, key): value for key, value in best.items()})
 
 
 @contextmanager

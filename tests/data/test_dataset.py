@@ -48,21 +48,21 @@ def built(tmp_path_factory) -> Dataset:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 7), st.integers(1, 60))
-def test_row_groups_are_even_and_shared_out(tmp_path_factory, rows, workers, rows_per_group):
+def test_row_groups_are_even_and_shared_out(tmp_path_factory, rows, workers, row_group_size):
     folder = tmp_path_factory.mktemp("split") / "train"
     table = pa.table({"n": range(rows)})
     if rows < workers:
         answer = rf"train split has fewer rows than there are workers \({workers}\).*Received: {rows} rows"
         with pytest.raises(BadInput, match=answer):
-            write_split(table, folder, workers, rows_per_group)
+            write_split(table, folder, workers, row_group_size)
         return
-    write_split(table, folder, workers, rows_per_group)
+    write_split(table, folder, workers, row_group_size)
     files = sorted(folder.iterdir())
     metadata = [pq.read_metadata(file) for file in files]
     groups = [m.row_group(i).num_rows for m in metadata for i in range(m.num_row_groups)]
     assert len(groups) % workers == 0
     assert max(groups) - min(groups) <= 1 and min(groups) >= 1
-    assert max(groups) <= max(rows_per_group, 2)
+    assert max(groups) <= max(row_group_size, 2)
     assert pa.concat_tables([pq.read_table(file) for file in files]).equals(table)
 
 

@@ -62,7 +62,7 @@ def test_every_row_exactly_once_on_equally_many_steps(regression, batch, shards,
 def test_short_shards_and_batches_are_padded_with_weight_zero(tmp_path):
     # Five even row groups for three shards: two, two and one.
     _, dataset = tiny.build(
-        tiny.regression_table(250), tmp_path, "regression", data={"split": {"train": 0.8}, "rows_per_group": 42}
+        tiny.regression_table(250), tmp_path, "regression", data={"split": {"train": 0.8}, "row_group_size": 42}
     )
     groups = dataset.row_groups("train")
     assert len(groups) == 5

@@ -48,7 +48,7 @@ def table(rows: int = 4000, seed: int = 1) -> pa.Table:
 @pytest.fixture(scope="module", params=["standard", "quantile"])
 def mixed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixed")
-    return tiny.build(table(), folder, "regression", data={"numeric": request.param, "rows_per_group": 200})
+    return tiny.build(table(), folder, "regression", data={"numeric": request.param, "row_group_size": 200})
 
 
 def masks(dataset) -> dict[str, np.ndarray]:

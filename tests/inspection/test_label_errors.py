@@ -87,7 +87,7 @@ def test_planted_errors_are_found_in_real_tables(tmp_path, load, task, epochs, p
 def test_planted_errors_are_found_in_pictures(tmp_path):
     pictures = pq.read_table("data/fashion.parquet").slice(0, 1200)
     config, dataset = tiny.build(
-        pictures, tmp_path, "image", model={"filters": [16]}, train={"epochs": 6}, data={"rows_per_group": 400}
+        pictures, tmp_path, "image", model={"filters": [16]}, train={"epochs": 6}, data={"row_group_size": 400}
     )
     precision, recall, _, _ = audited(config, dataset, folds=2)
     assert precision > 0.15 and recall > 0.6  # the network itself is wrong on a fifth of so few

@@ -244,7 +244,7 @@ def test_a_sample_of_rows_that_are_much_alike_has_their_shares():
 
 
 def test_no_row_travels_where_the_config_says_so(tmp_path):
-    _, dataset = tiny.build(tiny.regression_table(900), tmp_path, "regression", data={"travel_rows": 0})
+    _, dataset = tiny.build(tiny.regression_table(900), tmp_path, "regression", data={"reference_rows": 0})
     found = measured((dataset.preprocessor, brought(dataset.folder)), tiny.regression_table(900, seed=3))
     assert found["domain_auc"] is None and len(found["columns"]) == 4
 
@@ -254,7 +254,7 @@ def test_december_has_drifted_from_the_months_before(tmp_path):
     data = Path(__file__).parents[2] / "data"
     table = pq.read_table(data / "flights.parquet")
     small = table.take(pa.array(np.arange(0, table.num_rows, 15)))
-    _, dataset = tiny.build(small, tmp_path, "regression", data={"target": "arr_delay", "rows_per_group": 16384})
+    _, dataset = tiny.build(small, tmp_path, "regression", data={"target": "arr_delay", "row_group_size": 16384})
     new = pq.read_table(data / "new_flights.parquet")
     new = new.append_column(names.PREDICTION, pc.fill_null(new["dep_delay"], 0.0))
     found = drift.measure(reference.load(dataset.folder), dataset.preprocessor, new, LIMITS, {})

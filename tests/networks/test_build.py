@@ -377,7 +377,7 @@ def test_networks_side_by_side_share_nothing_but_the_linear_part(regression, mem
     assert sum(isinstance(layer, LinearPart) for layer in model.layers) == 1
     assert sum(isinstance(layer, PiecewiseLinear) for layer in model.layers) == 2
     embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding)]
-    assert len(embeddings) == 2 and embeddings[0].forget == embeddings[1].forget
+    assert len(embeddings) == 2 and embeddings[0].dropout == embeddings[1].dropout
     inputs, targets = first_batch(dataset)
     each, mean = model(inputs, training=True), model(inputs).numpy()
     assert each.shape == (len(targets), 2 * members, 1)
@@ -410,7 +410,7 @@ def test_plain_numbers_go_along_to_three_standard_deviations():
 
 
 def test_rare_codes_are_forgotten_in_training_only():
-    layer = CategoryEmbedding([4], 2, forget=[0.0, 0.0, 1.0, 0.0])
+    layer = CategoryEmbedding([4], 2, dropout=[0.0, 0.0, 1.0, 0.0])
     codes = np.array([[2], [3], [0]], np.int32)
     plain, trained = layer(codes).numpy(), layer(codes, training=True).numpy()
     np.testing.assert_array_equal(trained[0], plain[2])  # taken for unknown
@@ -450,9 +450,9 @@ def test_rare_categories_of_a_column_that_tells_the_target_are_hardly_forgotten(
     config, dataset = tiny.build(rows, tmp_path, "regression")
     model = build.build(dataset.preprocessor, config.model)
     layer = next(layer for layer in model.layers if isinstance(layer, CategoryEmbedding))
-    before, size = layer.forget, layer.sizes[0]
+    before, size = layer.dropout, layer.sizes[0]
     initialization.initialize(model, dataset.preprocessor, Feed(dataset, "train", 32).in_order())
-    kinds, places = np.array(layer.forget[:size]), np.array(layer.forget[size:])
+    kinds, places = np.array(layer.dropout[:size]), np.array(layer.dropout[size:])
     np.testing.assert_allclose(places, before[size:])
     known = kinds < 1
     assert (kinds[known] <= 0.5).all() and kinds[known].mean() < 0.1 < np.array(before[:size])[known].mean()

@@ -173,8 +173,9 @@ def test_threads_that_promote_at_once_leave_one_champion_and_seven_reasons(model
 RACER = """
 import json, sys, time
 from pathlib import Path
-from baton import champions, config
-settings = config.validate(json.loads(sys.argv[1]), {}, "test")
+from baton.config import schema
+from baton.registry import champions
+settings = schema.validate(json.loads(sys.argv[1]), {}, "test")
 Path(sys.argv[2]).touch()
 while not Path("go").exists():
     time.sleep(0.001)

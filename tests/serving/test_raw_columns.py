@@ -17,7 +17,7 @@ from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BatonError
 from baton.networks import build, prediction
-from baton.serving import export
+from baton.serving import export, integrity
 from baton.serving.raw_columns import RawColumnModel
 from baton.training import fit
 
@@ -180,9 +180,13 @@ def test_the_logged_model_has_signature_example_and_pinned_requirements(logged):
 
 
 def test_nothing_in_the_logged_code_is_left_over(logged):
-    """The package travels with the model, without caches."""
-    held = {path.name for path in (logged / "code" / "baton").iterdir()}
-    assert {"serving.py", "layers.py", "raw_model.py"} <= held and "__pycache__" not in held
+    """What serving runs of the package travels with the model, and nothing else: no caches, no training, no pages."""
+    held = {path.relative_to(logged / "code").as_posix() for path in (logged / "code").rglob("*") if path.is_file()}
+    assert held == set(integrity.bundled())
+    assert {"baton/serving/raw_columns.py", "baton/networks/layers.py", "baton/data/__init__.py"} <= held
+    rooms = {path.split("/")[1] for path in held}
+    assert not rooms & {"training", "orchestration", "registry", "reporting", "tuning", "inspection", "config"}
+    assert sum((logged / "code" / path).stat().st_size for path in held) < 120_000
 
 
 FRESH = """

@@ -74,7 +74,7 @@ def config(task: str = "regression", source: str = "-", **sections: Any) -> Conf
     """A config of small, quick training without dropout; `sections` are merged into it."""
     tree: dict[str, Any] = {
         "name": "tiny",
-        "data": {"source": source, "target": "label" if task == "image" else "y", "task": task, "rows_per_group": 40},
+        "data": {"source": source, "target": "label" if task == "image" else "y", "task": task, "row_group_size": 40},
         "model": {"hidden": [8], "networks": 1, "dropout": 0.0, "embedding": 2, "number_width": 4, "filters": [4]},
         "train": {
             "epochs": 3,

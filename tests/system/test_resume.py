@@ -536,7 +536,7 @@ def test_a_tree_ends_with_its_orphans_and_those_that_ignore_signals(tmp_path):
 
 def test_a_process_does_not_outlive_its_driver():
     driver = subprocess.Popen(["sleep", "600"])
-    script = "import sys, time\nfrom baton import processes\n"
+    script = "import sys, time\nfrom baton.runtime import processes\n"
     script += "processes.end_with(sys.argv[1], processes.die)\nprint('up', flush=True)\ntime.sleep(600)"
     command = [sys.executable, "-c", script, processes.identity(driver.pid)]
     follower = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
@@ -551,7 +551,8 @@ import os, signal, sys, time
 import tiny
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from baton import runs, step
+from baton.orchestration import step
+from baton.tracking import runs
 
 met = []
 
@@ -574,7 +575,7 @@ def test_a_signal_amid_a_transaction_leaves_the_store_unlocked(tmp_path):
     store = f"sqlite:///{tmp_path}/mlflow.db"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     environment |= {"MLFLOW_TRACKING_URI": store, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))
     command = [sys.executable, "-c", AMID_TRANSACTION]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1 and done.stderr.splitlines()[-1] == "Stopped by a signal."

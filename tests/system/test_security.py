@@ -118,7 +118,7 @@ def mlmodel(files: Path, **changes: object) -> None:
 
 
 def edited(files, canary):
-    infect(files / "code" / "baton" / "serving.py", canary)
+    infect(files / "code" / "baton" / "serving" / "raw_columns.py", canary)
     return "code/baton/serving/raw_columns.py"
 
 
@@ -133,7 +133,7 @@ def extra(files, canary):
 
 
 def compiled(files, canary):
-    infect(files / "code" / "baton" / "__pycache__" / "serving.cpython-311.pyc", canary)
+    infect(files / "code" / "baton" / "serving" / "__pycache__" / "raw_columns.cpython-311.pyc", canary)
     return "code/baton/serving/__pycache__/raw_columns.cpython-311.pyc"
 
 
@@ -148,7 +148,7 @@ def other_rows(files, canary):
 
 
 def lacking(files, canary):
-    (files / "code" / "baton" / "layers.py").unlink()
+    (files / "code" / "baton" / "networks" / "layers.py").unlink()
     return "code/baton/networks/layers.py"
 
 

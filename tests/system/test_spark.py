@@ -159,7 +159,7 @@ def build_both(settings: schema.Config, folder) -> tuple[Dataset, Dataset]:
 @pytest.fixture(scope="module")
 def built(session, parquet, tmp_path_factory) -> Dataset:
     """A dataset made by Spark from Parquet, the same as the local engine's."""
-    settings = configured(parquet, data__drop=["clock"], data__rows_per_group=100)
+    settings = configured(parquet, data__drop=["clock"], data__row_group_size=100)
     return build_both(settings, tmp_path_factory.mktemp("built"))[1]
 
 
@@ -193,7 +193,7 @@ def test_a_spark_table_gives_the_same_dataset_and_again_the_same_files(session, 
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         spark_ingestion.build(
-            configured("table:t", data__rows_per_group=100), sources.resolve("table:t"), tmp_path / name
+            configured("table:t", data__row_group_size=100), sources.resolve("table:t"), tmp_path / name
         )
         found.append(Dataset.load(tmp_path / name))
     assert found[0].rows == built.rows

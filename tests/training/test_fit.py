@@ -74,7 +74,7 @@ def test_the_training_metric_counts_every_row_once(regression):
         "train.optimizer": "sgd",
         "train.batch_size": 100,
         "model.members": 1,
-        "model.forget": False,
+        "model.category_dropout": False,
     }
     result = fit.train(config.overridden(changes), dataset)
     rows = Feed(dataset, "train", 64).arrays()

@@ -33,7 +33,7 @@ def uneven(tmp_path_factory) -> tuple[Config, Dataset]:
         tiny.regression_table(),
         tmp_path_factory.mktemp("uneven"),
         "regression",
-        data={"rows_per_group": 22},
+        data={"row_group_size": 22},
         distributed_train={"workers": 1, "scale_learning_rate": False},
     )
     for split in ("train", "validation"):

@@ -60,7 +60,7 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
 
     def write(name: str) -> None:
         part = typed.filter(pa.array(place == splits.SPLIT_INDEX[name]))
-        workers, most = config.distributed_train.workers, config.data.rows_per_group
+        workers, most = config.distributed_train.workers, config.data.row_group_size
         dataset.write_split(dataset.encoded_table(part, preprocessor), folder / name, workers, most)
 
     test = pa.array(place == splits.SPLIT_INDEX["test"])

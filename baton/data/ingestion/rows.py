@@ -50,7 +50,7 @@ def fit_and_profile(
         (folder / names.PROFILE).write_text(json.dumps(profile, indent=1))
 
     preprocessor = together(lambda: fitting.fit_preprocessor(parts["train"], columns, config.data), write_profile)[0]
-    reference.profile_reference(parts["train"], preprocessor, config.data.travel_rows).save(folder)
+    reference.profile_reference(parts["train"], preprocessor, config.data.reference_rows).save(folder)
     return preprocessor
 
 

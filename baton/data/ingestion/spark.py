@@ -232,7 +232,7 @@ def _write(
     for name, index in splits.SPLIT_INDEX.items():
         part = placed.filter(placed["place"] == index).select("encoded.*")
         groups = dataset.row_group_count(
-            written[name], name, config.distributed_train.workers, config.data.rows_per_group
+            written[name], name, config.distributed_train.workers, config.data.row_group_size
         )
         _write_split(part, written[name], groups, folder / name, dataset.column_kinds(preprocessor))
     raw = placed.filter(placed["place"] == splits.SPLIT_INDEX["test"]).select("raw.*")
