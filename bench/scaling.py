@@ -1,7 +1,7 @@
 """What the steps that see every row cost at 1, 10 and 100 times the flights: `python -m bench.scaling [STEP]`.
 
 Whole steps as processes, one after the other: seconds, processor seconds of the process and all below it, and peak
-memory as in `bench.memory`. The model of docs/SCALING.md is a line: a constant and so much a row. It is drawn through
+memory as in `bench.memory`. The model of docs/how-to/SCALING.md is a line: a constant and so much a row. It is drawn through
 1 and 100 times the rows and says what 10 times should take.
 """
 
@@ -86,7 +86,7 @@ STEPS: dict[str, Callable[[Home], Callable[[int], object]]] = {
 @click.command()
 @click.argument("step", required=False, type=click.Choice(list(STEPS)))
 def scaling(step: str | None) -> None:
-    """Measure one step, or all of them, and print the table of docs/SCALING.md."""
+    """Measure one step, or all of them, and print the table of docs/how-to/SCALING.md."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="scaling-", dir=KEPT.absolute()) as folder:
         home = Home(Path(folder))

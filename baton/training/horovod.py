@@ -2,7 +2,7 @@
 
 Launched by `horovodrun` (or `horovod.spark`) as a script, never by `horovod.run(func)`, whose store
 unpickles what anyone on the network sends (CVE-2026-31234). The workers' rings are held to loopback
-when all are on this machine; the launcher's own port cannot be (docs/SECURITY.md).
+when all are on this machine; the launcher's own port cannot be (docs/explanation/SECURITY.md).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def flat(values: dict, place: str = "") -> dict[str, object]:
 
 
 def test_the_table_of_the_config_has_every_key_and_default():
-    text = (ROOT / "docs" / "CONFIG.md").read_text()
+    text = (ROOT / "docs" / "reference" / "CONFIG.md").read_text()
     rows = re.findall(r"^\| `([\w.]+)` \| (required|-|`.+?`) \|", text, re.MULTILINE)
     assert len(dict(rows)) == len(rows) == text.count("\n| `")
     told = {key: yaml.safe_load(default.strip("`")) for key, default in rows if default not in ("required", "-")}

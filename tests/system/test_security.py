@@ -1,4 +1,4 @@
-"""What docs/SECURITY.md says: strangers' models, images and parameters run nothing; servers stay on this machine."""
+"""What docs/explanation/SECURITY.md says: strangers' models, images and parameters run nothing; servers stay on this machine."""
 
 import contextlib
 import io
@@ -532,7 +532,7 @@ def test_a_spark_session_listens_on_loopback_only():
 
 
 def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(tmp_path):
-    """Which docs/SECURITY.md says what to do about; the workers end at a dataset that is not there."""
+    """Which docs/explanation/SECURITY.md says what to do about; the workers end at a dataset that is not there."""
     config = tiny.config(distributed_train={"workers": 2})
     job = horovod.Job(config.dump(), str(tmp_path / "nothing"), str(tmp_path))
     worker_group = horovod.WorkerGroup(config)
