@@ -27,6 +27,7 @@ lint: $(READY)
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 ui: $(READY)  ## the MLflow UI, on this machine only
 	mlflow ui --host 127.0.0.1 --port 5000

@@ -85,13 +85,13 @@ def machine() -> str:
 def _row(line: dict[str, Any], result: dict[str, Any]) -> str:
     found = Comparison(**{key: value for key, value in result.items() if key != "ratio"})
     sign = "≥" if found.better == "higher" else "≤"
-    numbers = f"{_shown(found.baton)} | {_shown(found.anchor)} | {found.unit} | {found.ratio:.3g}"
+    numbers = f"{_cell(found.baton)} | {_cell(found.anchor)} | {found.unit} | {found.ratio:.3g}"
     return (
         f"| `{line['name']}` | {found.against} | {numbers} | {sign} {found.goal:g} | {'yes' if found.met else 'no'} |"
     )
 
 
-def _shown(value: float) -> str:
+def _cell(value: float) -> str:
     """Four digits that count; large numbers whole."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 

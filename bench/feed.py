@@ -37,7 +37,7 @@ def measure(runs: int = RUNS, epochs: int = EPOCHS) -> list[Comparison]:
         model = network(len(dataset.preprocessor.encoded))
         sides = {
             "baton": lambda: baton(dataset, epochs, drain_blocks),
-            "course": lambda: course(converter, epochs, lambda batches: fitted(model, batches)),
+            "course": lambda: course(converter, epochs, lambda batches: fit_batches(model, batches)),
             "bare": lambda: course(converter, epochs, drain),
             "reader": lambda: reader(dataset, epochs),
         }
@@ -130,7 +130,7 @@ def network(width: int) -> Any:
     return model
 
 
-def fitted(model: Any, batches: Any) -> int:
+def fit_batches(model: Any, batches: Any) -> int:
     """Train on all batches → how many rows those were."""
     import tensorflow as tf
 

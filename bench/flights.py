@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.harness import Comparison, fresh, kept, made, say
+from bench.harness import Comparison, build_once, fresh, kept, say
 
 SEEDS = 5
 TUNE_S = 600.0
@@ -28,7 +28,7 @@ Errors = dict[str, float]  # rmse on test, and on December
 
 def measure() -> list[Comparison]:
     """RMSE of the default network (median of the seeds) and of the tuned one, as shares of LightGBM's."""
-    folder = str(made("datasets/flights-default", _build).absolute())
+    folder = str(build_once("datasets/flights-default", _build).absolute())
     trees = json.loads(
         kept("quality/flights-lightgbm.json", lambda p: p.write_text(json.dumps(_trees(folder)))).read_text()
     )
@@ -77,11 +77,11 @@ def searched(folder: str) -> dict[str, Any]:
     own, settings = hyperopt.own_values(settings, rows), settings.sized(rows)
     with trials.Workers(settings.tune.parallelism) as workers:
         evaluate = functools.partial(workers.evaluate, functools.partial(trials.run_trial, settings, folder))
-        found = hyperopt.search(settings, evaluate, _told, first=own)
+        found = hyperopt.search(settings, evaluate, _texts, first=own)
     return hyperopt.best(found).parameters
 
 
-def _told(trial: Any) -> None:
+def _texts(trial: Any) -> None:
     say(f"trial {trial.number + 1}: {trial.loss or trial.error} in {trial.seconds:.0f} s, {trial.parameters}")
 
 

@@ -92,7 +92,7 @@ def fresh(function: Callable[..., Any], *arguments: Any, **environment: str) -> 
         return json.loads(answer.read_text())
 
 
-def kept(name: str, make: Callable[[Path], None]) -> Path:
+def kept(name: str, make: Callable[[Path], object]) -> Path:
     """A file or folder under `warehouse/bench`, made by `make(path)` if it is not there yet, whole or not at all."""
     place = KEPT / name
     if not place.exists():
@@ -106,7 +106,7 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     return place
 
 
-def made(name: str, make: Callable[[Path], None]) -> Path:
+def build_once(name: str, make: Callable[[Path], object]) -> Path:
     """The same of what Baton makes: made anew once Baton's code is another, and what the older code made removed."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path("baton").glob("*.py"))))
     named = f"{name}-{digest.hexdigest()[:12]}"

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.harness import Comparison, alternate, made, say
+from bench.harness import Comparison, alternate, build_once, say
 
 RUNS = 15
 RANKS = 2
@@ -40,8 +40,8 @@ Times = list[list[float]]  # of one rank and epoch, by clock: the seconds at whi
 
 
 def measure(runs: int) -> list[Comparison]:
-    dataset = made("datasets/fashion-60000", build)
-    with tempfile.TemporaryDirectory() as folder, crews(dataset, Path(folder)) as sides:
+    dataset = build_once("datasets/fashion-60000", build)
+    with tempfile.TemporaryDirectory() as folder, all_workers(dataset, Path(folder)) as sides:
         median = alternate({side: worker_group.epoch for side, worker_group in sides.items()}, runs)
         in_step = statistics.median(pace_in_step(ranks) for ranks in sides["apart"].times)
         exchange, wait = map(statistics.median, zip(*map(meeting, sides["baton"].times), strict=True))
@@ -81,7 +81,7 @@ def settings() -> Any:
     return loading.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS}")
 
 
-class Crew:
+class Workers:
     """The two ranks of a side, as processes; each waits before every epoch until it is told to go."""
 
     def __init__(self, side: str, dataset: Path, folder: Path):
@@ -158,9 +158,9 @@ def meeting(ranks: list[Times]) -> tuple[float, float]:
 
 
 @contextmanager
-def crews(dataset: Path, folder: Path) -> Iterator[dict[str, Crew]]:
-    """The crews of all sides; whatever happens, no process is left."""
-    found = {side: Crew(side, dataset, folder / side) for side in SIDES}
+def all_workers(dataset: Path, folder: Path) -> Iterator[dict[str, Workers]]:
+    """The workers of all sides; whatever happens, no process is left."""
+    found = {side: Workers(side, dataset, folder / side) for side in SIDES}
     try:
         yield found
     finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import inputs
-from bench.harness import KEPT, Comparison, alternate, made, rate
+from bench.harness import KEPT, Comparison, alternate, build_once, rate
 from bench.spark import spark_session
 
 RUNS = 5
@@ -116,15 +116,15 @@ def networks() -> tuple[Path, Path]:
         RawColumnModel(dataset.preprocessor, network).save(folder / "baton")
         mlflow.tensorflow.save_model(standardising(network, dataset.preprocessor), str(folder / "mlflow"))
 
-    folder = made("networks", make)
+    folder = build_once("networks", make)
     return folder / "baton", folder / "mlflow"
 
 
-def standardising(network: Any, fitted: Any) -> Any:
+def standardising(network: Any, preprocessor: Any) -> Any:
     """A network of encoded numbers → one of raw numbers [rows, d]; missing ones count as the mean."""
     import keras
 
-    scales = [fitted.spec["features"][column.name]["parts"][0] for column in fitted.features]
+    scales = [preprocessor.spec["features"][column.name]["parts"][0] for column in preprocessor.features]
     raw = keras.Input([len(scales)])
     layer = keras.layers.Normalization(mean=[s["mean"] for s in scales], variance=[s["std"] ** 2 for s in scales])
     return keras.Model(raw, network({"numbers": keras.ops.nan_to_num(layer(raw))}))

@@ -12,7 +12,7 @@ from baton.config.schema import Config, validate
 from baton.data.dataset import Dataset
 from baton.data.ingestion import local
 from baton.data.sources import files
-from bench.harness import kept, made
+from bench.harness import build_once, kept
 
 FLIGHTS = "data/flights.parquet"
 BATCH = 256
@@ -48,7 +48,7 @@ def dataset(name: str = "all-columns", **sections: Any) -> Dataset:
         folder.mkdir()
         local.build(config(**sections), files.resolve(FLIGHTS), folder)
 
-    return Dataset.load(made(f"datasets/{name}", make))
+    return Dataset.load(build_once(f"datasets/{name}", make))
 
 
 def numbers() -> Dataset:

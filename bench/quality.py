@@ -125,7 +125,7 @@ def _dataset(table: str, seed: int, folder: Path, sections: dict[str, Any]) -> t
     rows["baton_row"] = np.random.default_rng(seed).permutation(len(rows)) + 1_000_003 * seed
     source = folder / "rows.parquet"
     rows.to_parquet(source, coerce_timestamps="us", allow_truncated_timestamps=True)
-    tree = {
+    tree: dict[str, Any] = {
         "name": "quality",
         "seed": seed,
         "data": {"source": str(source), "target": target, "task": task, "id": ["baton_row"]},

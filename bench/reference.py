@@ -42,8 +42,9 @@ def measure(dataset: Dataset, **options: Any) -> dict[str, Any]:
     started = time.perf_counter()
     model.fit(rows, target)
     seconds = time.perf_counter() - started
-    output = model.predict_proba(test) if dataset.preprocessor.classes else model.predict(test)[:, None]
-    return {"options": options, "seconds": round(seconds, 1), "test": metrics.evaluate(targets, output)}
+    answer = model.predict_proba if dataset.preprocessor.classes else model.predict
+    predictions = np.asarray(answer(test)).reshape(len(test), -1)
+    return {"options": options, "seconds": round(seconds, 1), "test": metrics.evaluate(targets, predictions)}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the steps that see every row cost at 1, 10 and 100 times the flights: `python -m bench.scaling [STEP]`.
 
 Whole steps as processes, one after the other: seconds, processor seconds of the process and all below it, and peak
-memory as in `bench.memory`. The model of docs/how-to/SCALING.md is a line: a constant and so much a row. It is drawn through
-1 and 100 times the rows and says what 10 times should take.
+memory as in `bench.memory`. The model of docs/how-to/SCALING.md is a line: a constant and so much a row. It is drawn
+through 1 and 100 times the rows and says what 10 times should take.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def row(name: str, what: str, values: list[float], unit: str) -> str:
     """A line of the table: one value a size, and what the straight line through the outer two makes of the middle."""
     few, some, many = TIMES
     slope = (values[2] - values[0]) / (many - few)
-    said = values[0] + slope * (some - few)
+    straight = values[0] + slope * (some - few)
     scale = 2**20 if unit == "bytes" else 1e6
-    *shown, said = (f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in (*values, said))
-    return f"| {name} | {what} | {' | '.join(shown)} | {slope / inputs.ROWS * scale:,.3g} {unit} | {said} |"
+    *texts, middle = (f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in (*values, straight))
+    return f"| {name} | {what} | {' | '.join(texts)} | {slope / inputs.ROWS * scale:,.3g} {unit} | {middle} |"
 
 
 def lines(name: str, costs: list[Cost]) -> list[str]:

@@ -147,11 +147,11 @@ def _transaction() -> str:
     while frame := frame.f_back:  # type: ignore[assignment]
         store = type(frame.f_locals.get("self")).__name__
         if store == "SqlAlchemyStore" and not frame.f_code.co_name.startswith("_"):
-            return f"{frame.f_code.co_name.replace('_', ' ')} {_told(frame.f_locals)}".strip()
+            return f"{frame.f_code.co_name.replace('_', ' ')} {_described(frame.f_locals)}".strip()
     return "another transaction"
 
 
-def _told(values: dict[str, Any]) -> str:
+def _described(values: dict[str, Any]) -> str:
     """What a store's method is about, from its arguments."""
     from mlflow.entities import RunStatus
 

@@ -18,11 +18,11 @@ log = logging.getLogger("baton")
 
 
 @contextmanager
-def crew_up(config: Config) -> Iterator[dict[str, Any]]:
+def workers_up(config: Config) -> Iterator[dict[str, Any]]:
     """The workers on this machine, which import TensorFlow before there is work; none where Spark starts them."""
     worker_group = None if config.distributed_train.launcher == "spark" else horovod.WorkerGroup(config)
     try:
-        yield {"crew": worker_group}
+        yield {"worker_group": worker_group}
     finally:
         if worker_group:
             worker_group.end()
@@ -33,7 +33,7 @@ def crew_up(config: Config) -> Iterator[dict[str, Any]]:
     ("ingest_run_id", "the ingest run whose dataset is trained on"),
     ("tune_run_id", "the tune run whose best hyperparameters are taken; may be empty"),
     imports=("baton.registry.candidates", "mlflow.pyfunc"),  # after the workers' start, for it takes as long
-    prepare=crew_up,
+    prepare=workers_up,
 )
 def distributed_train(
     config: Config, run: Run, worker_group: horovod.WorkerGroup | None, ingest_run_id: str, tune_run_id: str

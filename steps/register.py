@@ -89,7 +89,7 @@ def log_label_audit(
         losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
     )
     table = judged.table()
-    told = judged.told(table, ranking, config.primary_metric)
+    told = judged.to_dict(table, ranking, config.primary_metric)
     run.json(told, names.AUDIT)
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
     pictures = judged.pictures(MAX_PICTURES)

@@ -147,8 +147,8 @@ def test_a_cache_key_counts_a_secret_and_does_not_tell_it():
     before, after = (cache.key("ingest", validate(config(s), {}, "test"), {}, {}) for s in (MARK, "other"))
     assert before.digest != after.digest
     assert MARK in json.dumps(before.parts)
-    assert MARK not in json.dumps(before.told())
-    assert after.difference(cache.Key(before.told())) == "a masked value changed"
+    assert MARK not in json.dumps(before.masked_parts())
+    assert after.difference(cache.Key(before.masked_parts())) == "a masked value changed"
 
 
 def test_a_fault_of_the_config_does_not_quote_a_secret(tmp_path):

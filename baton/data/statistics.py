@@ -24,7 +24,7 @@ LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # the quantiles of a profile
 HASH = "__baton_hash"  # the sample's column of row hashes
 SAMPLE_ROWS = 100_000
 _UNIT = 1126  # sums are integers in units of 2**-_UNIT: the smallest float64, with room below
-_HALF = 27  # bits of the lower half of a float64's mantissa
+_HALF_BITS = 27  # bits of the lower half of a float64's mantissa
 
 
 @dataclass
@@ -171,17 +171,17 @@ def _exact_sums(numbers: np.ndarray) -> tuple[int, int]:
     total = squares = 0
     for e in np.unique(exponent):
         part = whole[exponent == e]
-        high, low = part >> _HALF, part & ((1 << _HALF) - 1)  # so that their products fit an int64
+        high, low = part >> _HALF_BITS, part & ((1 << _HALF_BITS) - 1)  # so that their products fit an int64
         shift = int(e) - 53 + _UNIT
-        total += ((_sum(high) << _HALF) + _sum(low)) << shift
-        square = (_sum(high * high) << 2 * _HALF) + (_sum(high * low) << _HALF + 1) + _sum(low * low)
+        total += ((_sum(high) << _HALF_BITS) + _sum(low)) << shift
+        square = (_sum(high * high) << 2 * _HALF_BITS) + (_sum(high * low) << _HALF_BITS + 1) + _sum(low * low)
         squares += square << 2 * shift
     return total, squares
 
 
 def _sum(integers: np.ndarray) -> int:
     """Integers below 2**54 → their exact sum; 2**36 of their halves fit an int64."""
-    return (int((integers >> _HALF).sum()) << _HALF) + int((integers & ((1 << _HALF) - 1)).sum())
+    return (int((integers >> _HALF_BITS).sum()) << _HALF_BITS) + int((integers & ((1 << _HALF_BITS) - 1)).sum())
 
 
 def _root(x: Fraction) -> float:

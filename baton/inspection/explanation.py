@@ -57,17 +57,17 @@ class Explanation:
         return self.preprocessor.classes[-self.found.outputs.shape[1] :] if self.preprocessor.classes else []
 
     @property
-    def told(self) -> np.ndarray:
+    def explained_class(self) -> np.ndarray:
         """For each row, which of the k outputs is told of it: the predicted class's."""
         return self.found.outputs.argmax(axis=1)
 
     @property
     def values(self) -> np.ndarray:
         """SHAP values [rows, players] of what is told of each row."""
-        return self.found.shares[np.arange(len(self.rows)), :, self.told]
+        return self.found.shares[np.arange(len(self.rows)), :, self.explained_class]
 
     @property
-    def output(self) -> str:
+    def label(self) -> str:
         """What is explained, in words."""
         if not self.preprocessor.classes:
             return self.preprocessor.target
@@ -77,10 +77,10 @@ class Explanation:
 
     def base(self, index: int) -> float:
         """What a row's shares are added to: the mean output of the background."""
-        return float(self.found.base[self.told[index]])
+        return float(self.found.base[self.explained_class[index]])
 
     def prediction(self, index: int) -> float:
-        return float(self.found.outputs[index, self.told[index]])
+        return float(self.found.outputs[index, self.explained_class[index]])
 
     def gap(self) -> float:
         """The largest distance of base plus shares from what the model says of the raw row: rounding only."""
@@ -136,7 +136,7 @@ def explain(model: RawColumnModel, raw: pa.Table, settings: Explain, seed: int) 
     found = shapley.sampled(game, len(chosen), len(others), len(names), seed, game.batch, deadline)
     done = chosen[: len(found.outputs)]
     explained = rows.take(pa.array(done))
-    predicted = _explained(model.output(explained), preprocessor)
+    predicted = _explained(model.predict(explained), preprocessor)
     return Explanation(
         preprocessor, numbers[done], explained, targets[done], names, found, predicted,
         len(others), time.monotonic() - started, grid, blocks["image"][: len(done)] if image else None,
@@ -213,7 +213,7 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
         "rows": len(explanation.rows),
         "background": explanation.background,
         "seconds": round(explanation.seconds, 2),
-        "output": explanation.output,
+        "output": explanation.label,
         "unit": "probability" if explanation.classes else explanation.preprocessor.target,
         "base_value": None if len(explanation.classes) > 1 else float(explanation.found.base[0]),
         "columns": _ranked(explanation),
@@ -261,8 +261,8 @@ def _explained(predictions: np.ndarray, preprocessor: Preprocessor) -> np.ndarra
 
 def _output_of(explanation: Explanation, index: int) -> str:
     if len(explanation.classes) < 2:
-        return explanation.output
-    return f"probability of {explanation.classes[explanation.told[index]]}"
+        return explanation.label
+    return f"probability of {explanation.classes[explanation.explained_class[index]]}"
 
 
 def usable(raw: pa.Table, preprocessor: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ class LabelAudit:
             preprocessor,
             self.rows,
             settings,
-            lambda network: RawColumnModel(preprocessor, network).output(self.test),
+            lambda network: RawColumnModel(preprocessor, network).predict(self.test),
         )
         self.folds = settings.folds
         self.targets = np.concatenate([self.rows.targets, targets])
@@ -67,7 +67,7 @@ class LabelAudit:
         }
         return pa.table(columns | {f"value_{name}": cells for name, cells in self._cells().items()})
 
-    def told(self, table: pa.Table, ranking: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    def to_dict(self, table: pa.Table, ranking: list[dict[str, Any]], metric: str) -> dict[str, Any]:
         """The table and the ranking → `audit.json`: plain values."""
         shown_ = []
         for row in table.slice(0, MAX_SHOWN).to_pylist():

@@ -40,7 +40,9 @@ CONFIG_READ: dict[str, tuple[str, ...]] = {
     "tune": ("seed", "engine", "spark", "data.task", "model", "train", "tune"),
     "distributed_train": ("seed", "spark", "data.task", "model", "train", "evaluation", "distributed_train"),
     "register": ("name", "seed", "data.task", "evaluation", "register"),
-    "batch_infer": ("name", "engine", "spark", "data.target", "data.delimiter", "batch_infer"),
+    "batch_infer": (
+        *("name", "engine", "spark", "data.target", "data.delimiter", "data.spark_above_mb", "batch_infer"),
+    ),
 }
 # Where a source lies does not matter; what it holds does, and that is an input of its own.
 BY_CONTENT = ("data.source", "batch_infer.source")
@@ -57,13 +59,13 @@ class Key:
         """SHA-256 of all parts, in hex."""
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
 
-    def told(self) -> dict[str, str]:
+    def masked_parts(self) -> dict[str, str]:
         """The parts as a run keeps them: without passwords and the like, which count in the digest alone."""
         return masked_values(self.parts)
 
     def difference(self, other: Key) -> str:
         """The first part in which this key differs from an `other`, earlier one, as a sentence."""
-        mine, theirs = self.told(), other.told()
+        mine, theirs = self.masked_parts(), other.masked_parts()
         for part in [*mine, *sorted(set(theirs) - set(mine))]:
             before, now = theirs.get(part), mine.get(part)
             if before != now:

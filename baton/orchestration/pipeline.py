@@ -102,13 +102,13 @@ class Pipeline:
     def _look_up(self, step: str, inputs: dict[str, str], run_id: str) -> tuple[str | None, str]:
         """The run that has this step's result already, or None; and `hit` or `miss: why`, as it was tagged."""
         key = outputs.key(step, self.config, inputs, self.known)
-        runs.client().log_dict(run_id, key.told(), names.CACHE_PARTS)
-        source, told = self._found(step, key)
+        runs.client().log_dict(run_id, key.masked_parts(), names.CACHE_PARTS)
+        source, told = self._find_result(step, key)
         tags = {names.TAG_CACHE_KEY: key.digest, names.TAG_CACHE: told}
         runs.tag(run_id, tags | ({names.TAG_SOURCE_RUN: source} if source else {}))
         return source, told
 
-    def _found(self, step: str, key: cache.Key) -> tuple[str | None, str]:
+    def _find_result(self, step: str, key: cache.Key) -> tuple[str | None, str]:
         if step in self.force:
             return None, f"{names.MISS}: forced"
         why = ""
@@ -155,7 +155,7 @@ class Pipeline:
 
     def _process(self, step: str, inputs: dict[str, str], run_id: str) -> None:
         """Let the step's process work in its run, and start the next one's meanwhile."""
-        process, self.next = self._standby(step), None
+        process, self.next = self._warm_process(step), None
         try:
             last = process.work(run_id, inputs, self.config)
             self._prepare_next(step)
@@ -168,7 +168,7 @@ class Pipeline:
         if status != 0:
             raise StepFailed(step, last.line, status)
 
-    def _standby(self, step: str) -> WarmProcess:
+    def _warm_process(self, step: str) -> WarmProcess:
         """The process of that step which waits already, or a new one."""
         import mlflow
 
@@ -185,7 +185,7 @@ class Pipeline:
         """Start the process of the step after this one, if there will be one."""
         later = names.STEPS[names.STEPS.index(step) + 1 :]
         if later and (later[0] != "batch_infer" or self.config.batch_infer is not None):
-            self.next = self._standby(later[0])
+            self.next = self._warm_process(later[0])
 
     def _dismiss(self) -> None:
         """End the process that waits, if there is one: nobody needs it."""

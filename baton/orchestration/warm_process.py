@@ -1,6 +1,6 @@
 """A step's process, started before its turn: it imports what it needs, then waits for its run on standard input.
 
-Imports are most of a small step's time. `Standby` is main's end of it, `handed_over` the step's. A
+Imports are most of a small step's time. `WarmProcess` is main's end of it, `handed_over` the step's. A
 process that is not needed, or whose main is gone, sees the end of its input and ends without a word.
 """
 

@@ -51,11 +51,11 @@ class RawColumnModel:
         bare.save(folder / KERAS_FILE)
         self.preprocessor.save(folder / names.PREPROCESSOR)
 
-    def output(self, rows: pa.Table) -> np.ndarray:
+    def predict(self, rows: pa.Table) -> np.ndarray:
         """Typed feature columns → network output: [rows, 1], or class probabilities [rows, k]."""
-        return self._output(self.preprocessor.encode(rows))
+        return self._predict(self.preprocessor.encode(rows))
 
-    def _output(self, encoded: dict[str, Any]) -> np.ndarray:
+    def _predict(self, encoded: dict[str, Any]) -> np.ndarray:
         from baton.networks import prediction
 
         blocks = self.preprocessor.blocks(encoded)
@@ -72,7 +72,7 @@ class RawColumnModel:
         rows = rows.filter(reasons.is_null())
         targets = self.preprocessor.encode_target(rows)
         known = targets >= 0 if self.preprocessor.classes else np.ones(len(targets), bool)
-        return targets[known], self.output(rows.filter(pa.array(known)))
+        return targets[known], self.predict(rows.filter(pa.array(known)))
 
     def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
         """Raw rows → output on every one, its columns the classes that `asked` knows.
@@ -87,7 +87,7 @@ class RawColumnModel:
         if unusable := len(reasons) - reasons.null_count:
             first = next(reason for reason in reasons.to_pylist() if reason)
             raise BatonError(f"it cannot use {unusable:,} of {len(reasons):,} test rows ({first})")
-        output = self.output(rows)
+        output = self.predict(rows)
         if not theirs.classes:
             return output
         zero = np.zeros(len(output), output.dtype)
@@ -104,7 +104,7 @@ class RawColumnModel:
         rows, reasons = typed(raw, self.preprocessor.features, target=None)
         good = reasons.is_null()
         encoded = self.preprocessor.encode(rows.filter(good))
-        output = self._output(encoded)
+        output = self._predict(encoded)
         columns = self.preprocessor.decode_prediction(output)
         if self.interval is not None:
             ends = conformal.bounds(

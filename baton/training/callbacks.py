@@ -110,7 +110,7 @@ class BestWeights(keras.callbacks.Callback):
 
     def resume(self) -> int:
         """Take over the state that the checkpoint holds; return the epoch to begin with."""
-        state = self._found()
+        state = self._agreed_state()
         if state is None:
             return 0
         for variable, value in zip(self._variables(), state.variables, strict=True):
@@ -123,7 +123,7 @@ class BestWeights(keras.callbacks.Callback):
                 self.on_epoch_done(epoch, logs)
         return state.epoch + 1
 
-    def _found(self) -> State | None:
+    def _agreed_state(self) -> State | None:
         """The state to go on from, if every process has read the same and it fits the model."""
         if self.checkpoint is None:
             return None

@@ -51,7 +51,7 @@ def train(
     epochs_told: int = 0,
     worker_group: horovod.WorkerGroup | None = None,
 ) -> Result:
-    """Let a `crew` that is up already, or a new one, work; pass on rank 0's epochs, and read the result.
+    """Let a `worker_group` that is up already, or a new one, work; pass on rank 0's epochs, and read the result.
 
     If workers are lost, all start again from the last checkpoint in `folder`, `max_restarts` times
     at most; a worker's own error is final. Raises `BatonError`. `folder` must be seen by all workers.

@@ -115,7 +115,7 @@ def test_mixing_encoded_columns_is_mixing_raw_ones(mixed):
         c.name: pc.if_else(pa.array(mask[:, i]), mine[c.name].combine_chunks(), theirs[c.name].combine_chunks())
         for i, c in enumerate(preprocessor.features)
     }
-    assert by_encoded == pytest.approx(model.output(pa.table(raw)), rel=1e-5, abs=1e-4)
+    assert by_encoded == pytest.approx(model.predict(pa.table(raw)), rel=1e-5, abs=1e-4)
     assert np.ptp(by_encoded) > 50
 
 
@@ -132,7 +132,7 @@ def test_the_values_are_those_of_the_shap_package(mixed):
 
     def output(cells: np.ndarray) -> np.ndarray:
         columns = {name: rows.column(name).take(pa.array(cells[:, i].astype(int))) for i, name in enumerate(names[:-1])}
-        return model.output(pa.table(columns))[:, 0]
+        return model.predict(pa.table(columns))[:, 0]
 
     def as_cells(which: np.ndarray) -> np.ndarray:
         return np.repeat(which[:, None], len(names) - 1, axis=1).astype(float)

@@ -292,7 +292,7 @@ def test_the_table_names_the_rows_so_that_they_can_be_found(judged):
 def test_the_audit_in_numbers(judged):
     _, dataset, found = judged
     table = found.table()
-    plain = json.loads(json.dumps(found.told(table, [], "log_loss"), allow_nan=False))
+    plain = json.loads(json.dumps(found.to_dict(table, [], "log_loss"), allow_nan=False))
     assert plain["rows_audited"] == 600 and plain["issues"] == table.num_rows and plain["folds"] == 2
     assert plain["estimated_error_rate"] == pytest.approx(plain["issues"] / 600, abs=0.02)
     first = plain["shown"][0]

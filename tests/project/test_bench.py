@@ -67,9 +67,9 @@ def test_what_older_code_made_is_made_anew(tmp_path, monkeypatch):
     older = tmp_path / "dataset-0123456789ab"
     for place in (older, tmp_path / "dataset-of-others"):
         place.mkdir()
-    found = harness.made("dataset", lambda path: path.mkdir())
+    found = harness.build_once("dataset", lambda path: path.mkdir())
     assert found.is_dir() and not older.exists() and (tmp_path / "dataset-of-others").exists()
-    assert harness.made("dataset", lambda path: 1 / 0) == found
+    assert harness.build_once("dataset", lambda path: 1 / 0) == found
 
 
 def test_the_last_line_is_json_and_the_table_says_what_is_met(monkeypatch):

@@ -936,7 +936,7 @@ def test_a_server_that_goes_away_does_not_hide_what_went_wrong(home, monkeypatch
 
 
 def test_the_table_is_true():
-    """Every test here is in docs/reference/BAD_INPUT.md, all that it names is a test, and it says what the tests expect."""
+    """docs/reference/BAD_INPUT.md has every test here, all that it names is one, and it says what the tests expect."""
     text = (ROOT / "docs" / "reference" / "BAD_INPUT.md").read_text()
     named = set(re.findall(r"`(test_\w+)`", text))
     assert named == {name for name in globals() if name.startswith("test_")}

@@ -307,7 +307,7 @@ def test_workers_that_read_different_states_start_anew(work, tmp_path, alike):
     result.model.optimizer = SimpleNamespace(variables=[])
     keeper = callbacks.BestWeights.__new__(callbacks.BestWeights)
     keeper.checkpoint, keeper.result, keeper.collective = checkpoint, result, Pair(mark if alike else 0.0)
-    assert (keeper._found() is not None) == alike
+    assert (keeper._agreed_state() is not None) == alike
 
 
 SPACE = {

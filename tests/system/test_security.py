@@ -1,4 +1,4 @@
-"""What docs/explanation/SECURITY.md says: strangers' models, images and parameters run nothing; servers stay on this machine."""
+"""docs/explanation/SECURITY.md holds: strangers' models, images and parameters run nothing; servers stay local."""
 
 import contextlib
 import io

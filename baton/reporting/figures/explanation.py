@@ -69,7 +69,7 @@ def _importance(explanation: Explanation, ranked: np.ndarray) -> Figure:
     values = explanation.importance()
     total = float(values.sum()) or 1.0
     _, (axis,) = figure_and_axes("Importance of the columns", size=(6.8, 1.5 + 0.27 * max(len(shown_), 2)))
-    label_axes(axis, "", f"mean |SHAP value|, {explanation.output}", "")
+    label_axes(axis, "", f"mean |SHAP value|, {explanation.label}", "")
     bars = axis.barh(range(len(shown_)), values[shown_], color=BLUE, alpha=0.85, height=0.7)
     told = [f"{value:.3g}  ({value / total:.0%})" for value in values[shown_]]
     axis.bar_label(bars, told, padding=4, fontsize=SMALL, color=GREY)
@@ -100,7 +100,7 @@ def _beeswarm(explanation: Explanation, ranked: np.ndarray) -> Figure:
     size = (3.4 + 3.4 * across, (1.6 + 0.34 * max(len(shown_), 2)) * down)
     figure, axes = figure_and_axes("SHAP values of each row", down, across, size)
     for place, (axis, (number, title)) in enumerate(zip(axes, outputs, strict=False)):
-        label_axes(axis, title, "SHAP value" + ("" if title else f", {explanation.output}"), "")
+        label_axes(axis, title, "SHAP value" + ("" if title else f", {explanation.label}"), "")
         _swarms(axis, explanation, shown_, explanation.found.shares[:, :, number])
         _name_rows(axis, [explanation.names[i] for i in shown_] if place % across == 0 else [""] * len(shown_))
     points = axes[0].scatter([], [], c=[], cmap=LOW_HIGH, vmin=0, vmax=1)
@@ -120,7 +120,7 @@ def _outputs(explanation: Explanation) -> list[tuple[int, str]]:
     """The outputs to draw, each with its title: the only one, or the classes most often predicted."""
     if len(explanation.classes) < 2:
         return [(0, "")]
-    counts = np.bincount(explanation.told, minlength=len(explanation.classes))
+    counts = np.bincount(explanation.explained_class, minlength=len(explanation.classes))
     chosen = sorted(np.argsort(-counts, kind="stable")[:MAX_CLASSES].tolist())
     return [(number, f"probability of {plain(explanation.classes[number], 24)}") for number in chosen]
 
@@ -177,7 +177,7 @@ def _dependence(explanation: Explanation, player: int) -> Figure:
     column = explanation.preprocessor.features[player]
     several = len(explanation.classes) > 1
     _, (axis,) = figure_and_axes(f"What {plain(column.name, 30)} does", size=(6.8, 4.2))
-    label_axes(axis, "", column.name, "SHAP value" if several else f"SHAP value, {explanation.output}")
+    label_axes(axis, "", column.name, "SHAP value" if several else f"SHAP value, {explanation.label}")
     axis.axhline(0, color=GREY, linewidth=0.8)
     shares = explanation.found.shares[:, player]
     cells = explanation.typed.column(column.name)
@@ -186,7 +186,7 @@ def _dependence(explanation: Explanation, player: int) -> Figure:
     note += "SHAP value for the probability of each class. " if several else ""
     if named:
         texts = shown.typed_cells(cells, column)
-        categories, fewer = _category_axis(axis, texts, shares[:, explanation.told[0]])
+        categories, fewer = _category_axis(axis, texts, shares[:, explanation.explained_class[0]])
         note += fewer
     elif cells.null_count:
         note += f"{cells.null_count:,} rows without a value stand at the left. "
@@ -323,8 +323,8 @@ def _waterfall(explanation: Explanation, index: int, why: str) -> Figure:
 
 def _waterfall_label(explanation: Explanation, index: int) -> str:
     if len(explanation.classes) < 2:
-        return explanation.output
-    return f"probability of {explanation.classes[explanation.told[index]]}"
+        return explanation.label
+    return f"probability of {explanation.classes[explanation.explained_class[index]]}"
 
 
 def _bridge(axis: Axes, steps: list[tuple[str, float]], base: float) -> None:
