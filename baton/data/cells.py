@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.data.columns import Column
-from baton.data.preprocessing import FIRST, MISSING, UNKNOWN, Preprocessor
+from baton.data.preprocessing import FIRST, MISSING, UNKNOWN, Preprocessor, unscaled
 from baton.formatting import exact_text, moment_text
 
 GONE, RARE, IMAGE = "missing", "rare or unseen", "image"
@@ -56,7 +56,7 @@ def _decoded(encoded: dict[str, np.ndarray], preprocessor: Preprocessor, column:
         named = {UNKNOWN: RARE, MISSING: GONE}
         return [named.get(c) or feature["vocabulary"][c - FIRST] for c in encoded[feature["encoded"]].tolist()]
     whole = feature["parts"][0]  # the value itself, or the time elapsed
-    numbers = _unscaled(encoded[whole["encoded"]], whole)
+    numbers = unscaled(encoded[whole["encoded"]], whole)
     gone = encoded[feature["missing"]] > 0 if "missing" in feature else np.zeros(len(numbers), bool)
     return [GONE if missing else _number_cell(number, column) for number, missing in zip(numbers, gone, strict=True)]
 
@@ -67,13 +67,3 @@ def _number_cell(number: float, column: Column) -> str:
     if column.kind == "boolean":
         return "true" if number > 0.5 else "false"
     return exact_text(round(number) if column.type == "long" else float(f"{number:.6g}"))
-
-
-def _unscaled(values: np.ndarray, scale: dict[str, Any]) -> np.ndarray:
-    """What `preprocess._scale` had made → the numbers, float64."""
-    if scale["encoding"] == "standard":
-        return values.astype(np.float64) * scale["std"] + scale["mean"]
-    from scipy.special import ndtr
-
-    knots = np.asarray(scale["knots"])
-    return np.interp(ndtr(values.astype(np.float64)), np.linspace(0, 1, len(knots)), knots)

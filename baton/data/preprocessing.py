@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.data import target as target_module
-from baton.data.columns import Column, as_text
+from baton.data.columns import Column, as_text, typed
 
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "minute")
 DAY_US = 86_400_000_000
@@ -176,6 +176,17 @@ def scaled(numbers: np.ndarray, scale: dict[str, Any]) -> np.ndarray:
     rank = np.interp(numbers, knots, np.linspace(0, 1, len(knots))) if len(knots) > 1 else 0.5
     normal = ndtri(np.broadcast_to(np.asarray(rank), numbers.shape))
     return np.clip(normal, -QUANTILE_LIMIT, QUANTILE_LIMIT).astype(np.float32)
+
+
+def usable(raw: pa.Table, preprocessor: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """Raw rows → (typed rows that can be used, their numbers among all, their truth)."""
+    target = preprocessor.target_column
+    rows, reasons = typed(raw, [*preprocessor.features, target], target.name)
+    good = reasons.is_null().to_numpy(zero_copy_only=False)
+    targets = preprocessor.encode_target(rows.filter(pa.array(good)))
+    known = targets >= 0 if preprocessor.classes else np.ones(len(targets), bool)
+    numbers = np.flatnonzero(good)[known]
+    return rows.take(pa.array(numbers)).combine_chunks(), numbers, targets[known]
 
 
 def unscaled(encoded: np.ndarray, scale: dict[str, Any]) -> np.ndarray:

@@ -6,7 +6,6 @@ Nothing here does I/O; a feed's rows are asked for in pieces.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,7 +56,7 @@ def assess(
     kept = preprocessor.spec["target"]
     return {
         "rows": len(targets),
-        "metrics": _plain(metrics.evaluate(targets, predictions, preprocessor.threshold)),
+        "metrics": metrics.finite(metrics.evaluate(targets, predictions, preprocessor.threshold)),
         "intervals": intervals.of_metrics(
             targets,
             predictions,
@@ -141,8 +140,3 @@ def _balance(targets: np.ndarray, classes: list[str]) -> dict[str, float] | None
         return None
     shares = np.bincount(targets, minlength=len(classes)) / max(len(targets), 1)
     return {name: float(share) for name, share in zip(classes, shares, strict=True)}
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    """Metrics as JSON holds them: what is not a number is null."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -8,6 +8,8 @@ import numpy as np
 
 from baton.data.target import DEFAULT_THRESHOLD, EPSILON, decide
 
+SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
+
 
 def evaluate(targets: np.ndarray, predictions: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> dict[str, float]:
     """Truth [rows] and output [rows, 1] or class probabilities [rows, k >= 2] → all metrics.
@@ -49,6 +51,11 @@ def from_sums(sums: np.ndarray, regression: bool) -> dict[str, float]:
     if regression:
         return {"rmse": float(np.sqrt(first / rows)), "mae": float(second / rows)}
     return {"log_loss": float(first / rows), "accuracy": float(second / rows)}
+
+
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Metrics → as JSON holds them: what is no finite number is null."""
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def trivial(target: dict[str, Any], rows: int) -> np.ndarray:

@@ -18,8 +18,7 @@ import pyarrow as pa
 from baton import formatting
 from baton.config.schema import Explain
 from baton.data import cells as shown
-from baton.data.columns import typed
-from baton.data.preprocessing import Preprocessor
+from baton.data.preprocessing import Preprocessor, usable
 from baton.inspection import shapley
 from baton.networks import prediction as prediction_module
 from baton.serving.raw_columns import RawColumnModel
@@ -28,7 +27,6 @@ CELLS = 1 << 21  # encoded cells, or pixels, handed to the network at once
 LARGEST_BATCH = 1 << 16
 PATCHES = 7  # across and down an image
 IMAGES, IMAGE_BACKGROUND = 24, 10  # an image costs as much as many rows of a table
-SINGLE = 4  # rows that are explained one by one
 
 
 @dataclass(frozen=True)
@@ -263,17 +261,6 @@ def _output_of(explanation: Explanation, index: int) -> str:
     if len(explanation.classes) < 2:
         return explanation.label
     return f"probability of {explanation.classes[explanation.explained_class[index]]}"
-
-
-def usable(raw: pa.Table, preprocessor: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """Raw rows → (typed rows that can be used, their numbers among all, their truth)."""
-    target = preprocessor.target_column
-    rows, reasons = typed(raw, [*preprocessor.features, target], target.name)
-    good = reasons.is_null().to_numpy(zero_copy_only=False)
-    targets = preprocessor.encode_target(rows.filter(pa.array(good)))
-    known = targets >= 0 if preprocessor.classes else np.ones(len(targets), bool)
-    numbers = np.flatnonzero(good)[known]
-    return rows.take(pa.array(numbers)).combine_chunks(), numbers, targets[known]
 
 
 def _blocks(rows: pa.Table, preprocessor: Preprocessor) -> dict[str, np.ndarray]:

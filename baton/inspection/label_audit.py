@@ -11,9 +11,8 @@ from baton import formatting
 from baton.config.schema import Config
 from baton.data import cells as shown
 from baton.data.dataset import Dataset
-from baton.data.preprocessing import Preprocessor
+from baton.data.preprocessing import Preprocessor, usable
 from baton.inspection import crossfit
-from baton.inspection import explanation as explain
 from baton.inspection import label_errors as audits
 from baton.inspection.crossfit import LearningRows, OutOfFold
 from baton.serving.raw_columns import RawColumnModel
@@ -27,7 +26,7 @@ class LabelAudit:
 
     def __init__(self, config: Config, dataset: Dataset, trained_by: Config, preprocessor: Preprocessor):
         self.preprocessor, self.rows = preprocessor, LearningRows(dataset)
-        self.test, self.test_numbers, targets = explain.usable(dataset.raw_test(), preprocessor)
+        self.test, self.test_numbers, targets = usable(dataset.raw_test(), preprocessor)
         settings = config.register_.audit
         learning = trained_by.overridden({"seed": config.seed})
         self.found: OutOfFold = crossfit.out_of_fold(

@@ -72,7 +72,7 @@ def numbers(targets: np.ndarray, predicted: np.ndarray) -> Suspects:
     distance = np.abs(standardised(targets - predicted, predicted))
     degrees, scale = null(distance)
     chance = 2 * stats.t.sf(distance / scale, degrees)
-    adjusted = discovery_rates(chance)
+    adjusted = stats.false_discovery_control(chance)
     rows = np.flatnonzero(adjusted <= FALSE_DISCOVERIES)
     rows = rows[np.argsort(-distance[rows], kind="stable")]
     limit = distance[rows].min() if len(rows) else np.inf
@@ -111,15 +111,6 @@ def null(distance: np.ndarray) -> tuple[float, float]:
     ratio = outer / inner if inner else np.inf
     best = int(np.abs(expected[1] / expected[0] - ratio).argmin())
     return float(DEGREES[best]), float(inner / expected[0][best]) or 1.0
-
-
-def discovery_rates(chance: np.ndarray) -> np.ndarray:
-    """p-values [n] → Benjamini and Hochberg's adjusted ones: the false discovery rate if all up to it are taken."""
-    order = np.argsort(chance)
-    ratios = chance[order] * len(chance) / np.arange(1, len(chance) + 1)
-    out = np.empty(len(chance))
-    out[order] = np.minimum(1, np.minimum.accumulate(ratios[::-1])[::-1])
-    return out
 
 
 def ranking(losses: dict[str, np.ndarray], clean: np.ndarray, metric: str) -> list[dict[str, Any]]:

@@ -64,16 +64,14 @@ def kolmogorov_smirnov(knots: np.ndarray, reference_rows: int, values: np.ndarra
 
 def chi_square(reference: np.ndarray, now: np.ndarray) -> Distance:
     """Counts a category of both → Pearson's chi-square of the two, with Cramér's V as its effect."""
-    from scipy.special import chdtrc
+    from scipy.stats import chi2_contingency
 
     table = np.stack([reference, now]).astype(float)
     table = table[:, table.sum(axis=0) > 0]
-    total = table.sum()
     if table.shape[1] < 2 or not table.sum(axis=1).all():
         return Distance("chi2", 0.0, 1.0, 0.0)
-    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / total
-    value = float(np.sum((table - expected) ** 2 / expected))
-    return Distance("chi2", value, float(chdtrc(table.shape[1] - 1, value)), math.sqrt(value / total))
+    compared = chi2_contingency(table, correction=False)
+    return Distance("chi2", compared.statistic, compared.pvalue, math.sqrt(compared.statistic / table.sum()))
 
 
 def share_z(first: int, first_rows: int, second: int, second_rows: int) -> float:
@@ -87,16 +85,11 @@ def share_z(first: int, first_rows: int, second: int, second_rows: int) -> float
 
 def auc(negative: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     """Scores of two groups → (area under the ROC curve, its standard error by DeLong et al., 1988)."""
+    from scipy.stats import rankdata
+
     scores = np.concatenate([negative, positive])
-    whole, low, high = (_midranks(part) for part in (scores, negative, positive))
+    whole, low, high = (rankdata(part) for part in (scores, negative, positive))
     n, m = len(negative), len(positive)
     area = (whole[n:].sum() / m - (m + 1) / 2) / n
     v_positive, v_negative = (whole[n:] - high) / n, 1 - (whole[:n] - low) / m
     return float(area), math.sqrt(v_positive.var(ddof=1) / m + v_negative.var(ddof=1) / n)
-
-
-def _midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the middle of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place]

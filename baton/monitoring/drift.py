@@ -166,7 +166,7 @@ def live_metrics(preprocessor: Preprocessor, rows: pa.Table) -> dict[str, Any] |
     settings: dict[str, Any] = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": 0}
     ranges = intervals.of_metrics(targets, output, threshold=preprocessor.threshold, **settings)
     return {
-        "metrics": _finite(metrics.evaluate(targets, output, preprocessor.threshold)),
+        "metrics": metrics.finite(metrics.evaluate(targets, output, preprocessor.threshold)),
         "intervals": {name: found for name, found in ranges.items() if found},
         "rows": len(targets),
     }
@@ -321,10 +321,6 @@ def _predictions(preprocessor: Preprocessor, rows: pa.Table) -> np.ndarray:
     """Prediction columns → the network's output: [rows, 1], or class probabilities [rows, k]."""
     wanted = [f"{names.PROBABILITY}{name}" for name in preprocessor.classes] or [names.PREDICTION]
     return np.stack([rows.column(name).to_numpy() for name in wanted], axis=1)
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def _columns_to_compare(held: list[str], preprocessor: Preprocessor) -> list[str]:

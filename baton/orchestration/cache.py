@@ -10,7 +10,6 @@ import ast
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 from baton.config.schema import Config
 from baton.redaction import masked_values
 from baton.runtime import imports
+from baton.runtime.files import whole
 from baton.runtime.paths import ROOT
 
 ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-0.28.1-tf2.21/pyproject.toml")
@@ -140,17 +140,17 @@ def _parsed() -> dict[str, list[Any]]:
 
 def _remember() -> None:
     """Keep what was parsed for the next process; where nothing can be written, it parses again."""
-    partial = _memory().with_suffix(f".{os.getpid()}")
     with suppress(OSError):
-        partial.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(_parsed()), encoding="utf-8")
-        partial.replace(_memory())
+        _memory().parent.mkdir(exist_ok=True)
+        with whole(_memory()) as aside:
+            aside.write_text(json.dumps(_parsed()), encoding="utf-8")
 
 
 @cache
 def _memory() -> Path:
     """Beside what Python compiles, which goes with it; another interpreter or other rules have another file."""
-    return Path(importlib.util.cache_from_source(__file__)).with_suffix(f".{_file(Path(__file__))[:16]}.json")
+    rules = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, imports.__file__))).hexdigest()
+    return Path(importlib.util.cache_from_source(__file__)).with_suffix(f".{rules[:16]}.json")
 
 
 def syntax_hash(tree: ast.AST) -> str:

@@ -12,7 +12,6 @@ from baton.config.schema import Config, Register
 from baton.evaluation import bootstrap, metrics
 
 LARGEST_SKEW = 1e-4  # float32 noise is below 1e-6
-SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
 
 Check = tuple[bool, str]
 
@@ -215,5 +214,5 @@ def _trivial(metric: str, evidence: Evidence) -> Check:
 def _floor(name: str, value: float | None, limit: float) -> Check:
     if value is None:
         return False, f"register.floors names {name}, which this task does not have"
-    good = value <= limit if name in SMALLER_IS_BETTER else value >= limit
+    good = value <= limit if name in metrics.SMALLER_IS_BETTER else value >= limit
     return good, f"test {name} {value:.6g} {'keeps' if good else 'breaks'} the floor {limit:g}"

@@ -16,7 +16,7 @@ import yaml
 
 from baton import names
 from baton.errors import BadInput, listed
-from baton.runtime.files import sha256
+from baton.runtime.files import folder_hashes, sha256
 from baton.runtime.imports import reached
 from baton.runtime.paths import ROOT
 from baton.serving.layout import DATA, ENTRY, ENTRY_FILE, KERAS_FILE
@@ -99,15 +99,11 @@ def _check_loader(model: Path, name: str) -> None:
 
 
 def _hashes(folder: Path, prefix: str = "") -> dict[str, str]:
-    """{prefix and relative path: SHA-256} of every file below a folder; raises `BadInput` for a link."""
-    found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return {f"{prefix}{path.relative_to(folder).as_posix()}": _hash(path) for path in found}
-
-
-def _hash(path: Path) -> str:
-    if path.is_symlink() or not path.is_file():
-        raise BadInput(f"{path.name} is a link or no file, and no part of a model.")
-    return sha256(path)
+    """As `folder_hashes`; raises `BadInput` for a link, or anything else that is no file."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise BadInput(f"{path.name} is a link or no file, and no part of a model.")
+    return folder_hashes(folder, prefix)
 
 
 def _digest(files: dict[str, str]) -> str:

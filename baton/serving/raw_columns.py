@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from baton import names
 from baton.data.columns import typed
-from baton.data.preprocessing import Preprocessor
+from baton.data.preprocessing import Preprocessor, usable
 from baton.errors import BadInput, BatonError, listed
 from baton.evaluation import conformal
 from baton.serving.layout import KERAS_FILE
@@ -66,13 +66,9 @@ class RawColumnModel:
         )
 
     def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        """Raw rows with the target → (truth, network output) of those that can be used."""
-        target = self.preprocessor.target_column
-        rows, reasons = typed(raw, [*self.preprocessor.features, target], target.name)
-        rows = rows.filter(reasons.is_null())
-        targets = self.preprocessor.encode_target(rows)
-        known = targets >= 0 if self.preprocessor.classes else np.ones(len(targets), bool)
-        return targets[known], self.predict(rows.filter(pa.array(known)))
+        """Raw rows with the target → (targets, network output) of those that can be used."""
+        rows, _, targets = usable(raw, self.preprocessor)
+        return targets, self.predict(rows)
 
     def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
         """Raw rows → output on every one, its columns the classes that `asked` knows.

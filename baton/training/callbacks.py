@@ -18,7 +18,7 @@ from baton.errors import Diverged
 from baton.evaluation import metrics
 from baton.networks.prediction import predict_pieces
 from baton.training.checkpoints import Checkpoint, State
-from baton.training.collective import SingleProcess
+from baton.training.collective import Collective
 
 log = logging.getLogger("baton")
 
@@ -62,7 +62,7 @@ class BestWeights(keras.callbacks.Callback):
         config: Config,
         feed: Feed,
         validation: Feed,
-        collective: SingleProcess,
+        collective: Collective,
         result: Result,
         on_epoch: OnEpoch | None,
         checkpoint: Checkpoint | None,

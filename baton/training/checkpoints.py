@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from baton.runtime.files import whole
+
 log = logging.getLogger("baton")
 
 
@@ -61,12 +63,10 @@ class Checkpoint:
         arrays |= {f"best_{i}": value for i, value in enumerate(state.best)}
         arrays |= {"epoch": np.array(state.epoch), "best_epoch": np.array(state.best_epoch)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".aside")
-        with aside.open("wb") as file:
+        with whole(self.path) as aside, aside.open("wb") as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
             file.flush()
             os.fsync(file.fileno())
-        aside.rename(self.path)
         _flush(self.path.parent)
 
     def load(self) -> State | None:

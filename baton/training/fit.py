@@ -19,14 +19,14 @@ from baton.networks.prediction import PREDICT_ROWS
 from baton.training import microbatches
 from baton.training.callbacks import BestWeights, Epoch, OnEpoch, Result
 from baton.training.checkpoints import Checkpoint
-from baton.training.collective import SingleProcess
+from baton.training.collective import Collective, SingleProcess
 
 
 def train(
     config: Config,
     dataset: Dataset,
     *,
-    collective: SingleProcess | None = None,
+    collective: Collective | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
@@ -59,7 +59,7 @@ def train_on(
     config: Config,
     feed: Feed,
     validation: Feed,
-    collective: SingleProcess,
+    collective: Collective,
     callbacks: list[keras.callbacks.Callback],
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
@@ -78,7 +78,7 @@ def fit(
     feed: Feed,
     validation: Feed,
     config: Config,
-    collective: SingleProcess,
+    collective: Collective,
     callbacks: list[keras.callbacks.Callback],
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,

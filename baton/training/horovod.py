@@ -24,7 +24,8 @@ import numpy as np
 from baton.config.schema import Config, validate
 from baton.errors import BatonError, WorkerLost
 from baton.runtime import paths, processes
-from baton.training.collective import SingleProcess
+from baton.runtime.files import whole
+from baton.training.collective import Collective
 
 READS = ("baton/training/horovod_worker.py",)  # started as a process, not imported
 JOB = "job.json"
@@ -44,7 +45,7 @@ class Job:
     run_id: str = ""
 
 
-class Horovod(SingleProcess):
+class Horovod(Collective):
     """This worker among the others."""
 
     def __init__(self) -> None:
@@ -135,9 +136,8 @@ def _tell_error(folder: Path, error: Exception) -> None:
     """Whole or not at all; of several workers' errors the last one stays."""
     text = " ".join(str(error).split()) or type(error).__name__
     sentence = text if isinstance(error, BatonError) else f"{type(error).__name__}: {text}"
-    aside = folder / f"{ERROR}.{os.getpid()}"
-    aside.write_text(json.dumps({"error": sentence, "exit_status": getattr(error, "exit_status", 1)}))
-    aside.rename(folder / ERROR)
+    with whole(folder / ERROR) as aside:
+        aside.write_text(json.dumps({"error": sentence, "exit_status": getattr(error, "exit_status", 1)}))
 
 
 def horovodrun() -> None:
@@ -174,9 +174,8 @@ class WorkerGroup:
 
     def work(self, job: Job) -> None:
         """Tell the workers what to do."""
-        aside = self.place.with_suffix(".aside")
-        aside.write_text(json.dumps(asdict(job)))
-        aside.rename(self.place)
+        with whole(self.place) as aside:
+            aside.write_text(json.dumps(asdict(job)))
 
     def end(self) -> None:
         """End the workers, whether they wait or work; none is left."""

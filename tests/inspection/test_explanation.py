@@ -14,6 +14,7 @@ from mixed import mixed_table, said
 
 from baton.config.schema import Explain
 from baton.data.columns import typed
+from baton.data.preprocessing import usable
 from baton.inspection import explanation, shapley
 from baton.reporting.figures import explanation as drawn_explanation
 from baton.serving.raw_columns import RawColumnModel
@@ -126,7 +127,7 @@ def test_the_values_are_those_of_the_shap_package(mixed):
     model, dataset = mixed
     raw = dataset.raw_test()
     found = explanation.explain(model, raw, Explain(rows=5, background=100), 1)
-    rows, numbers, _ = explanation.usable(raw, model.preprocessor)
+    rows, numbers, _ = usable(raw, model.preprocessor)
     background = np.random.default_rng(1).permutation(raw.num_rows)[-found.background :]
     names = rows.column_names
 

@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 from mixed import mixed_table, said
-from scipy import stats
 from sklearn import datasets
 
 from baton.config.schema import Audit, Config
 from baton.data import cells
 from baton.data.dataset import Dataset
+from baton.data.preprocessing import usable
 from baton.errors import BadInput
-from baton.inspection import crossfit, explanation, label_errors
+from baton.inspection import crossfit, label_errors
 from baton.inspection import label_audit as label_audit_module
 from baton.inspection.crossfit import LearningRows
 from baton.reporting.figures import label_audit
@@ -218,11 +218,6 @@ def test_predictions_without_any_error():
     assert label_errors.numbers(wrong, exact).rows.tolist() == [7]
 
 
-def test_discovery_rates_are_scipys():
-    chance = np.random.default_rng(0).random(200) ** 2
-    assert label_errors.discovery_rates(chance) == pytest.approx(stats.false_discovery_control(chance))
-
-
 # Models with and without suspects
 
 
@@ -320,7 +315,7 @@ def test_encoded_rows_are_shown_as_the_raw_ones(tmp_path, numeric):
     """Test rows are kept raw and encoded: decoded, they show the same cells, but what the vocabulary lacks."""
     _, dataset = tiny.build(mixed_table(), tmp_path, "regression", data={"numeric": numeric})
     preprocessor = dataset.preprocessor
-    typed, _, _ = explanation.usable(dataset.raw_test(), preprocessor)
+    typed, _, _ = usable(dataset.raw_test(), preprocessor)
     decoded = cells.encoded_cells(preprocessor.encode(typed), preprocessor)
     for column in preprocessor.features:
         raw = cells.typed_cells(typed.column(column.name), column)

@@ -16,7 +16,7 @@ from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import PART
-from baton.training import fit
+from baton.training import collective, fit
 from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
@@ -104,7 +104,7 @@ def test_baton_and_keras_in_memory_train_alike(regression):
     config = config.overridden({"train.epochs": 1, "train.batch_size": 8, "train.steps_per_execution": 4})
     feed, validation = Feed(dataset, "train", 8), Feed(dataset, "validation", 64)
     model = fit_bench.compiled(config, dataset, feed.steps, 4)
-    result = fit.fit(model, feed, validation, config, fit.Alone(), [])
+    result = fit.fit(model, feed, validation, config, collective.SingleProcess(), [])
     rows = feed.arrays()
     target = rows.pop("target")
     twin = fit_bench.compiled(config, dataset, feed.steps, 1)
@@ -194,7 +194,7 @@ def test_the_benchmarks_config_is_of_the_flights():
 def test_tables_of_quality_hold_what_is_predicted():
     for name in tables.TABLES:
         rows, target, task = tables.table(name)
-        assert 100 < len(rows) <= tables.MOST and rows[target].notna().all()
+        assert 100 < len(rows) <= tables.MAX_ROWS and rows[target].notna().all()
         classes = rows[target].nunique()
         assert classes > 10 if task == "regression" else classes == 2 if task == "binary" else 2 < classes < 12
 

@@ -3,7 +3,9 @@
 import ast
 import importlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,7 +18,13 @@ from baton import names
 from baton.config import loading, schema
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "data" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 WRITTEN_BY_BENCH = ROOT / "docs" / "BENCHMARKS.md"  # not there before the first `make bench`
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
@@ -162,31 +170,78 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_arrows_point_one_way():
-    for path in (ROOT / "baton").rglob("*.py"):
-        assert not any(name.split(".")[0] == "steps" for name in imports(path)), path
-    for path in (ROOT / "steps").glob("*.py"):
-        assert not any(name.split(".")[0] == "steps" for name in imports(path)), path
+def linted(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The contracts of the rooms, held against the code in a folder."""
+    command = [
+        str(Path(sys.executable).with_name("lint-imports")),
+        "--config",
+        str(ROOT / "pyproject.toml"),
+        "--no-cache",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(
-    ("package", "module"), [("petastorm", "petastorm"), ("horovod", "horovod"), ("hyperopt", "hyperopt")]
-)
-def test_one_module_imports(package, module):
-    importers = {
-        path.stem
-        for folder in ("baton", "steps")
-        for path in (ROOT / folder).rglob("*.py")
-        if any(name.split(".")[0] == package for name in imports(path))
-    }
-    assert importers == {module}
+PLANTED = [
+    (
+        "baton/data/columns.py",
+        "from baton.orchestration import cache",
+        "baton.data.columns -> baton.orchestration.cache",
+    ),
+    ("baton/serving/scoring.py", "from baton.training import fit", "baton.serving.scoring -> baton.training.fit"),
+    ("steps/train.py", "from steps import ingest", "steps.train -> steps.ingest"),
+    ("baton/config/space.py", "def late():\n    import tensorflow", "baton.config.space -> tensorflow"),
+]
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory) -> Path:
+    """A copy of the code that violations may be planted in."""
+    home = tmp_path_factory.mktemp("rooms")
+    for folder in ("baton", "steps", "bench", "faults"):
+        shutil.copytree(ROOT / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return home
+
+
+def test_imports_go_down_through_the_rooms_and_a_planted_violation_is_named(rooms):
+    assert linted(rooms).returncode == 0
+    for path, statement, _ in PLANTED:
+        (rooms / path).write_text(f"{(rooms / path).read_text()}\n\n{statement}\n")
+    done = linted(rooms)
+    assert done.returncode != 0
+    for _, _, named in PLANTED:
+        assert named in done.stdout, done.stdout
+
+
+def code(*folders: str) -> list[Path]:
+    """The Python files below folders of the project: never none, so that no test of them checks nothing."""
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(found) > 80, "the code has moved: these tests look for it elsewhere"
+    return found
+
+
+@pytest.mark.parametrize("package", ["petastorm", "horovod", "hyperopt"])
+def test_one_module_imports(package):
+    """The one that bears the package's name."""
+    importers = {path.stem for path in code("baton", "steps") if package in {n.split(".")[0] for n in imports(path)}}
+    assert importers == {package}
+
+
+def unpickles(path: Path) -> bool:
+    packages = {name.split(".")[0] for name in imports(path)}
+    return bool({"pickle", "cloudpickle", "dill", "joblib"} & packages) or "allow_pickle=True" in path.read_text()
 
 
 def test_nothing_is_unpickled():
-    for folder in ("baton", "steps"):
-        for path in (ROOT / folder).rglob("*.py"):
-            assert not {"pickle", "cloudpickle", "dill", "joblib"} & {name.split(".")[0] for name in imports(path)}
-            assert "allow_pickle=True" not in path.read_text()
+    assert [path for path in code("baton", "steps") if unpickles(path)] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["import joblib", "def f():\n    from pickle import loads", "load(x, allow_pickle=True)"]
+)
+def test_what_unpickles_is_noticed(tmp_path, text):
+    (tmp_path / "new.py").write_text(text)
+    assert unpickles(tmp_path / "new.py")
 
 
 NASTY = [

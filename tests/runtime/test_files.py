@@ -1,0 +1,30 @@
+"""Files by their content, and files that are whole or not there."""
+
+import pytest
+
+from baton.runtime.files import folder_hashes, sha256, whole
+
+
+def test_hashes_are_of_content_by_relative_path(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a").write_text("same")
+    (tmp_path / "b").write_text("same")
+    found = folder_hashes(tmp_path, "code/")
+    assert list(found) == ["code/b", "code/inner/a"] and set(found.values()) == {sha256(tmp_path / "b")}
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "file"
+    with whole(place) as aside:
+        aside.write_text("half")
+        assert not place.exists()
+    assert place.read_text() == "half" and list(tmp_path.iterdir()) == [place]
+
+
+def test_what_was_there_stays_if_the_writing_fails(tmp_path):
+    place = tmp_path / "file"
+    place.write_text("before")
+    with pytest.raises(ZeroDivisionError), whole(place) as aside:
+        aside.write_text("half")
+        raise ZeroDivisionError
+    assert place.read_text() == "before" and list(tmp_path.iterdir()) == [place]
