@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -33,6 +34,12 @@ def number_text(value: float) -> str:
     if value == int(value) or size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def span_text(interval: Sequence[float | None] | None) -> str:
+    """An interval → "low to high"; empty if it is not known."""
+    ends = [value for value in interval or () if value is not None]
+    return " to ".join(number_text(value) for value in ends) if len(ends) == 2 else ""
 
 
 def date_text(microseconds: float) -> str:

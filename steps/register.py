@@ -14,6 +14,7 @@ from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.orchestration.step import step
 from baton.registry import candidates, evidence, gate, registration, versions
 from baton.registry.gate import Evidence
+from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import evaluation as figures
 from baton.reporting.figures import explanation as explanation_figures
 from baton.reporting.figures import label_audit as label_audit_figures
@@ -103,8 +104,9 @@ def log_label_audit(
 
 
 def report(run: Run, dataset: Dataset, verdict: dict[str, Any]) -> None:
-    """Log the verdict and the metrics."""
+    """Log the verdict, a figure of its comparison with the champion, and the metrics."""
     run.json(verdict, names.VERDICT)
+    run.figures(assessment_figures.comparison(verdict["comparison"]))
     run.tag(names.TAG_VERDICT, verdict["verdict"])
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
     run.tag(names.TAG_OUTPUT, f"{verdict['name']} {verdict['version']}: {verdict['verdict']}")

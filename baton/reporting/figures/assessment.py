@@ -1,4 +1,4 @@
-"""An Assessment in, matplotlib figures out, in the style of `baton.figures`: slices and prediction intervals."""
+"""An Assessment in, matplotlib figures out: slices, prediction intervals, and the difference from the champion."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from baton.evaluation import slices
+from baton.formatting import number_text
 from baton.reporting.figures.style import (
     BLUE,
     GREEN,
@@ -37,6 +38,36 @@ def drawn(assessment: dict[str, Any], target: dict[str, Any], metric: str) -> di
     if assessment["conformal"] and assessment["conformal"]["levels"]:
         figures["intervals"] = covered(assessment, target)
     return figures
+
+
+def comparison(compared: dict[str, Any] | None) -> dict[str, Figure]:
+    """A verdict's comparison with the champion → "comparison": the interval of the difference; none without one."""
+    if not compared:
+        return {}
+    metric, version = compared["metric"].replace("_", " "), compared["champion_version"]
+    difference, ends = compared["difference"], (compared["low"], compared["high"])
+    colour = GREEN if ends[1] < 0 else ORANGE if ends[0] > 0 else GREY
+    _, (axis,) = figure_and_axes("Difference from the champion", size=(7.2, 2.2))
+    label_axes(axis, "", f"{metric}: candidate minus champion, version {version}", "")
+    axis.axvline(0, color=INK, linewidth=1.2, linestyle="--", zorder=1)
+    axis.hlines(0, *ends, color=colour, linewidth=5, alpha=0.4)
+    axis.scatter([difference], [0], s=70, color=colour, zorder=3)
+    written = f"{number_text(difference)}  ({number_text(ends[0])} to {number_text(ends[1])})"
+    axis.annotate(written, (difference, 0), (0, 9), textcoords="offset points", ha="center", fontsize=9, color=INK)
+    _hold_zero(axis, *ends)
+    interval = f"{100 * compared['confidence']:g} % interval of {compared['rows']:,} test rows"
+    return {"comparison": add_note(axis, f"{interval}. Left of the dashed line the candidate is better.")}
+
+
+def _hold_zero(axis: Axes, low: float, high: float) -> None:
+    """One row without ticks, with zero and both ends inside, and room for what is written on them."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    margin = 0.25 * (high - low) or 1.0
+    axis.set_xlim(low - margin, high + margin)
+    axis.set_ylim(-0.6, 1)
+    axis.set_yticks([])
+    axis.grid(False, axis="y")
+    axis.spines["left"].set_visible(False)
 
 
 def worst(assessment: dict[str, Any], metric: str) -> Figure:

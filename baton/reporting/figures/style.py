@@ -20,7 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 STYLES = [(colour, dash) for dash in ("-", "--") for colour in (BLUE, ORANGE, GREEN, PINK, SKY)]
 INK, GREY, LIGHT = "#1f2933", "#6b7580", "#e4e8ec"
-DPI = 110
+DPI = 150  # sharp in a page, which shows a figure in its size in inches
 SMALL = 8  # points; the smallest text that stays readable in a thumbnail
 LEGEND: dict[str, Any] = {"fontsize": SMALL, "framealpha": 0.85, "edgecolor": "none", "labelcolor": INK}
 SLANT: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}

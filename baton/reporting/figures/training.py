@@ -127,7 +127,7 @@ def _search_axes(panels: int) -> tuple[Figure, list[Axes]]:
 
 
 def _loss_by_trial(axis: Axes, trials: list[dict[str, Any]], losses: np.ndarray) -> None:
-    numbers = np.array([trial["number"] for trial in trials], float)
+    numbers = np.array([trial["number"] + 1 for trial in trials], float)  # as the trials' runs are named
     label_axes(axis, "", "trial", "loss")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True) if trials else NullLocator())
     _dots(axis, numbers, losses, [trial["status"] for trial in trials])

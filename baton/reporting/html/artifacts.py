@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from baton import names
 from baton.errors import BatonError
 from baton.tracking import runs
 
-LARGEST_IMAGE = 400_000  # bytes; a page embeds what is smaller
+LARGEST_IMAGE = 800_000  # bytes; a page embeds what is smaller, as all figures but of many pictures are
+CSS_DPI = 96  # a page's pixels an inch
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a run for a page: `uri` and the width to show it at, or the sentence `lacking` in their place."""
+
+    title: str
+    uri: str = ""
+    width: int = 0
+    lacking: str = ""
 
 
 @dataclass
@@ -40,12 +54,18 @@ class StepArtifacts:
     def text(self, name: str) -> str:
         return (self._bytes(name) or b"").decode(errors="replace")
 
-    def image(self, name: str) -> str | None:
-        """A PNG artifact as a data URI; None if there is none, or it is too large for a page."""
-        content = self._bytes(name)
-        if content is None or len(content) > LARGEST_IMAGE:
-            return None
-        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    def image(self, name: str) -> Picture:
+        """A figure by its name → the very bytes of its PNG, to be embedded, or why the page has none."""
+        title, artifact = name.replace("_", " "), f"{names.FIGURES}/{name}.png"
+        content = self._bytes(artifact)
+        if content is None:
+            return Picture(title, lacking=self.lacking(artifact))
+        if len(content) > LARGEST_IMAGE:
+            sentence = (
+                f"The figure {artifact} is too large for this page; it lies in the artifacts of {self.step}'s run."
+            )
+            return Picture(title, lacking=sentence)
+        return Picture(title, f"data:image/png;base64,{base64.b64encode(content).decode()}", _width(content))
 
     def figures(self, prefix: str) -> list[str]:
         """The names of the run's figures that begin so, in order."""
@@ -93,6 +113,15 @@ def of_steps(steps: dict[str, dict[str, Any]], finished_runs: Mapping[str, Any])
         )
         for name, entry in steps.items()
     }
+
+
+def _width(png: bytes) -> int:
+    """A PNG → its width in a page's pixels, so that text is as large in every figure; 0 if that is not known."""
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            return round(image.width * CSS_DPI / image.info.get("dpi", (CSS_DPI,))[0])
+    except OSError:  # as of a damaged file, which the browser shows by its name
+        return 0
 
 
 def _run(run_id: str | None, finished_runs: Mapping[str, Any]) -> Any | None:

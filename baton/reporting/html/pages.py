@@ -39,9 +39,9 @@ def render(template: str, **values: Any) -> str:
 
 
 def figure_uri(figure: Figure) -> str:
-    """A matplotlib figure → a PNG data URI, at twice the pixels so that it is sharp on dense screens."""
+    """A matplotlib figure → a PNG data URI of the same pixels as its artifact."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=2 * figure.dpi)
+    figure.savefig(out, format="png")
     return data_uri("image/png", out.getvalue())
 
 

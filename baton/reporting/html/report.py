@@ -15,8 +15,8 @@ from typing import Any
 
 from baton import names
 from baton.config.schema import Config
-from baton.formatting import number_text
-from baton.reporting.html import artifacts, charts, pages, sections
+from baton.formatting import number_text, span_text
+from baton.reporting.html import artifacts, pages, sections
 from baton.reporting.html.artifacts import StepArtifacts
 from baton.tracking import runs
 from baton.tracking.runs import Run
@@ -96,11 +96,11 @@ def hero(config: Config, summary: dict[str, Any], steps: dict[str, StepArtifacts
         value = (summary["metrics"].get(split) or {}).get(metric)
         if value is not None:
             span = ((judged.get(split) or {}).get("intervals") or {}).get(metric)
-            tiles.append((f"{split} {metric}", number_text(value), charts.span_text(span)))
+            tiles.append((f"{split} {metric}", number_text(value), span_text(span)))
     live = drift.get("live") or {}
     if (live.get("metrics") or {}).get(metric) is not None:
         span = (live.get("intervals") or {}).get(metric)
-        tiles.append((f"live {metric}", number_text(live["metrics"][metric]), charts.span_text(span)))
+        tiles.append((f"live {metric}", number_text(live["metrics"][metric]), span_text(span)))
     if summary["predictions"]:
         counted = summary["predictions"]
         aside = f"{counted['rows_quarantined']:,} quarantined" if counted["rows_quarantined"] else "none quarantined"

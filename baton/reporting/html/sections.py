@@ -1,6 +1,7 @@
 """What a pipeline's runs left in, the values of a page's sections out: one function a section, one template each.
 
-A function gets {step: Findings} and gives plain values, or a sentence that says why there is nothing to show.
+A function gets {step: StepArtifacts} and gives plain values, or a sentence that says why there is nothing to show.
+Nothing is drawn here: pictures are the figures that the steps logged, texts and tables are the templates'.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from baton import names
-from baton.formatting import number_text, percent_text
-from baton.reporting.html import charts
-from baton.reporting.html.artifacts import StepArtifacts
+from baton.evaluation.slices import label_of
+from baton.formatting import number_text, span_text
+from baton.reporting.html.artifacts import Picture, StepArtifacts
 from baton.reporting.html.profile import profile_values
 
 Steps = dict[str, StepArtifacts]
 Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
 SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
-SLICES, SUSPECTS, TRIALS, IMPORTANT, DRIFTED, PANELS = 14, 20, 12, 20, 14, 6
+SUSPECTS, TRIALS = 20, 12
+SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order shown
+REGRESSION, CLASSIFICATION = ("predicted_vs_actual", "residuals"), ("confusion_matrix", "roc", "precision_recall")
 
 
 @dataclass(frozen=True)
@@ -58,27 +61,19 @@ def data(steps: Steps) -> Values:
 
 
 def search(steps: Steps) -> Values:
-    """Every trial's loss, the best so far, and the best trials' parameters."""
+    """The search's figure, and the best trials' parameters."""
     tune = _of(steps, "tune")
     trials = tune.json(names.TRIALS)
     if not trials:
         return tune.lacking(names.TRIALS)
     good = [trial for trial in trials if trial["loss"] is not None and math.isfinite(trial["loss"])]
     best = sorted(good, key=lambda trial: trial["loss"])
-    numbers = [trial["number"] + 1 for trial in good]
-    lowest = [min(t["loss"] for t in good[: i + 1]) for i in range(len(good))]
     varied = sorted({key for trial in trials for key in trial["parameters"]})
     return {
         "trials": len(trials),
         "failed": [t for t in trials if t["status"] != "ok"],
         "seconds": sum(trial["seconds"] for trial in trials),
-        "chart": charts.lines(
-            {"trial": (numbers, [t["loss"] for t in good]), "best so far": (numbers, lowest)},
-            "trial",
-            "validation loss",
-        )
-        if good
-        else None,
+        "figures": [tune.image("search")],
         "parameters": varied,
         "best": [
             {"number": t["number"] + 1, "loss": number_text(t["loss"]), "seconds": t["seconds"],
@@ -94,7 +89,7 @@ def training(steps: Steps) -> Values:
     for step in _candidates(steps):
         evaluation = steps[step].json(names.EVALUATION)
         if evaluation:
-            shown.append({"step": step, "charts": _curves(evaluation), "best_epoch": evaluation.get("best_epoch")})
+            shown.append({"step": step, "figures": [steps[step].image("curves")]})
     if not shown:
         return _lacking(steps, CANDIDATES, names.EVALUATION)
     missing = [steps[s].lacking(names.EVALUATION) for s in _candidates(steps) if not steps[s].json(names.EVALUATION)]
@@ -102,7 +97,7 @@ def training(steps: Steps) -> Values:
 
 
 def candidates(steps: Steps) -> Values:
-    """Validation metrics, sizes and hyperparameters side by side."""
+    """Validation metrics, sizes and hyperparameters side by side; without a test, figures of the validation rows."""
     known = {s: e for s in _candidates(steps) if (e := steps[s].json(names.EVALUATION))}
     if not known:
         return _lacking(steps, CANDIDATES, names.EVALUATION)
@@ -118,7 +113,9 @@ def candidates(steps: Steps) -> Values:
     parameters = {step: steps[step].run.data.params for step in known}
     keys = sorted({key for values in parameters.values() for key in values if key.startswith(("model.", "train."))})
     differing = [key for key in keys if len({p.get(key) for p in parameters.values()}) > 1]
+    drawn = [] if chosen else _evaluated(steps[next(iter(known))], next(iter(known.values())).get("assessment"))
     return {
+        "figures": drawn,
         "steps": list(known),
         "chosen": chosen,
         "metrics": rows,
@@ -136,14 +133,11 @@ def gate(steps: Steps) -> Values:
         return register.lacking(names.VERDICT)
     assessment = register.json(names.ASSESSMENT) or {}
     compared = verdict.get("comparison")
-    rows = []
-    if compared:
-        row = {"label": f"{compared['metric']}: candidate minus version {compared['champion_version']}"}
-        rows = [row | {"value": compared["difference"], "interval": [compared["low"], compared["high"]]}]
     return {
         "verdict": verdict,
         "compared": compared,
-        "difference": charts.ranges(rows, reference=0.0) if rows else None,
+        "difference": [register.image("comparison")] if compared else [],
+        "figures": _evaluated(register, assessment.get("test")),
         "metrics": _metrics(verdict["metrics"], assessment),
         "confidence": (assessment.get("test") or {}).get("confidence"),
     }
@@ -151,38 +145,26 @@ def gate(steps: Steps) -> Values:
 
 def slices(steps: Steps) -> Values:
     """The worst slices of test rows (or of validation, where there are no others) with their intervals."""
-    found, where = _assessment(steps)
+    found, where, step = _assessment(steps)
     if found is None or not found.get("slices"):
         return _of(steps, _assessed_step(steps)).lacking("slices")
-    shown = found["slices"][:SLICES]
-    metric = shown[0]["metric"]
-    rows = [
-        {
-            "label": f"{s['column']}: {s['slice']}",
-            "value": s["value"],
-            "interval": s.get("interval"),
-            "rows": s["rows"],
-            "worse": s.get("worse", False),
-            "difference": s.get("difference"),
-        }
-        for s in shown
-    ]
+    entries = [{**entry, "label": label_of(entry), "span": span_text(entry["interval"])} for entry in found["slices"]]
+    metric, worst = entries[0]["metric"], entries[0]
     whole = (found.get("metrics") or {}).get(metric)
     return {
         "where": where,
         "metric": metric,
-        "chart": charts.ranges(rows, reference=whole),
-        "total": len(found["slices"]),
-        "surely": sum(bool(s.get("worse")) for s in found["slices"]),
-        "worst": rows[0],
-        "whole": None if whole is None else number_text(whole),
-        "times": rows[0]["value"] / whole if whole and rows[0]["value"] is not None else None,
+        "figures": [_of(steps, step).image("slices")],
+        "slices": entries,
+        "surely": sum(bool(entry["worse"]) for entry in entries),
+        "worst": worst,
+        "times": worst["value"] / whole if whole and worst["value"] is not None else None,
     }
 
 
 def calibration(steps: Steps) -> Values:
     """Reliability and thresholds of a classifier; prediction intervals of a regression."""
-    found, where = _assessment(steps)
+    found, where, step = _assessment(steps)
     calibrated, conformal, thresholds = ((found or {}).get(k) for k in ("calibration", "conformal", "thresholds"))
     if not (calibrated or conformal or thresholds):
         return _of(steps, _assessed_step(steps)).lacking("calibration or prediction intervals")
@@ -190,33 +172,20 @@ def calibration(steps: Steps) -> Values:
     return {
         "where": where,
         "calibration": calibrated,
-        "reliability": _reliability(calibrated["bins"]) if calibrated and calibrated.get("bins") else None,
+        "figures": [_of(steps, step).image(name) for name in _of_calibration(calibrated, levels)],
         "levels": [{"level": float(level), **values} for level, values in sorted(levels.items())],
         "thresholds": thresholds or [],
-        "balance": charts.bars((found or {}).get("class_balance") or {}),
     }
 
 
 def explanation(steps: Steps) -> Values:
-    """SHAP: each column's importance, figures, and single predictions explained."""
+    """SHAP: figures of the columns and of single predictions, and each column's importance in numbers."""
     register = _of(steps, "register")
     found = register.json(names.EXPLANATION)
     if not found:
         return register.lacking(names.EXPLANATION)
-    columns = found["columns"][:IMPORTANT]
-    drawn = _not_drawn_here(register.figures("shap_"))
-    figures = {_title(name): register.image(f"{names.FIGURES}/{name}.png") for name in drawn}
-    return {
-        "found": found,
-        "bars": [
-            bar | {"share": column.get("share"), "kind": column.get("kind", "")}
-            for bar, column in zip(charts.bars({c["name"]: c["importance"] for c in columns}), columns, strict=True)
-        ],
-        "more": len(found["columns"]) - len(columns),
-        "figures": {title: uri for title, uri in figures.items() if uri},
-        "too_large": [title for title, uri in figures.items() if not uri],
-        "rows": [_explained(row, found.get("base_value")) for row in found.get("rows_explained") or []],
-    }
+    drawn = [name for prefix in SHAP for name in register.figures(prefix)]
+    return {"found": found, "figures": [register.image(name) for name in drawn or SHAP[:1]]}
 
 
 def audit(steps: Steps) -> Values:
@@ -228,6 +197,7 @@ def audit(steps: Steps) -> Values:
     shown = found.get("shown") or []
     return {
         "found": found,
+        "figures": [register.image(name) for name in register.figures("audit_") or ["audit_ranking"]],
         "rate": found.get("estimated_error_rate"),
         "suspects": shown[:SUSPECTS],
         "more": max((found.get("issues") or 0) - len(shown[:SUSPECTS]), 0),
@@ -243,34 +213,20 @@ def scoring(steps: Steps) -> Values:
 
 
 def drift(steps: Steps) -> Values:
-    """PSI of columns and predictions, the worst ones' distributions, the classifier's AUC, the live metrics."""
+    """How far columns and predictions have drifted, the classifier's AUC, the live metrics."""
     scored = _of(steps, "batch_infer")
     found = scored.json(names.DRIFT)
     if not found:
         return scored.lacking(names.DRIFT)
-    limits = found.get("thresholds") or {}
     entries = [{**found["prediction"], "name": "the prediction"}] if found.get("prediction") else []
     entries += found["columns"]
     measured = [entry for entry in entries if entry.get("psi") is not None]
-    shown = measured[:DRIFTED]
-    top = max([entry["psi"] for entry in shown] + [2 * limits.get("psi", 0.2)], default=1.0)
-    cut = min(top, 5 * limits.get("psi", 0.2))  # beyond, bars only say that it is far too much
     return {
         "found": found,
-        "limit": limits.get("psi", 0.2),
-        "limit_at": 100 * limits.get("psi", 0.2) / cut,
-        "bars": [
-            bar | {"entry": entry, "beyond": entry["psi"] > cut, "text": f"{entry['psi']:.3f}"}
-            for bar, entry in zip(charts.bars({e["name"]: e["psi"] for e in shown}, cut), shown, strict=True)
-        ],
-        "more": len(measured) - len(shown),
-        "panels": [
-            {"name": e["name"], "verdict": e["verdict"], **charts.columns(e["bins"], e["kind"] == "datetime")}
-            for e in measured
-            if len(e.get("bins") or ()) > 1
-        ][:PANELS],
+        "figures": [scored.image(name) for name in _of_drift(measured)],
+        "measured": measured,
         "live": _live(found),
-        "unmeasured": [e["name"] for e in entries if e.get("psi") is None],
+        "unmeasured": [entry["name"] for entry in entries if entry.get("psi") is None],
     }
 
 
@@ -306,31 +262,38 @@ def _assessed_step(steps: Steps) -> str:
     return "register" if "register" in steps else next(iter(_candidates(steps)), "register")
 
 
-def _assessment(steps: Steps) -> tuple[dict[str, Any] | None, str]:
-    """The chosen candidate's assessment on test rows, else on validation rows; else that of a candidate's own run."""
-    judged = _of(steps, "register").json(names.ASSESSMENT) or {}
-    for split in ("test", "validation"):
+def _assessment(steps: Steps) -> tuple[dict[str, Any] | None, str, str]:
+    """The chosen candidate's assessment on test rows, else on validation rows; else that of a candidate's own run.
+
+    With it come the words for its rows, and the step whose run has its figures.
+    """
+    register = _of(steps, "register")
+    judged, chosen = register.json(names.ASSESSMENT) or {}, (register.json(names.VERDICT) or {}).get("candidate_step")
+    for split, step in (("test", "register"), ("validation", chosen or "train")):
         if judged.get(split):
-            return judged[split], f"{split} rows"
+            return judged[split], f"{split} rows", step
     for step in _candidates(steps):
         found = (steps[step].json(names.EVALUATION) or {}).get("assessment")
         if found:
-            return found, f"validation rows, candidate of {step}"
-    return None, ""
+            return found, f"validation rows, candidate of {step}", step
+    return None, "", ""
 
 
-def _curves(evaluation: dict[str, Any]) -> list[dict[str, Any]]:
-    """A chart for each metric that was recorded, the one that compares candidates first; no learning rate."""
-    history = evaluation.get("history") or {}
-    metrics = list(dict.fromkeys(key.removeprefix("val_") for key in history))
-    order = [m for m in ("rmse", "log_loss", "loss", "accuracy", "mae") if m in metrics]
-    drawn = []
-    for metric in order[:2]:
-        both = {"train": history.get(metric) or [], "validation": history.get(f"val_{metric}") or []}
-        series = {name: (list(range(1, len(v) + 1)), v) for name, v in both.items() if v}
-        best = evaluation.get("best_epoch")
-        drawn.append(charts.lines(series, "epoch", metric, best=None if best is None else best + 1))
-    return drawn
+def _evaluated(step: StepArtifacts, assessment: dict[str, Any] | None) -> list[Picture]:
+    """A step and its assessment, if it has one → the figures of predictions against the truth."""
+    if not assessment:
+        return []
+    return [step.image(name) for name in (CLASSIFICATION if assessment.get("class_balance") else REGRESSION)]
+
+
+def _of_calibration(calibrated: Any, levels: Any) -> list[str]:
+    return (["calibration"] if calibrated else []) + (["intervals"] if levels else [])
+
+
+def _of_drift(measured: list[dict[str, Any]]) -> list[str]:
+    """The figures that there are, as `baton.reporting.figures.drift` draws them."""
+    columns = any(len(entry.get("bins") or ()) > 1 for entry in measured)
+    return (["drift"] if measured else []) + (["drift_columns"] if columns else [])
 
 
 def _metric_row(metric: str, evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -341,7 +304,7 @@ def _metric_row(metric: str, evaluations: dict[str, dict[str, Any]]) -> dict[str
     cells = [
         {
             "text": "–" if v is None or not math.isfinite(v) else number_text(v),
-            "interval": charts.span_text(span),
+            "interval": span_text(span),
             "best": v is not None and v == best and len(finite) > 1,
         }
         for v, span in zip(values, spans, strict=True)
@@ -357,44 +320,9 @@ def _metrics(measured: dict[str, dict[str, float]], assessment: dict[str, Any]) 
         for split in ("validation", "test"):
             value = (measured.get(split) or {}).get(name)
             row[split] = "–" if value is None or not math.isfinite(value) else number_text(value)
-            row[f"{split}_interval"] = charts.span_text(
-                ((assessment.get(split) or {}).get("intervals") or {}).get(name)
-            )
+            row[f"{split}_interval"] = span_text(((assessment.get(split) or {}).get("intervals") or {}).get(name))
         rows.append(row)
     return rows
-
-
-def _reliability(bins: list[dict[str, Any]]) -> dict[str, Any]:
-    """Bins of confidence → places of a reliability diagram, the dots by their rows."""
-    known = [b for b in bins if b.get("rows") and b.get("confidence") is not None and b.get("accuracy") is not None]
-    most = max((b["rows"] for b in known), default=1)
-    return {
-        "points": " ".join(f"{100 * b['confidence']:.2f},{100 - 100 * b['accuracy']:.2f}" for b in known),
-        "dots": [
-            {
-                "x": 100 * b["confidence"],
-                "y": 100 * b["accuracy"],
-                "size": 5 + 9 * math.sqrt(b["rows"] / most),
-                "title": f"{b['rows']:,} rows: {percent_text(b['accuracy'])} right",
-            }
-            for b in known
-        ],
-    }
-
-
-def _explained(row: dict[str, Any], base: float | None) -> dict[str, Any]:
-    """One prediction explained: the columns that moved it most, from the base value to the prediction."""
-    order = sorted((row.get("shap") or {}).items(), key=lambda item: -abs(item[1] or 0.0))
-    top = {name: value or 0.0 for name, value in order[:8]}
-    rest = sum(value or 0.0 for _, value in order[8:])
-    drawn = charts.bars(top | ({f"{len(order) - 8} others": rest} if len(order) > 8 else {}))
-    return {
-        "row": row.get("row"),
-        "prediction": _value(row.get("prediction")),
-        "truth": _value(row.get("truth")),
-        "base": "–" if base is None else number_text(base),
-        "bars": [bar | {"cell": (row.get("values") or {}).get(bar["label"], "")} for bar in drawn],
-    }
 
 
 def _live(results: dict[str, Any]) -> dict[str, Any] | None:
@@ -405,7 +333,7 @@ def _live(results: dict[str, Any]) -> dict[str, Any] | None:
         {
             "name": name,
             "now": "–" if value is None else number_text(value),
-            "interval": charts.span_text((live.get("intervals") or {}).get(name)),
+            "interval": span_text((live.get("intervals") or {}).get(name)),
             "test": number_text(before[name]) if before.get(name) is not None else "–",
         }
         for name, value in live["metrics"].items()
@@ -417,17 +345,6 @@ def _epochs(evaluation: dict[str, Any]) -> str:
     epochs = max((len(v) for v in (evaluation.get("history") or {}).values()), default=0)
     best = evaluation.get("best_epoch")
     return f"{epochs}" if best is None else f"{epochs}, best {best + 1}"
-
-
-def _not_drawn_here(figures: list[str]) -> list[str]:
-    """SHAP's figures but for those that the page itself draws of explanation.json; of images it draws none."""
-    table = any(name.startswith("shap_beeswarm") for name in figures)
-    drawn = ("shap_row", "shap_importance") if table else ()
-    return [name for name in figures if not name.startswith(drawn)]
-
-
-def _title(figure: str) -> str:
-    return figure.removeprefix("shap_").replace("_", " ").strip()
 
 
 def _setting(text: str | None) -> str:
