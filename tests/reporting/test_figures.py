@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from sklearn import metrics
@@ -20,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from baton import formatting
-from baton.reporting.figures import assessment, evaluation, training
+from baton.reporting.figures import assessment, evaluation, style, training
 from baton.reporting.figures import data as data_module
 from baton.reporting.html import pages, profile
 
@@ -252,10 +253,10 @@ def test_search_draws_the_best_so_far_and_crosses_for_failures():
     ]
     figure = training.search(trials[::-1])["search"]
     (axis,) = figure.axes
-    assert line(axis, "best so far").tolist() == [[0, 3.0], [1, 3.0], [3, 1.0]]
-    assert line(axis, "failed")[0][0] == 2
-    assert line(axis, "diverged")[0][0] == 4
-    assert "Best loss 1 in trial 3. 3 of 5 trials went well, 10 s in all" in texts(figure)
+    assert line(axis, "best so far").tolist() == [[1, 3.0], [2, 3.0], [4, 1.0]]
+    assert line(axis, "failed")[0][0] == 3
+    assert line(axis, "diverged")[0][0] == 5
+    assert "Best loss 1 in trial 4. 3 of 5 trials went well, 10 s in all" in texts(figure)
 
 
 def test_search_has_a_panel_for_each_of_the_six_most_varied_parameters():
@@ -455,6 +456,35 @@ def test_the_worst_slices_are_drawn_against_the_whole():
     assert dots[0].tolist() == [3.0, 0.0] and len(dots) == assessment.SHOWN
     quiet = {**assessed, "slices": [slice_entry(1, worse=False)], "intervals": {"rmse": None}}
     assert "None is surely worse." in texts(assessment.drawn(quiet, {"name": "y"}, "rmse")["slices"])
+
+
+COMPARED = {"metric": "rmse", "champion_version": "3", "difference": -0.7, "low": -0.9, "high": -0.5,
+            "confidence": 0.95, "rows": 29_939}  # fmt: skip
+
+
+def test_the_difference_from_the_champion_is_drawn_with_its_interval_and_zero():
+    figure = assessment.comparison(COMPARED)["comparison"]
+    said, (axis,) = texts(figure), figure.axes
+    assert "95 % interval of 29,939 test rows. Left of the dashed line the candidate is better." in said
+    assert "-0.7 (-0.9 to -0.5)" in said and "rmse: candidate minus champion, version 3" in said
+    interval, dot = axis.collections
+    assert [point.tolist() for point in interval.get_segments()[0]] == [[-0.9, 0.0], [-0.5, 0.0]]
+    assert dot.get_offsets().tolist() == [[-0.7, 0.0]]
+    (zero,) = axis.lines
+    assert list(zero.get_xdata()) == [0, 0] and axis.get_xlim()[0] < -0.9 and axis.get_xlim()[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "colour"), [((-2, -1), style.GREEN), ((-1, 1), style.GREY), ((1, 2), style.ORANGE), ((0, 0), style.GREY)]
+)
+def test_the_colour_of_the_difference_says_whether_it_is_sure(ends, colour):
+    compared = COMPARED | {"low": ends[0], "high": ends[1], "difference": sum(ends) / 2}
+    dot = assessment.comparison(compared)["comparison"].axes[0].collections[-1]
+    assert to_hex(dot.get_facecolor()[0]) == colour.lower()
+
+
+def test_without_a_comparison_none_is_drawn():
+    assert assessment.comparison(None) == {}
 
 
 @pytest.mark.parametrize("edges", [[], [1.0, 5.0]])

@@ -1,27 +1,35 @@
-"""Pages are made of artifacts: every section is there, what is absent is said, and nothing of the data is markup."""
+"""Pages are made of artifacts: every section and figure is there, what is absent is said, nothing of data is markup."""
 
 from __future__ import annotations
 
+import base64
 import copy
 import re
 import shutil
 
+import made_up
 import pytest
 import tiny
-import told
 
 from baton import names
-from baton.reporting.html import artifacts, charts, pages, report, sections
+from baton.reporting.html import artifacts, pages, report, sections
 
 TITLES = ["Run", *(sections.SECTIONS[key][0] for key in report.REPORT), "Lineage", "Reproduce"]
 
 
-def made(home, left=None, failed=None, error="", task="regression") -> str:
+def report_of(home, left=None, failed=None, error="", task="regression") -> str:
     """The report of a run that left these artifacts."""
-    found = told.steps(home, told.artifacts() if left is None else left, failed)
-    tags = {names.TAG_NAME: "told", "mlflow.source.git.commit": "abc123"}
-    main = told.run_of(home / "main", "main", tags, {"config": "conf/told.yaml", "set": f"seed={told.HOSTILE}"})
-    return report.page(tiny.config(task), main, told.summary(found), found, error)
+    found = made_up.steps(home, made_up.artifacts() if left is None else left, failed)
+    tags = {names.TAG_NAME: "made-up", "mlflow.source.git.commit": "abc123"}
+    main = made_up.run_of(
+        home / "main", "main", tags, {"config": "conf/made-up.yaml", "set": f"seed={made_up.HOSTILE}"}
+    )
+    return report.page(tiny.config(task), main, made_up.summary(found), found, error)
+
+
+def images(html: str) -> list[bytes]:
+    """The PNGs that markup embeds, in order."""
+    return [base64.b64decode(uri) for uri in re.findall(r'<img src="data:image/png;base64,([^"]*)"', html)]
 
 
 def section(html: str, key: str) -> str:
@@ -31,7 +39,7 @@ def section(html: str, key: str) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> str:
-    return made(tmp_path_factory.mktemp("told"))
+    return report_of(tmp_path_factory.mktemp("report"))
 
 
 def test_every_section_is_there_and_in_the_navigation(whole):
@@ -41,7 +49,7 @@ def test_every_section_is_there_and_in_the_navigation(whole):
 
 
 def test_nothing_of_the_data_is_markup_and_nothing_is_loaded(whole):
-    assert told.HOSTILE not in whole and "&lt;script&gt;alert(1)" in whole
+    assert made_up.HOSTILE not in whole and "&lt;script&gt;alert(1)" in whole
     assert not re.search(r"(src|href)=[\"'](?!data:image/|#)", whole)
     assert "url(" not in whole and "@import" not in whole
     assert "default-src 'none'" in whole
@@ -49,50 +57,94 @@ def test_nothing_of_the_data_is_markup_and_nothing_is_loaded(whole):
 
 
 def test_sections_tell_the_numbers(whole):
-    assert "15.2" in section(whole, "gate") and "-0.9 to -0.5" in section(whole, "gate")
+    assert "rmse 15.2 against 15.9 of version 3" in section(whole, "gate")
     assert "3 are surely worse" in section(whole, "slices")
     assert "89.9 %" in section(whole, "calibration")
-    assert "dep_delay" in section(whole, "explanation") and "data:image/png" in section(whole, "explanation")
+    assert "dep_delay" in section(whole, "explanation") and "78.9 %" in section(whole, "explanation")
     assert "130</b> of 4,000 labels" in section(whole, "audit") and "ranking of the models" in section(whole, "audit")
+    assert "9.800" in section(whole, "drift") and "the prediction" in section(whole, "drift")
     assert "27,020 rows" in section(whole, "drift") and "without month" in section(whole, "drift")
     assert "8,140" in section(whole, "scoring")
     assert "1 trials did not end well" in section(whole, "search")
     assert "c" * 64 in section(whole, "lineage") and "f" * 64 in section(whole, "lineage")
 
 
+EMBEDDED = {
+    "search": ["tune search"],
+    "training": ["train curves", "distributed_train curves"],
+    "gate": ["register comparison", "register predicted_vs_actual", "register residuals"],
+    "slices": ["register slices"],
+    "calibration": ["register intervals"],
+    "explanation": [f"register shap_{n}" for n in ("importance", "beeswarm", "dependence_1", "row_1")],
+    "audit": ["register audit_ranking", "register audit_targets"],
+    "drift": ["batch_infer drift", "batch_infer drift_columns"],
+}
+
+
+@pytest.mark.parametrize("key", report.REPORT)
+def test_each_section_embeds_the_very_bytes_of_the_steps_figures(whole, key):
+    assert images(section(whole, key)) == [made_up.png(of) for of in EMBEDDED.get(key, [])]
+
+
+def test_figures_are_shown_in_their_size_in_inches_and_at_once(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    left["tune"]["figures/search.png"] = made_up.png("older", width=550, dpi=110)
+    html = report_of(tmp_path, left)
+    assert 'alt="search" width="480"' in section(html, "search")
+    assert section(html, "training").count('alt="curves" width="480"') == 2
+    assert "loading=" not in html  # what loads late is blank in print
+
+
+def test_a_figure_that_an_older_run_lacks_is_said_in_its_place(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    for step, content in left.items():
+        left[step] = {name: value for name, value in content.items() if not name.startswith("figures/")}
+    html = report_of(tmp_path, left)
+    assert images(html) == []
+    for key, missing in EMBEDDED.items():
+        (step, name), text = missing[0].split(), section(html, key)
+        assert f"The run of {step} holds no figures/{name}.png: it is switched off, or an earlier Baton" in text
+    assert "surely worse" in section(html, "slices") and "9.800" in section(html, "drift")  # numbers stay
+
+
+def test_a_damaged_figure_costs_no_page(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    left["tune"]["figures/search.png"] = b"no picture"
+    assert images(section(report_of(tmp_path, left), "search")) == [b"no picture"]
+
+
 def test_reproduce_is_one_quoted_command(whole):
-    told_there = section(whole, "reproduce")
-    assert "git checkout abc123 &amp;&amp; mlflow run . -e main" in told_there
-    assert (
-        "config=conf/told.yaml" in told_there
-        and "&#39;set=seed=&lt;script&gt;alert(1)&lt;/script&gt;&#39;" in told_there
-    )
+    shown = section(whole, "reproduce")
+    assert "git checkout abc123 &amp;&amp; mlflow run . -e main" in shown
+    assert "config=conf/made-up.yaml" in shown and "&#39;set=seed=&lt;script&gt;alert(1)&lt;/script&gt;&#39;" in shown
 
 
 def test_a_failed_run_shows_what_there_is_with_the_error(tmp_path):
-    left = {"ingest": told.artifacts()["ingest"], "train": told.artifacts()["train"]}
-    html = made(tmp_path, left, {"tune": "All trials <b>failed</b>."}, error="tune failed: All trials <b>failed</b>.")
+    left = {"ingest": made_up.artifacts()["ingest"], "train": made_up.artifacts()["train"]}
+    html = report_of(
+        tmp_path, left, {"tune": "All trials <b>failed</b>."}, error="tune failed: All trials <b>failed</b>."
+    )
     assert re.findall(r"<h2>(.*?)</h2>", html) == TITLES
     assert "The run failed." in html and "<b>failed</b>" not in html
     assert "The step tune failed: All trials &lt;b&gt;failed" in section(html, "search")
     assert "The step register was skipped." in section(html, "gate")
     assert "No version was registered" in html
-    assert "rmse" in section(html, "training")
+    assert images(section(html, "training")) == [made_up.png("train curves")]
     assert "surely worse" in section(html, "slices")  # of train's own evaluation
 
 
 def test_a_run_that_failed_at_once_has_a_report(tmp_path):
-    html = made(tmp_path, {}, {"ingest": "There is no file at the source."}, error="ingest failed")
+    html = report_of(tmp_path, {}, {"ingest": "There is no file at the source."}, error="ingest failed")
     assert re.findall(r"<h2>(.*?)</h2>", html) == TITLES
     assert "The step ingest failed: There is no file at the source." in section(html, "data")
 
 
 def test_what_is_switched_off_is_said_in_a_sentence(tmp_path):
-    left = copy.deepcopy(told.artifacts())
-    left["register"] = {names.VERDICT: {**told.verdict(), "comparison": None, "champion_before": None}}
+    left = copy.deepcopy(made_up.artifacts())
+    left["register"] = {names.VERDICT: {**made_up.verdict(), "comparison": None, "champion_before": None}}
     left["register"][names.AUDIT] = None  # as it is logged where it is switched off
     del left["batch_infer"][names.DRIFT]
-    html = made(tmp_path, left)
+    html = report_of(tmp_path, left)
     for key, what in {"explanation": names.EXPLANATION, "audit": names.AUDIT}.items():
         assert f"The run of register holds no {what}" in section(html, key)
     assert "The run of batch_infer holds no drift.json" in section(html, "drift")
@@ -101,52 +153,57 @@ def test_what_is_switched_off_is_said_in_a_sentence(tmp_path):
 
 
 def test_artifacts_of_a_classifier(tmp_path):
-    left = copy.deepcopy(told.artifacts())
-    left["register"][names.ASSESSMENT] = {"validation": told.classified(), "test": told.classified()}
-    html = made(tmp_path, left, task="binary")
+    left = copy.deepcopy(made_up.artifacts())
+    left["register"][names.ASSESSMENT] = {"validation": made_up.classified(), "test": made_up.classified()}
+    drawn = ("confusion_matrix", "roc", "precision_recall", "calibration")
+    left["register"] |= {f"figures/{name}.png": made_up.png(name) for name in drawn}
+    html = report_of(tmp_path, left, task="binary")
     shown = section(html, "calibration")
     assert "temperature of 1.32" in shown and "0.041" in shown and "0.012" in shown
-    assert shown.count('class="d0"') == 5  # the empty bin is none
-    assert "0.31" in shown and "80.0 %" in shown
+    assert "0.31" in shown and images(shown) == [made_up.png("calibration")]
+    assert images(section(html, "gate"))[1:] == [made_up.png(name) for name in drawn[:3]]
     assert "holds no slices" in section(html, "slices")
 
 
 def test_damaged_artifacts_are_as_if_they_were_not_there(tmp_path):
-    left = copy.deepcopy(told.artifacts())
+    left = copy.deepcopy(made_up.artifacts())
     left["register"][names.EXPLANATION] = b"{"
-    assert "holds no explanation.json" in section(made(tmp_path, left), "explanation")
+    assert "holds no explanation.json" in section(report_of(tmp_path, left), "explanation")
 
 
 def test_a_figure_too_large_is_named_in_its_place(tmp_path):
-    left = copy.deepcopy(told.artifacts())
-    left["register"]["figures/shap_dependence.png"] = b"0" * (artifacts.LARGEST_IMAGE + 1)
-    html = made(tmp_path, left)
-    assert "The figure dependence is too large for this page" in html
-    assert html.count("<img") == 1
+    left = copy.deepcopy(made_up.artifacts())
+    left["register"]["figures/shap_dependence_1.png"] = b"0" * (artifacts.LARGEST_IMAGE + 1)
+    shown = section(report_of(tmp_path, left), "explanation")
+    assert "The figure figures/shap_dependence_1.png is too large for this page; it lies in the artifacts" in shown
+    assert len(images(shown)) == 3
+
+
+def test_a_candidates_card_shows_its_own_figures(tmp_path):
+    step = made_up.steps(tmp_path, made_up.artifacts())["train"]
+    drawn = {s.key: s.values for s in sections.build(report.CARDS["train"], {"train": step})}
+    titles = {
+        key: [picture.title for picture in values["figures"]] for key, values in drawn.items() if key != "training"
+    }
+    assert titles == {
+        "candidates": ["predicted vs actual", "residuals"], "slices": ["slices"], "calibration": ["intervals"],
+    }  # fmt: skip
+
+
+def test_validation_figures_are_those_of_the_chosen_candidates_run(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    left["register"][names.ASSESSMENT]["test"] = None
+    html = report_of(tmp_path, left)
+    assert images(section(html, "slices")) == [made_up.png("distributed_train slices")]
 
 
 @pytest.mark.parametrize("step", list(report.CARDS))
 def test_each_step_has_a_card_of_the_same_sections(tmp_path, step):
-    found = told.steps(tmp_path, told.artifacts())[step]
+    found = made_up.steps(tmp_path, made_up.artifacts())[step]
     drawn = [s for s in sections.build(report.CARDS[step], {step: found}) if s.values is not None]
-    html = pages.render("card.html.j2", name="told", title=report.TITLES[step], sections=drawn)
+    html = pages.render("card.html.j2", name="made-up", title=report.TITLES[step], sections=drawn)
     assert len(re.findall("<section", html)) == len(drawn) > 0
-    assert told.HOSTILE not in html
-
-
-def test_an_axis_has_round_ticks_and_places_in_percent():
-    axis = charts.axis([13.2, 47.9])
-    assert [text for _, text in axis.ticks] == ["10", "20", "30", "40", "50"]
-    assert (axis.at(10), axis.at(30), axis.at(50), axis.at(99)) == (0, 50, 100, 100)
-    assert charts.axis([0.001, 10.0]).log
-    assert charts.axis([3.0, 3.0]).at(3.0) == 50
-    assert charts.axis([]).ticks
-
-
-def test_lines_leave_out_what_is_not_finite():
-    chart = charts.lines({"a": ([1, 2, 3], [1.0, None, float("nan")])}, "epoch", "loss", best=2)
-    assert len(chart["series"][0]["dots"]) == 1
-    assert "nan" not in chart["series"][0]["points"]
+    assert made_up.HOSTILE not in html
 
 
 @pytest.fixture(scope="module")

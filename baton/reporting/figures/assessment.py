@@ -53,7 +53,10 @@ def comparison(compared: dict[str, Any] | None) -> dict[str, Figure]:
     axis.hlines(0, *ends, color=colour, linewidth=5, alpha=0.4)
     axis.scatter([difference], [0], s=70, color=colour, zorder=3)
     written = f"{number_text(difference)}  ({number_text(ends[0])} to {number_text(ends[1])})"
-    axis.annotate(written, (difference, 0), (0, 9), textcoords="offset points", ha="center", fontsize=9, color=INK)
+    axis.annotate(
+        written, (difference, 0), (0, 10), textcoords="offset points", ha="center", fontsize=9, color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    )  # fmt: skip
     _hold_zero(axis, *ends)
     interval = f"{100 * compared['confidence']:g} % interval of {compared['rows']:,} test rows"
     return {"comparison": add_note(axis, f"{interval}. Left of the dashed line the candidate is better.")}

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-import base64
+import io
 import json
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from PIL import Image
 
 from baton import names
 from baton.reporting.html.artifacts import StepArtifacts
 
 HOSTILE = "<script>alert(1)</script>"
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
+FIGURES = {
+    "train": ("curves", "predicted_vs_actual", "residuals", "slices", "intervals"),
+    "tune": ("search",),
+    "distributed_train": ("curves", "predicted_vs_actual", "residuals", "slices", "intervals"),
+    "register": (
+        *("predicted_vs_actual", "residuals", "slices", "intervals", "comparison"),
+        *("shap_importance", "shap_beeswarm", "shap_dependence_1", "shap_row_1", "audit_ranking", "audit_targets"),
+    ),
+    "batch_infer": ("drift", "drift_columns"),
+}
+
+
+def png(of: str, width: int = 750, dpi: int = 150) -> bytes:
+    """A name → a small PNG that no other name has, of so many pixels and dots an inch."""
+    content = io.BytesIO()
+    colour = zlib.crc32(of.encode())
+    Image.new("RGB", (width, 30), (colour & 255, colour >> 8 & 255, colour >> 16 & 255)).save(
+        content, "png", dpi=(dpi, dpi)
+    )
+    return content.getvalue()
+
+
+def figures(step: str) -> dict[str, bytes]:
+    """The figures that a step's run has: {artifact: PNG}."""
+    return {f"{names.FIGURES}/{name}.png": png(f"{step} {name}") for name in FIGURES[step]}
 
 
 def slice_of(column: str, text: str, rows: int, value: float, worse: bool) -> dict[str, Any]:
@@ -102,7 +127,7 @@ def verdict() -> dict[str, Any]:
     }  # fmt: skip
     metrics = {"validation": {"rmse": 15.4, "mae": 10.4}, "test": {"rmse": 15.2, "mae": 10.1, "r2": None}}
     return {
-        "name": "told", "version": "4", "alias": "champion", "verdict": "promoted",
+        "name": "made-up", "version": "4", "alias": "champion", "verdict": "promoted",
         "reasons": ["29,939 test rows are enough", f"it beats the champion {HOSTILE}"],
         "candidate_run_id": "run-distributed_train", "candidate_step": "distributed_train", "metrics": metrics,
         "champion_before": "3", "comparison": comparison,
@@ -186,26 +211,26 @@ def artifacts() -> dict[str, dict[str, Any]]:
             names.PROFILE: profile(),
             names.PREPROCESSOR: {"columns": [{"name": "month", "kind": "numeric"}]},
             names.REASONS: {f"month is infinite {HOSTILE}": 100},
-            names.CACHE_PARTS: {"data/told.csv content": "c" * 64},
+            names.CACHE_PARTS: {"data/made-up.csv content": "c" * 64},
         },
-        "train": {names.EVALUATION: evaluation(16.0)},
-        "tune": {names.TRIALS: trials()},
-        "distributed_train": {names.EVALUATION: evaluation(15.4)},
+        "train": {names.EVALUATION: evaluation(16.0), **figures("train")},
+        "tune": {names.TRIALS: trials(), **figures("tune")},
+        "distributed_train": {names.EVALUATION: evaluation(15.4), **figures("distributed_train")},
         "register": {
             names.VERDICT: verdict(),
             names.ASSESSMENT: {"validation": assessment(30_119, 15.4), "test": assessment(29_939, 15.2)},
             names.EXPLANATION: explanation(),
             names.AUDIT: audit(),
-            "figures/shap_beeswarm.png": PIXEL,
-            "figures/shap_importance.png": PIXEL,  # the page draws it itself
+            **figures("register"),
         },
         "batch_infer": {
             names.SCORING: {
-                "rows_in": 28_140, "rows_scored": 28_135, "rows_quarantined": 5, "path": "predictions/told",
-                "reasons": {HOSTILE: 5}, "unseen_categories": {"tailnum": 255}, "model_name": "told",
+                "rows_in": 28_140, "rows_scored": 28_135, "rows_quarantined": 5, "path": "predictions/made-up",
+                "reasons": {HOSTILE: 5}, "unseen_categories": {"tailnum": 255}, "model_name": "made-up",
                 "model_version": "4",
             },
             names.DRIFT: drift(),
+            **figures("batch_infer"),
         },
     }  # fmt: skip
 
@@ -216,7 +241,7 @@ def steps(
     """Write artifacts as runs would and open them; steps that left nothing were skipped, or `failed` with an error."""
     failed = failed or {}
     return {
-        name: _findings(home / name, name, left.get(name), failed.get(name, "")) for name in names.STEPS
+        name: _step_artifacts(home / name, name, left.get(name), failed.get(name, "")) for name in names.STEPS
     }  # fmt: skip
 
 
@@ -226,7 +251,7 @@ def run_of(folder: Path, step: str, tags: dict[str, str] | None = None, params: 
     return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags or {}, params=params or {}))
 
 
-def _findings(folder: Path, step: str, left: dict[str, Any] | None, error: str) -> StepArtifacts:
+def _step_artifacts(folder: Path, step: str, left: dict[str, Any] | None, error: str) -> StepArtifacts:
     if left is None and not error:
         return StepArtifacts(step)
     for name, content in (left or {}).items():
