@@ -100,10 +100,11 @@ def _given_suggested(audit: dict[str, Any], table: pa.Table, classes: list[str])
 
 
 def _targets(audit: dict[str, Any], table: pa.Table) -> Figure:
-    _, (axis,) = figure_and_axes("Suspected targets", size=(5.8, 5.2))
-    label_axes(axis, "", "suggested: predicted without the row", "given")
+    _, (axis,) = figure_and_axes("Suspected targets", size=(5.8, 5.2 if table.num_rows else 1.0))
     if not table.num_rows:
+        axis.set_axis_off()
         return add_note(axis, f"None. {_summary(audit)}")
+    label_axes(axis, "", "suggested: predicted without the row", "given")
     given, suggested = (np.array(table[name].to_pylist(), float) for name in ("given", "suggested"))
     limits = axis_limits(np.concatenate([given, suggested]))
     draw_density(axis, suggested, given, limits, limits)

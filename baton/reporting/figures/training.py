@@ -164,7 +164,7 @@ def _loss_by_parameter(axis: Axes, name: str, trials: list[dict[str, Any]], loss
         x = np.array(values, float)
         log_if_wide(axis.set_xscale, x)
         if axis.get_xscale() == "linear":
-            axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
+            axis.xaxis.set_major_locator(MaxNLocator(nbins=3))  # more would touch each other
     else:
         x = _strip(axis, [str(value) for value in values])
     _dots(axis, x, losses[has], [trials[i]["status"] for i in has])

@@ -21,7 +21,7 @@ Steps = dict[str, StepArtifacts]
 Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
 SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
-SUSPECTS, TRIALS = 20, 12
+SUSPECTS, TRIALS, SLICES = 20, 12, 50
 SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order shown
 REGRESSION, CLASSIFICATION = ("predicted_vs_actual", "residuals"), ("confusion_matrix", "roc", "precision_recall")
 
@@ -155,7 +155,8 @@ def slices(steps: Steps) -> Values:
         "where": where,
         "metric": metric,
         "figures": [_of(steps, step).image("slices")],
-        "slices": entries,
+        "slices": entries[:SLICES],
+        "total": len(entries),
         "surely": sum(bool(entry["worse"]) for entry in entries),
         "worst": worst,
         "times": worst["value"] / whole if whole and worst["value"] is not None else None,
