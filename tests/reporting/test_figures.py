@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import made_up
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from baton import formatting
-from baton.reporting.figures import assessment, evaluation, style, training
+from baton.reporting.figures import assessment, drift, evaluation, style, training
 from baton.reporting.figures import data as data_module
 from baton.reporting.html import pages, profile
 
@@ -485,6 +486,21 @@ def test_the_colour_of_the_difference_says_whether_it_is_sure(ends, colour):
 
 def test_without_a_comparison_none_is_drawn():
     assert assessment.comparison(None) == {}
+
+
+def test_drift_writes_every_psi_and_the_ends_of_each_axis():
+    results = made_up.drift()
+    moment = {**results["columns"][0], "name": "when", "kind": "datetime", "psi": 0.3}
+    moment["bins"] = [[0.0, 0.5, 0.1], [2.5 * DAY, 0.5, 0.9]]
+    results["columns"].append(moment)
+    drawn = drift.drift(results, 0.2)
+    said = texts(drawn["drift"])
+    assert "9.800 →" in said and "0.120" in said and "the line is the limit of 0.2" in said
+    widths = [bar.get_width() for bar in drawn["drift"].axes[0].patches]
+    assert widths == pytest.approx([0.05, 1.0, 0.12, 0.3])  # the prediction first; far beyond the limit bars end
+    panels = {axis.get_title(): axis for axis in drawn["drift_columns"].axes}
+    assert [text.get_text() for text in panels["month"].get_xticklabels()] == ["1", "11"]
+    assert [text.get_text() for text in panels["when"].get_xticklabels()] == ["1970-01-01", "1970-01-03"]
 
 
 @pytest.mark.parametrize("edges", [[], [1.0, 5.0]])

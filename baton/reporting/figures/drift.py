@@ -7,10 +7,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from baton import formatting
 from baton.reporting.figures import style
 from baton.reporting.figures.style import BLUE, GREY, INK, ORANGE, SKY
 
 BARS, PANELS = 20, 6
+FAR = 5  # times the limit, where bars end
 COLOURS = {"ok": BLUE, "warn": "#E69F00", "drift": ORANGE}
 
 
@@ -29,9 +31,15 @@ def _bars(columns: list[dict[str, Any]], limit: float) -> Figure:
     figure, (axis,) = style.figure_and_axes("Drift", 1, 1, (7, 1.2 + 0.28 * len(columns)))
     labels = [style.plain(column["name"], 40) for column in columns]
     colours = [COLOURS[column["verdict"]] for column in columns]
-    axis.barh(range(len(columns)), [column["psi"] for column in columns], color=colours, height=0.7)
+    most = FAR * limit  # beyond, a bar only says that it is far too much, and would flatten the others
+    widths = [min(column["psi"], most) for column in columns]
+    bars = axis.barh(range(len(columns)), widths, color=colours, height=0.7)
+    psi = [f"{column['psi']:.3f}{' →' if column['psi'] > most else ''}" for column in columns]
+    axis.bar_label(bars, psi, padding=4, fontsize=style.SMALL, color=GREY)
     axis.set_yticks(range(len(columns)), labels)
     axis.invert_yaxis()
+    axis.grid(False, axis="y")
+    axis.set_xlim(0, 1.15 * max(*widths, 1.2 * limit))
     axis.axvline(limit, color=INK, lw=1, ls="--")
     axis.set_xlabel(f"PSI; the line is the limit of {limit:g}", fontsize=9, color=GREY)
     return figure
@@ -56,6 +64,9 @@ def _panel(axis: Axes, column: dict[str, Any]) -> None:
     if isinstance(labels[0], str):
         axis.set_xticks(places, [style.plain(label, 12) for label in labels], rotation=60, fontsize=7)
     else:
-        axis.set_xticks([])
+        text = formatting.day_text if column["kind"] == "datetime" else formatting.number_text
+        ends = (0, len(labels) - 1)
+        axis.set_xticks(ends, [text(labels[end]) for end in ends])
+        axis.grid(False, axis="x")
     axis.set_title(style.plain(column["name"], 40), fontsize=9)
     style.add_legend(axis)
