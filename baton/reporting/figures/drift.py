@@ -37,11 +37,12 @@ def _bars(columns: list[dict[str, Any]], limit: float) -> Figure:
     psi = [f"{column['psi']:.3f}{' →' if column['psi'] > most else ''}" for column in columns]
     axis.bar_label(bars, psi, padding=4, fontsize=style.SMALL, color=GREY)
     axis.set_yticks(range(len(columns)), labels)
-    axis.invert_yaxis()
+    axis.set_ylim(len(columns) - 0.4, -0.6)
     axis.grid(False, axis="y")
     axis.set_xlim(0, 1.15 * max(*widths, 1.2 * limit))
     axis.axvline(limit, color=INK, lw=1, ls="--")
-    axis.set_xlabel(f"PSI; the line is the limit of {limit:g}", fontsize=9, color=GREY)
+    ends = f"; bars end at {most:g}" if any(column["psi"] > most for column in columns) else ""
+    axis.set_xlabel(f"PSI; the line is the limit of {limit:g}{ends}", fontsize=9, color=GREY)
     return figure
 
 
