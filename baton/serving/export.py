@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ def log_model(
     """
     import mlflow
 
-    with tempfile.TemporaryDirectory() as home, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as home, warnings.catch_warnings(), _own_modules():
         folder = Path(home) / DATA
         # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
         warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
@@ -53,6 +56,19 @@ def log_model(
         )
         mlflow.set_tag(names.TAG_MODEL_DIGEST, integrity.digest(folder))
     return logged.model_uri
+
+
+@contextmanager
+def _own_modules() -> Iterator[None]:
+    """Keep MLflow, which tries the model out, from leaving its copy of the package first on the path.
+
+    A process started later would look there, and the copy holds no more than serving needs.
+    """
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _code(home: Path) -> Path:

@@ -380,7 +380,9 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(pipeline, monkeypatch,
 def test_the_look_up_finds_six_hits_after_gc(pipeline, monkeypatch):
     """The look-up itself, on six results as steps leave them; only their making is left out."""
     monkeypatch.setattr(
-        outputs, "key", lambda step, config, inputs, known: SimpleNamespace(digest=step, told=dict, parts={})
+        outputs,
+        "key",
+        lambda step, config, inputs, finished_runs: SimpleNamespace(digest=step, masked_parts=dict, parts={}),
     )
     monkeypatch.setattr(outputs, "broken", lambda step, run, config, version: missing(step, run))
 

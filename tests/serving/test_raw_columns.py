@@ -41,8 +41,10 @@ def logged(model, regression, tmp_path_factory):
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         experiment = mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
+        path = list(sys.path)
         with mlflow.start_run(experiment_id=experiment):
             uri = export.log_model(model.preprocessor, model.network, regression[1].raw_test(), {"fingerprint": "f"})
+        assert sys.path == path, "a process started later would import the model's copy of the package"
         downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded"))
         mlflow.set_tracking_uri(before)
     return Path(downloaded)

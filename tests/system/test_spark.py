@@ -177,7 +177,7 @@ def test_a_column_has_one_encoding_for_a_list_of_several_differs_between_jvms(bu
 
 
 def test_csv_split_by_time_gives_the_same_dataset_and_quarantine(session, text, tmp_path, monkeypatch):
-    monkeypatch.setattr(spark, "MERGED", 1)  # partial results are merged on executors
+    monkeypatch.setattr(spark_ingestion, "MERGED", 1)  # partial results are merged on executors
     _, remote = build_both(configured(text, data__time="when", data__numeric="quantile"), tmp_path)
     assert remote.rows["input"] == ROWS + 1
     assert remote.rows["quarantined"] == 7 + 3 + 1 + 1 + 1
