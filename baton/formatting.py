@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -61,3 +62,9 @@ def percent_text(share: float) -> str:
     if share in (0, 1):
         return f"{share:.0%}".replace("%", " %")
     return "<0.1 %" if share < 0.001 else ">99.9 %" if share > 0.999 else f"{100 * share:.1f} %"
+
+
+def slice_text(entry: dict[str, Any]) -> str:
+    """A slice of an Assessment as people call it: the column and its part."""
+    between = " is " if entry["kind"] == "missing" else ": "
+    return f"{entry['column']}{between}{entry['slice']}"

@@ -13,7 +13,7 @@ from baton.data.ingestion import local
 from baton.data.sources import files
 from baton.errors import writing
 from baton.orchestration.step import step
-from baton.reporting.html import profile
+from baton.reporting import profile
 from baton.runtime import locks
 from baton.tracking import inputs
 from baton.tracking.runs import Run

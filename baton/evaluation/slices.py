@@ -19,6 +19,7 @@ from baton.config.schema import Evaluation
 from baton.data import preprocessing
 from baton.data.preprocessing import DATE_PARTS, Preprocessor
 from baton.evaluation import metrics
+from baton.formatting import slice_text
 
 CATEGORY, QUANTILE, DATE, MISSING = "category", "quantile", "date", "missing"
 QUANTILES = 8  # parts that a number is cut into
@@ -136,15 +137,9 @@ def log_line(slices: list[dict[str, Any]], metric: str, value: float, most: int 
     worst = [entry for entry in slices if entry["worse"]]
     if not worst:
         return "no slice is surely worse than the whole"
-    named = ", ".join(f"{label_of(entry)} {entry['value']:.4g} ({entry['rows']:,} rows)" for entry in worst[:most])
+    named = ", ".join(f"{slice_text(entry)} {entry['value']:.4g} ({entry['rows']:,} rows)" for entry in worst[:most])
     more = f" and {len(worst) - most} more" if len(worst) > most else ""
     return f"slices surely worse than {metric} {value:.4g}: {named}{more}"
-
-
-def label_of(entry: dict[str, Any]) -> str:
-    """A slice as people call it: the column and its part."""
-    between = " is " if entry["kind"] == MISSING else ": "
-    return f"{entry['column']}{between}{entry['slice']}"
 
 
 def cuts_of(preprocessor: Preprocessor) -> Iterator[SliceDefinition]:

@@ -16,6 +16,7 @@ from baton import names
 from baton.config.schema import Evaluation
 from baton.data.feed import Feed
 from baton.evaluation import assessment, metrics, slices
+from baton.formatting import slice_text
 from baton.registry import candidates
 from baton.tracking import runs
 from baton.training import fit
@@ -111,7 +112,7 @@ def test_a_planted_bad_slice_is_found_and_named(mixed, planted):
     losses = rng.normal(size=len(here)) ** 2 * np.where(here, 9.0, 1.0)
     found = looked_at(dataset, losses)
     first = found[0]
-    assert slices.label_of(first).replace(" is ", ": ") == planted and first["worse"]
+    assert slice_text(first).replace(" is ", ": ") == planted and first["worse"]
     assert first["rows"] == here.sum()
     assert first["value"] == pytest.approx(np.sqrt(losses[here].mean()))
     assert first["difference"] == pytest.approx(np.sqrt(losses[here].mean()) - np.sqrt(losses.mean()))
@@ -157,7 +158,7 @@ def test_pieces_add_up_and_small_slices_are_none(mixed):
     losses = np.random.default_rng(5).exponential(size=len(rows["target"]))
     pieces = [{k: v[i : i + 70] for k, v in rows.items()} for i in range(0, len(losses), 70)]
     whole, parts = (slices.find(p, dataset.preprocessor, losses, Evaluation(slice_rows=30)) for p in ([rows], pieces))
-    assert [slices.label_of(entry) for entry in whole] == [slices.label_of(entry) for entry in parts]
+    assert [slice_text(entry) for entry in whole] == [formatting.slice_text(entry) for entry in parts]
     for key in ("rows", "value", "difference", "worse"):
         assert [entry[key] for entry in whole] == pytest.approx([entry[key] for entry in parts])
     assert all(30 <= entry["rows"] < len(losses) for entry in whole)

@@ -62,6 +62,13 @@ def test_the_module_imports_neither_pyplot_nor_tensorflow_nor_mlflow():
     assert not {"matplotlib.pyplot", "tensorflow", "mlflow"} & set(done.stdout.split())
 
 
+def test_the_report_is_made_without_matplotlib():
+    """Nor what else takes a main of hits as long to import as its own work takes."""
+    code = "import sys, baton.reporting.html.report; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"matplotlib", "sklearn", "scipy", "pyarrow", "tensorflow"} & set(done.stdout.split())
+
+
 # --- Training curves
 
 

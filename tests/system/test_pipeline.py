@@ -280,7 +280,7 @@ def test_champion_bears_its_verdict_and_lineage(project):
     assert set(project.summary["metrics"]["validation"]) == {"rmse", "mae", "r2"}
 
 
-def test_predictions_are_the_rows_with_lineage(project):
+def test_predictions_are_the_rows_with_lineage(project, monkeypatch):
     predictions = project.summary["predictions"]
     assert (predictions["rows_in"], predictions["rows_scored"], predictions["rows_quarantined"]) == (200, 200, 0)
     scored = pd.read_parquet(predictions["path"])
@@ -291,6 +291,7 @@ def test_predictions_are_the_rows_with_lineage(project):
     assert set(scored["model_version"]) == {project.summary["model"]["version"]}
     candidates = {project.summary["steps"][s]["run_id"] for s in ("train", "distributed_train")}
     assert set(scored["run_id"]) < candidates
+    monkeypatch.setattr(sys, "path", [*sys.path])  # MLflow puts the model's copy of the package first
     loaded = mlflow.pyfunc.load_model("models:/small@champion")
     np.testing.assert_allclose(loaded.predict(source)["prediction"], scored["prediction"], rtol=1e-5)
 

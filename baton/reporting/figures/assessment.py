@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baton.evaluation import slices
-from baton.formatting import number_text
+from baton.formatting import number_text, slice_text
 from baton.reporting.figures.style import (
     BLUE,
     GREEN,
@@ -84,9 +83,7 @@ def worst(assessment: dict[str, Any], metric: str) -> Figure:
     axis.scatter([entry["value"] for entry in shown], range(len(shown)), s=26, color=colours, zorder=3)
     axis.axvline(whole, color=BLUE, linewidth=1.3, zorder=1)
     _whole_interval(axis, assessment["intervals"][metric])
-    axis.set_yticks(
-        range(len(shown)), [plain(slices.label_of(entry), 44) for entry in shown], fontsize=SMALL, color=INK
-    )
+    axis.set_yticks(range(len(shown)), [plain(slice_text(entry), 44) for entry in shown], fontsize=SMALL, color=INK)
     axis.set_ylim(len(shown) - 0.4, -0.6)
     axis.grid(False, axis="y")
     _write_rows(axis, shown)

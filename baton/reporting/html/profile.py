@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from baton import names
-from baton.config.schema import Config
-from baton.data.dataset import Dataset
 from baton.formatting import date_text, day_text, number_text
-from baton.reporting.figures import data
-from baton.reporting.html.pages import data_uri, figure_uri, render
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
+from baton.reporting.html.pages import data_uri, render
 
 PARTS = ("train", "validation", "test", "quarantined")
 TOP = 5  # categories shown of each column
 DAY = 86_400_000_000  # µs
-
-
-def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple[str, dict[str, Figure]]:
-    """A dataset and its quarantine reasons → the page, and the figure of the target that it shows."""
-    columns = json.loads((dataset.folder / names.PROFILE).read_text())
-    preprocessor = dataset.preprocessor
-    entry = columns[preprocessor.target]
-    if preprocessor.classes:
-        drawn = data.target(None, entry["top"], preprocessor.target)
-    else:
-        drawn = data.target(_targets(dataset), None, preprocessor.target)
-    uris = {name: figure_uri(figure) for name, figure in drawn.items()}
-    kinds = [column.to_dict() for column in preprocessor.columns]
-    return profile_page(config.name, dataset.manifest, columns, kinds, dict(reasons), uris), drawn
-
-
-def _targets(dataset: Dataset) -> np.ndarray:
-    """The train rows' targets [rows]."""
-    column = dataset.preprocessor.target_encoded
-    return np.concatenate([pq.read_table(f, columns=[column])[column].to_numpy() for f in dataset.files("train")])
 
 
 def profile_page(

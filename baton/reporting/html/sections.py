@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from baton import names
-from baton.evaluation.slices import label_of
-from baton.formatting import number_text, span_text
+from baton.formatting import number_text, slice_text, span_text
 from baton.reporting.html.artifacts import Picture, StepArtifacts
 from baton.reporting.html.profile import profile_values
 
@@ -148,7 +147,7 @@ def slices(steps: Steps) -> Values:
     found, where, step = _assessment(steps)
     if found is None or not found.get("slices"):
         return _of(steps, _assessed_step(steps)).lacking("slices")
-    entries = [{**entry, "label": label_of(entry), "span": span_text(entry["interval"])} for entry in found["slices"]]
+    entries = [{**entry, "label": slice_text(entry), "span": span_text(entry["interval"])} for entry in found["slices"]]
     metric, worst = entries[0]["metric"], entries[0]
     whole = (found.get("metrics") or {}).get(metric)
     return {

@@ -1,0 +1,40 @@
+"""A dataset in, the page of its profile and the figure of its target out: what ingest logs for people."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from baton import names
+from baton.config.schema import Config
+from baton.data.dataset import Dataset
+from baton.reporting.figures import data
+from baton.reporting.html.pages import figure_uri
+from baton.reporting.html.profile import profile_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple[str, dict[str, Figure]]:
+    """A dataset and its quarantine reasons → the page, and the figure of the target that it shows."""
+    columns = json.loads((dataset.folder / names.PROFILE).read_text())
+    preprocessor = dataset.preprocessor
+    entry = columns[preprocessor.target]
+    if preprocessor.classes:
+        drawn = data.target(None, entry["top"], preprocessor.target)
+    else:
+        drawn = data.target(_targets(dataset), None, preprocessor.target)
+    uris = {name: figure_uri(figure) for name, figure in drawn.items()}
+    kinds = [column.to_dict() for column in preprocessor.columns]
+    return profile_page(config.name, dataset.manifest, columns, kinds, dict(reasons), uris), drawn
+
+
+def _targets(dataset: Dataset) -> np.ndarray:
+    """The train rows' targets [rows]."""
+    column = dataset.preprocessor.target_encoded
+    return np.concatenate([pq.read_table(f, columns=[column])[column].to_numpy() for f in dataset.files("train")])
