@@ -158,7 +158,7 @@ def test_pieces_add_up_and_small_slices_are_none(mixed):
     losses = np.random.default_rng(5).exponential(size=len(rows["target"]))
     pieces = [{k: v[i : i + 70] for k, v in rows.items()} for i in range(0, len(losses), 70)]
     whole, parts = (slices.find(p, dataset.preprocessor, losses, Evaluation(slice_rows=30)) for p in ([rows], pieces))
-    assert [slice_text(entry) for entry in whole] == [formatting.slice_text(entry) for entry in parts]
+    assert [slice_text(entry) for entry in whole] == [slice_text(entry) for entry in parts]
     for key in ("rows", "value", "difference", "worse"):
         assert [entry[key] for entry in whole] == pytest.approx([entry[key] for entry in parts])
     assert all(30 <= entry["rows"] < len(losses) for entry in whole)
