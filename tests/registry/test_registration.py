@@ -1,0 +1,51 @@
+"""Which candidate is chosen, and what a version tells of itself."""
+
+from types import SimpleNamespace
+
+import pytest
+import tiny
+
+from baton import names
+from baton.errors import BadInput
+from baton.registry import registration
+from baton.tracking import runs
+
+
+def candidate(run_id: str, fingerprint: str = "f") -> SimpleNamespace:
+    tags = {names.TAG_STEP: "train", names.TAG_FINGERPRINT: fingerprint}
+    info = SimpleNamespace(run_id=run_id, run_name="train", status="FINISHED")
+    return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags))
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Runs by ID with the loss that each has on validation."""
+    held: dict[str, tuple[SimpleNamespace, float]] = {}
+    monkeypatch.setattr(runs, "of_steps", lambda run_id, steps, parameter: held[run_id][0])
+    monkeypatch.setattr(
+        runs, "artifact", lambda run, name: {"validation": {"rmse": held[run.info.run_id][1], "mae": 1.0}}
+    )
+    return held
+
+
+def test_the_least_validation_loss_is_chosen_and_one_that_is_not_finite_never(store):
+    store |= {"a": (candidate("a"), 2.0), "b": (candidate("b"), 1.0), "c": (candidate("c"), float("nan"))}
+    chosen, validation = registration.choose(tiny.config(), " a, b ,c,")
+    assert chosen.info.run_id == "b" and validation["rmse"] == 1.0
+
+
+def test_candidates_of_two_datasets_cannot_be_compared(store):
+    store |= {"a": (candidate("a", "1" * 20), 2.0), "b": (candidate("b", "2" * 20), 1.0)}
+    with pytest.raises(BadInput, match="on different rows .* Received: the fingerprints 111111111111, 222222222222"):
+        registration.choose(tiny.config(), "a,b")
+
+
+@pytest.mark.parametrize("given", ["", " , "])
+def test_no_candidate_at_all_is_bad_input(given):
+    with pytest.raises(BadInput, match="candidate_run_ids is missing"):
+        registration.choose(tiny.config(), given)
+
+
+def test_a_verdict_fits_its_tag():
+    tags = registration.verdict_tags("refused", ["x" * 6000])
+    assert tags[names.TAG_VERDICT] == "refused" and len(tags[names.TAG_REASONS]) == 5000
