@@ -13,7 +13,19 @@ from baton.errors import BadInput
 
 
 def load(path: str, overrides: str = "") -> Config:
-    """Read, override and validate the config at `path`; raise `BadInput` if anything is wrong."""
+    """Read, override and validate the config at `path`; raise `BadInput` if anything is wrong.
+
+    Args:
+        path: the YAML file.
+        overrides: dotted overrides, as `parse_overrides` takes them; they count before the file's own values.
+
+    Raises:
+        BadInput: names every wrong key and value with its path, its line, what is allowed and what was received.
+
+    Example:
+        >>> load(yaml_file, "train.epochs=3").train.epochs
+        3
+    """
     file = Path(path)
     if not file.is_file():
         raise BadInput(f"There is no config file of that name. Give --config a YAML file. Received: {path}")
@@ -37,6 +49,16 @@ def parse_overrides(text: str) -> dict[str, Any]:
     """`train.epochs=3,tune.space={a: 1, b: 2}` → `{"train.epochs": 3, "tune.space": {…}}`.
 
     A comma starts a new override only before `key=`; values are YAML.
+
+    Args:
+        text: what `-P set=` gives; empty for none.
+
+    Raises:
+        BadInput: for what is no override, or no YAML.
+
+    Example:
+        >>> parse_overrides("train.epochs=3,data.drop=[a, b]")
+        {'train.epochs': 3, 'data.drop': ['a', 'b']}
     """
     overrides: dict[str, Any] = {}
     if not text.strip():

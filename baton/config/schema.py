@@ -375,6 +375,13 @@ class Config(Section):
 
         About a hundred steps an epoch, and enough epochs for about three thousand steps in all. The fewer
         the rows, the smaller the networks and the more of them.
+
+        Args:
+            rows: of the train split.
+
+        Example:
+            >>> config.overridden({"train.batch_size": 0}).sized(30_000).train.batch_size
+            256
         """
         batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
         epochs = self.train.epochs or min(max(math.ceil(3000 / math.ceil(rows / batch)), 6), 60)
@@ -393,11 +400,27 @@ class Config(Section):
         )
 
     def dump(self) -> dict[str, Any]:
-        """The config as plain values, with every default filled in, under its YAML names."""
+        """The config as plain values, with every default filled in, under its YAML names.
+
+        Example:
+            >>> config.dump()["train"]["optimizer"]
+            'adamw'
+        """
         return self.model_dump(mode="json", by_alias=True)
 
     def overridden(self, values: dict[str, Any]) -> Config:
-        """A config with dotted paths replaced, e.g. `{"train.epochs": 3}`; raises `BadInput`."""
+        """A config with dotted paths replaced, e.g. `{"train.epochs": 3}`; raises `BadInput`.
+
+        Args:
+            values: {dotted path: value}; a section that is not there yet is made.
+
+        Raises:
+            BadInput: for a path that is no key, or a value that it does not take.
+
+        Example:
+            >>> config.overridden({"train.epochs": 5}).train.epochs
+            5
+        """
         tree = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         for path, value in values.items():
             put(tree, path, value)

@@ -59,11 +59,27 @@ class Dataset:
         return Preprocessor.load(self.folder / names.PREPROCESSOR)
 
     def files(self, split: str) -> list[Path]:
-        """The encoded files of a split, in the manifest's order."""
+        """The encoded files of a split, in the manifest's order.
+
+        Args:
+            split: train, validation or test.
+
+        Example:
+            >>> [file.name for file in dataset.files("train")]
+            ['part-00000.parquet']
+        """
         return [self.folder / f["path"] for f in self.manifest["files"] if f["split"] == split]
 
     def row_groups(self, split: str) -> list[int]:
-        """The rows of each row group of a split, in reading order."""
+        """The rows of each row group of a split, in reading order.
+
+        Args:
+            split: train, validation or test.
+
+        Example:
+            >>> sum(dataset.row_groups("test")) == dataset.rows["test"]
+            True
+        """
         groups = []
         for file in self.files(split):
             metadata = pq.read_metadata(file)
@@ -71,11 +87,24 @@ class Dataset:
         return groups
 
     def raw_test(self) -> pa.Table:
-        """The test rows with the source's own columns."""
+        """The test rows with the source's own columns.
+
+        Example:
+            >>> dataset.raw_test().column_names
+            ['x1', 'x2', 'n', 'c', 'y']
+        """
         return pa.concat_tables([file.read() for file in self._raw_test_files()])
 
     def raw_example(self, rows: int) -> pa.Table:
-        """At most so many of the test rows, without reading the rest."""
+        """At most so many of the test rows, without reading the rest.
+
+        Args:
+            rows: at most so many.
+
+        Example:
+            >>> dataset.raw_example(3).num_rows
+            3
+        """
         batches = (batch for file in self._raw_test_files() for batch in file.iter_batches(rows))
         return pa.Table.from_batches([next(batches)])
 
@@ -84,7 +113,18 @@ class Dataset:
 
     @staticmethod
     def load(folder: Path | str) -> Dataset:
-        """Open the dataset at `folder`; raises `BadInput` if its manifest is not there or not whole."""
+        """Open the dataset at `folder`; raises `BadInput` if its manifest is not there or not whole.
+
+        Args:
+            folder: where ingest has put the dataset, as the tag `baton.dataset` of its run says.
+
+        Raises:
+            BadInput: if the manifest is not there, or no JSON.
+
+        Example:
+            >>> Dataset.load(dataset.folder).rows["input"]
+            600
+        """
         path = Path(folder) / names.MANIFEST
         if not path.is_file():
             raise BadInput(f"There is no dataset at {folder}: {names.MANIFEST} is missing.")
@@ -95,7 +135,18 @@ class Dataset:
 
     @staticmethod
     def open(folder: Path | str) -> Dataset:
-        """Load the dataset at `folder` and verify every file; raises `BadInput`."""
+        """Load the dataset at `folder` and verify every file; raises `BadInput`.
+
+        Args:
+            folder: as of `load`.
+
+        Raises:
+            BadInput: names the first file that is missing, or has another SHA-256 than the manifest says.
+
+        Example:
+            >>> Dataset.open(dataset.folder).fingerprint == dataset.fingerprint
+            True
+        """
         dataset = Dataset.load(folder)
         dataset.verify()
         return dataset

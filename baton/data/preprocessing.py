@@ -80,7 +80,15 @@ class Preprocessor:
         return self.spec["target"]["encoded"]
 
     def names(self, kind: str) -> list[str]:
-        """Names of the encoded columns of one kind: number, category or image."""
+        """Names of the encoded columns of one kind: number, category or image.
+
+        Args:
+            kind: number, category or image.
+
+        Example:
+            >>> preprocessor.names("category")
+            ['c']
+        """
         return [column.name for column in self.encoded if column.kind == kind]
 
     def with_target(self, more: dict[str, Any]) -> Preprocessor:
@@ -88,7 +96,15 @@ class Preprocessor:
         return Preprocessor({**self.spec, "target": {**self.spec["target"], **more}})
 
     def encode(self, typed: pa.Table) -> dict[str, Any]:
-        """Typed table → {encoded column: array [rows]}; float32, int32, or Arrow binary for images."""
+        """Typed table → {encoded column: array [rows]}; float32, int32, or Arrow binary for images.
+
+        Args:
+            typed: the features, in the types that `columns.typed` gives.
+
+        Example:
+            >>> preprocessor.encode(rows)["c"].dtype
+            dtype('int32')
+        """
         out: dict[str, Any] = {}
         for name, feature in self.spec["features"].items():
             values = typed.column(name).combine_chunks()
@@ -102,7 +118,15 @@ class Preprocessor:
         return Counter({name: count for name, count in counts.items() if count})
 
     def encode_target(self, typed: pa.Table) -> np.ndarray:
-        """Typed table with the target → float32 values or int32 class indices [rows]; -1: no such class."""
+        """Typed table with the target → float32 values or int32 class indices [rows]; -1: no such class.
+
+        Args:
+            typed: a table with the target, typed.
+
+        Example:
+            >>> preprocessor.encode_target(rows).shape == (rows.num_rows,)
+            True
+        """
         values = typed.column(self.target).combine_chunks()
         if not self.classes:
             return values.to_numpy(zero_copy_only=False).astype(np.float32)
@@ -110,7 +134,15 @@ class Preprocessor:
         return index.fill_null(-1).to_numpy().astype(np.int32)
 
     def blocks(self, encoded: dict[str, Any]) -> dict[str, Any]:
-        """Encoded columns → the network's inputs: numbers [rows, d], categories [rows, c], image [rows]."""
+        """Encoded columns → the network's inputs: numbers [rows, d], categories [rows, c], image [rows].
+
+        Args:
+            encoded: what `encode` gave.
+
+        Example:
+            >>> preprocessor.blocks(preprocessor.encode(rows))["numbers"].shape == (rows.num_rows, 4)
+            True
+        """
         blocks: dict[str, Any] = {}
         if names := self.names("number"):
             blocks["numbers"] = np.stack([encoded[name] for name in names], axis=1)
@@ -121,7 +153,15 @@ class Preprocessor:
         return blocks
 
     def decode_prediction(self, predictions: np.ndarray) -> dict[str, pa.Array]:
-        """Network output [rows, 1] or [rows, classes] → prediction and probability columns."""
+        """Network output [rows, 1] or [rows, classes] → prediction and probability columns.
+
+        Args:
+            predictions: of the network, as `networks.prediction.probabilities` gives them.
+
+        Example:
+            >>> preprocessor.decode_prediction(model.predict(rows))["prediction"].type
+            DataType(double)
+        """
         if self.task == "regression":
             return {"prediction": pa.array(predictions[:, 0].astype(np.float64))}
         best = target_module.decide(predictions, self.threshold)
@@ -132,10 +172,29 @@ class Preprocessor:
         return columns
 
     def save(self, path: Path) -> None:
+        """Write the preprocessing as JSON.
+
+        Args:
+            path: of the JSON file, which is replaced.
+
+        Example:
+            >>> preprocessor.save(folder / "kept.json")
+            >>> Preprocessor.load(folder / "kept.json").spec == preprocessor.spec
+            True
+        """
         path.write_text(json.dumps(self.spec, indent=1, sort_keys=True))
 
     @staticmethod
     def load(path: Path | str) -> Preprocessor:
+        """Read back what `save` wrote.
+
+        Args:
+            path: a `preprocessor.json`, of a dataset's folder or of a model's.
+
+        Example:
+            >>> Preprocessor.load(dataset.folder / "preprocessor.json").target
+            'y'
+        """
         return Preprocessor(json.loads(Path(path).read_text()))
 
     def _encode_column(self, name: str, feature: dict[str, Any], values: pa.Array) -> dict[str, Any]:

@@ -31,6 +31,18 @@ class RawColumnModel:
         """Read a model folder; the network is loaded in Keras' safe mode, nothing is unpickled.
 
         Raises `BadInput` for a file that is damaged, or that safe mode refuses, and as `__init__`.
+
+        Args:
+            folder: that holds `network.keras` and `preprocessor.json`.
+            interval: the level of the intervals that `score` is to give: 0.8, 0.9, 0.95, or None.
+
+        Raises:
+            BadInput: for a file that is damaged or refused, and for a level that the model does not keep.
+
+        Example:
+            >>> model.save(folder / "model")
+            >>> RawColumnModel.load(folder / "model").preprocessor.target
+            'y'
         """
         import keras
 
@@ -43,7 +55,16 @@ class RawColumnModel:
         return RawColumnModel(preprocessor, _read(KERAS_FILE, network), interval)
 
     def save(self, folder: Path) -> None:
-        """Write the network (weights without optimizer state) and the preprocessing into `folder`."""
+        """Write the network (weights without optimizer state) and the preprocessing into `folder`.
+
+        Args:
+            folder: is made if it is not there.
+
+        Example:
+            >>> model.save(folder / "saved")
+            >>> sorted(file.name for file in (folder / "saved").iterdir())
+            ['network.keras', 'preprocessor.json']
+        """
         import keras
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +73,15 @@ class RawColumnModel:
         self.preprocessor.save(folder / names.PREPROCESSOR)
 
     def predict(self, rows: pa.Table) -> np.ndarray:
-        """Typed feature columns → network output: [rows, 1], or class probabilities [rows, k]."""
+        """Typed feature columns → network output: [rows, 1], or class probabilities [rows, k].
+
+        Args:
+            rows: the features, in the types that `columns.typed` gives, without rows that have a reason.
+
+        Example:
+            >>> model.predict(rows).shape == (rows.num_rows, 1)
+            True
+        """
         return self._predict(self.preprocessor.encode(rows))
 
     def _predict(self, encoded: dict[str, Any]) -> np.ndarray:
@@ -66,7 +95,16 @@ class RawColumnModel:
         )
 
     def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        """Raw rows with the target → (targets, network output) of those that can be used."""
+        """Raw rows with the target → (targets, network output) of those that can be used.
+
+        Args:
+            raw: the source's columns, the target among them.
+
+        Example:
+            >>> targets, predictions = model.evaluate(dataset.raw_test())
+            >>> predictions.shape == (len(targets), 1) == (dataset.rows["test"], 1)
+            True
+        """
         rows, _, targets = usable(raw, self.preprocessor)
         return targets, self.predict(rows)
 
@@ -91,7 +129,19 @@ class RawColumnModel:
         return np.stack([known.get(name, zero) for name in theirs.classes], axis=1)
 
     def score(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array]:
-        """Raw rows → (prediction columns, reasons): rows with a reason were not scored, they are null."""
+        """Raw rows → (prediction columns, reasons): rows with a reason were not scored, they are null.
+
+        Args:
+            raw: the source's columns; the target need not be among them.
+
+        Raises:
+            BadInput: names every feature that is missing, or has a type that cannot hold its kind.
+
+        Example:
+            >>> columns, reasons = model.score(dataset.raw_example(5))
+            >>> list(columns), reasons.null_count
+            (['prediction'], 5)
+        """
         columns, reasons, _ = self.score_and_count(raw)
         return columns, reasons
 

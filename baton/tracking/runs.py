@@ -53,9 +53,27 @@ class Run:
     tags: dict[str, str] = field(default_factory=dict)
 
     def tag(self, key: str, value: str) -> None:
+        """Set a tag of the run.
+
+        Args:
+            key: of the tag.
+            value: its text, of which at most 5,000 characters are kept.
+
+        Example:
+            >>> run.tag("note", "by hand")
+        """
         client().set_tag(self.id, key, masked(value)[:5000])
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        """Log numbers, all at one step.
+
+        Args:
+            values: {name: number}.
+            step: of the curve, such as the epoch.
+
+        Example:
+            >>> run.metrics({"rmse": 1.5}, step=2)
+        """
         from mlflow.entities import Metric
 
         now = _now_ms()
@@ -63,14 +81,45 @@ class Run:
         client().log_batch(self.id, metrics=rows)
 
     def params(self, values: dict[str, Any]) -> None:
+        """Log parameters, as many as there are.
+
+        Args:
+            values: {name: value}; logging one again with another value fails.
+
+        Raises:
+            MlflowException: if the store refuses them.
+
+        Example:
+            >>> run.params({"train.epochs": 3})
+        """
         rows = _params(values)
         for start in range(0, len(rows), 100):
             client().log_batch(self.id, params=rows[start : start + 100])
 
     def json(self, value: Any, name: str) -> None:
+        """Log a value as a JSON artifact, secrets in it masked.
+
+        Args:
+            value: what JSON holds.
+            name: of the artifact.
+
+        Example:
+            >>> run.json({"password": "x"}, "settings.json")
+            >>> artifact(client().get_run(run.id), "settings.json")
+            {'password': '***'}
+        """
         client().log_text(self.id, json.dumps(masked_values(value), indent=1), name)
 
     def text(self, text: str, name: str) -> None:
+        """Log a text artifact, secrets in it masked.
+
+        Args:
+            text: of the artifact.
+            name: of the artifact.
+
+        Example:
+            >>> run.text("<p>all is well</p>", "page.html")
+        """
         client().log_text(self.id, masked(text), name)
 
     def file(self, path: Path, folder: str | None = None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from baton import names
+from baton.evaluation.metrics import SMALLER_IS_BETTER
 from baton.formatting import number_text, slice_text, span_text
 from baton.reporting.html.artifacts import Picture, StepArtifacts
 from baton.reporting.html.profile import profile_values
@@ -19,7 +20,6 @@ from baton.reporting.html.profile import profile_values
 Steps = dict[str, StepArtifacts]
 Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
-SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
 SUSPECTS, TRIALS, SLICES = 20, 12, 50
 SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order shown
 REGRESSION, CLASSIFICATION = ("predicted_vs_actual", "residuals"), ("confusion_matrix", "roc", "precision_recall")
