@@ -1,6 +1,6 @@
 """Raw flights to predictions in Parquet, the same network everywhere (dense 128-64, the flights' numbers).
 
-Baton: `scoring.score`, what batch_infer runs, the loading of the model included. The alternatives run on
+Baton: `serving.scoring.score`, what batch_infer runs, the loading of the model included. The alternatives run on
 Spark, which is up and warm, on all cores: MLflow's `spark_udf` as its documentation shows it (on a quarter of
 the rows, as it is slow), and `mapInPandas` with one traced function a worker and Arrow batches of 100,000 rows.
 They are given a network that standardises the numbers itself, so none of Baton's checks, lineage or quarantine.

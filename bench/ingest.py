@@ -1,6 +1,6 @@
 """The flights as CSV to a dataset: read, checked, split, preprocessing fitted, encoded, hashed, with manifest.
 
-Baton: `building.build`, what ingest runs, into a new folder. The alternatives run on Spark, on all cores:
+Baton: `ingestion.local.build`, what ingest runs, into a new folder. The alternatives run on Spark, on all cores:
 `spark.read.csv` with an inferred schema, written as Parquet, without checks or splits; and petastorm's documented
 way, `dict_to_spark_row` within `materialize_dataset` (on fewer rows, as it is slow), of all columns too, numbers as
 float32 and the others as text. Each is measured as a job meets it: as the first work of a process, whose imports and

@@ -48,7 +48,7 @@ class Encoded:
 
 
 class Preprocessor:
-    """Raw typed columns → encoded arrays; made by `fit`, kept and read back as JSON."""
+    """Raw typed columns → encoded arrays; made by `data.fitting`, kept and read back as JSON."""
 
     def __init__(self, spec: dict[str, Any]):
         self.spec = spec
@@ -238,7 +238,7 @@ def scaled(numbers: np.ndarray, scale: dict[str, Any]) -> np.ndarray:
 
 
 def usable(raw: pa.Table, preprocessor: Preprocessor) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """Raw rows → (typed rows that can be used, their numbers among all, their truth)."""
+    """Raw rows → (typed rows that can be used, their numbers among all, their targets)."""
     target = preprocessor.target_column
     rows, reasons = typed(raw, [*preprocessor.features, target], target.name)
     good = reasons.is_null().to_numpy(zero_copy_only=False)

@@ -22,7 +22,7 @@ Pieces = Iterable[dict[str, np.ndarray]]
 def fit_postprocessing(
     config: Config, preprocessor: Preprocessor, targets: np.ndarray, predictions: np.ndarray
 ) -> dict[str, Any]:
-    """Truth and a trained network's output on validation → what the model's spec keeps with the target.
+    """Targets and a trained network's output on validation → what the model's spec keeps with the target.
 
     Regression: `intervals`. Classes: `calibration` (None for too few rows); two classes: the best
     `thresholds`; a binary task: the `threshold` that the config asks for.
@@ -47,10 +47,10 @@ def fit_postprocessing(
 def assess(
     config: Config, preprocessor: Preprocessor, split: str, pieces: Pieces, targets: np.ndarray, predictions: np.ndarray
 ) -> dict[str, Any]:
-    """A model's preprocessing, and a split's encoded pieces, truth and output in the same order → its Assessment.
+    """A model's preprocessing, a split's encoded pieces, targets and predictions in their order → its Assessment.
 
-    `fitted` is the model's own, with what `fit` gave. Of validation the coverage is cross-validated, for
-    the intervals were made from these very rows.
+    `preprocessor` is the model's own, with what `fit_postprocessing` gave. Of validation the coverage is
+    cross-validated, for the intervals were made from these very rows.
     """
     settings = config.evaluation
     kept = preprocessor.spec["target"]

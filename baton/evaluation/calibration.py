@@ -124,7 +124,7 @@ def temperature_of(targets: np.ndarray, probabilities: np.ndarray) -> float:
 def before_and_after(
     targets: np.ndarray, predictions: np.ndarray, kept: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Truth, the model's probabilities and its spec's `calibration` → ECE and log loss without and with temperature."""
+    """Targets, a model's probabilities and its spec's `calibration` → ECE and log loss without and with temperature."""
     if kept is None:
         return None
     temperature, applied = kept["temperature"], kept["applied"]

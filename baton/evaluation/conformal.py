@@ -19,7 +19,7 @@ FOLDS = 5
 
 
 def fit_intervals(targets: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """Truth and prediction [rows] → {"edges": between groups of predictions, "half_widths": {level: one a group}}.
+    """Targets and prediction [rows] → {"edges": between groups of predictions, "half_widths": {level: one a group}}.
 
     A level that the smallest group has too few rows for (below n = level / (1 - level)) is left out.
     """
@@ -32,14 +32,14 @@ def fit_intervals(targets: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
 
 
 def bounds(kept: dict[str, Any], predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """What `fit` gave, predictions [rows] and one of its levels → lower and upper ends [rows]."""
+    """What `fit_intervals` gave, predictions [rows] and one of its levels → lower and upper ends [rows]."""
     widths = np.asarray(kept["half_widths"][str(level)])
     half = widths[np.searchsorted(np.asarray(kept["edges"]), predicted, side="right")]
     return predicted - half, predicted + half
 
 
 def coverage(kept: dict[str, Any], targets: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:
-    """What `fit` gave, truth and prediction [rows] → {level: {"coverage", "mean_width"}}."""
+    """What `fit_intervals` gave, targets and prediction [rows] → {level: {"coverage", "mean_width"}}."""
     found = {}
     for level in kept["half_widths"]:
         low, high = bounds(kept, predicted, float(level))
@@ -77,7 +77,7 @@ def _edges(predicted: np.ndarray) -> np.ndarray:
 
 
 def _half_widths(targets: np.ndarray, predicted: np.ndarray) -> list[float]:
-    """Truth and prediction of a group's rows → the half-width of each of `INTERVAL_LEVELS`."""
+    """Targets and prediction of a group's rows → the half-width of each of `INTERVAL_LEVELS`."""
     residuals = np.sort(np.abs(np.subtract(targets, predicted, dtype=np.float64)))
     return [_quantile(residuals, level) for level in INTERVAL_LEVELS]
 

@@ -1,4 +1,4 @@
-"""Truth and output in, a bootstrap interval of every metric out; the names are those of `metrics.evaluate`."""
+"""Targets and predictions in, a bootstrap interval of every metric out; the names are those of `metrics.evaluate`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Interval = list[float] | None
 def of_metrics(
     targets: np.ndarray, predictions: np.ndarray, *, threshold: float, confidence: float, resamples: int, seed: int
 ) -> dict[str, Interval]:
-    """Truth [rows] and output as in `metrics.evaluate` → {metric: [low, high]}, None where it is not defined.
+    """Targets [rows] and predictions as in `metrics.evaluate` → {metric: [low, high]}, None where it is not defined.
 
     Rows are drawn with replacement, `resamples` times; fewer times where there are many rows.
     """

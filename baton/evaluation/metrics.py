@@ -1,4 +1,4 @@
-"""Truth and network output in, metrics out, under the names the outside reads."""
+"""Targets and network output in, metrics out, under the names the outside reads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SMALLER_IS_BETTER = ("rmse", "mae", "log_loss")
 
 
 def evaluate(targets: np.ndarray, predictions: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> dict[str, float]:
-    """Truth [rows] and output [rows, 1] or class probabilities [rows, k >= 2] → all metrics.
+    """Targets [rows] and predictions [rows, 1] or class probabilities [rows, k >= 2] → all metrics.
 
-    Float truth: rmse, mae, r2. Class indices: accuracy, f1_macro, log_loss; with two classes also
+    Float targets: rmse, mae, r2. Class indices: accuracy, f1_macro, log_loss; with two classes also
     roc_auc and average_precision of the second (nan where only one class occurs). `threshold` is
     that of `decided`.
     """
@@ -24,7 +24,7 @@ def evaluate(targets: np.ndarray, predictions: np.ndarray, threshold: float = DE
 
 
 def row_losses(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Truth [rows] and output as in `evaluate` → squared error or log loss of each row, float64."""
+    """Targets [rows] and predictions as in `evaluate` → squared error or log loss of each row, float64."""
     if np.issubdtype(targets.dtype, np.floating):
         return (predictions[:, 0].astype(np.float64) - targets) ** 2
     of_truth = predictions[np.arange(len(targets)), targets].astype(np.float64)

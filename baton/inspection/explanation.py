@@ -90,7 +90,7 @@ class Explanation:
         return np.abs(self.values).mean(axis=0)
 
     def error(self) -> np.ndarray:
-        """How far each row's prediction is from the truth, in the output's unit [rows]."""
+        """How far each row's prediction is from the target, in the output's unit [rows]."""
         outputs = self.found.outputs
         if not self.preprocessor.classes:
             return np.abs(outputs[:, 0] - self.targets)
@@ -99,7 +99,7 @@ class Explanation:
         return 1 - outputs[np.arange(len(self.targets)), self.targets]
 
     def answer(self, index: int) -> tuple[str, str]:
-        """A row → its prediction and its truth, as text."""
+        """A row → its prediction and its target, as text."""
         if not self.preprocessor.classes:
             return formatting.exact_text(float(f"{self.prediction(index):.6g}")), formatting.exact_text(
                 self.targets[index]

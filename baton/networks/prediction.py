@@ -27,7 +27,7 @@ PREDICT_ROWS = 8192
 
 
 def predict_pieces(model: keras.Model, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows of a feed in order → (truth, output) as metrics take them, a piece at a time."""
+    """The rows of a feed in order → (targets, output) as metrics take them, a piece at a time."""
     preprocessor = feed.preprocessor
     for rows in feed.in_order():
         inputs = {name: values for name, values in rows.items() if name != "target"}
@@ -35,7 +35,7 @@ def predict_pieces(model: keras.Model, feed: Feed) -> Iterator[tuple[np.ndarray,
 
 
 def predict_all(model: keras.Model, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
-    """The same of all rows at once: truth [rows] and output [rows, k]."""
+    """The same of all rows at once: targets [rows] and predictions [rows, k]."""
     truths, found = zip(*predict_pieces(model, feed), strict=True)
     return np.concatenate(truths), np.concatenate(found)
 

@@ -20,7 +20,7 @@ from baton.tracking import runs
 def key(step: str, config: Config, inputs: dict[str, str], finished_runs: Mapping[str, Any]) -> cache.Key:
     """The cache key of a step that is given `inputs` (run IDs as its options name them).
 
-    `known` are finished MLflow runs by their IDs: those that need not be asked for again.
+    `finished_runs` are finished MLflow runs by their IDs: those that need not be asked for again.
     """
     return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs, finished_runs))
 

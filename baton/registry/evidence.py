@@ -27,7 +27,7 @@ MAX_REASON = 500  # characters of an error, as a reason
 def gather(
     config: Config, chosen: Any, dataset: Dataset, model: RawColumnModel, champion: Any, encoded: np.ndarray
 ) -> tuple[Evidence, np.ndarray, np.ndarray]:
-    """A candidate's run, dataset and model, and the champion or None → (evidence, truth, the candidate's output).
+    """A candidate's run, dataset and model, and the champion or None → (evidence, targets, the candidate's output).
 
     `encoded` is the candidate's output on the encoded test rows.
     """
@@ -50,12 +50,12 @@ def gather(
 
 
 def measured(targets: np.ndarray, predictions: np.ndarray, threshold: float) -> dict[str, float]:
-    """Truth and output as in `metrics.evaluate` → all metrics; none if an output is not finite."""
+    """Targets and predictions as in `metrics.evaluate` → all metrics; none if an output is not finite."""
     return metrics.evaluate(targets, predictions, threshold) if np.isfinite(predictions).all() else {}
 
 
 def losses(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Truth [rows] and output [rows, k] → each row's loss, nan where an output is not finite."""
+    """Targets [rows] and predictions [rows, k] → each row's loss, nan where an output is not finite."""
     return np.where(np.isfinite(predictions).all(axis=1), metrics.row_losses(targets, predictions), np.nan)
 
 

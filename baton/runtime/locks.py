@@ -44,7 +44,7 @@ def is_held(folder: Path) -> bool:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Meanwhile a folder, which only this process knows yet, is locked: `baton.gc` takes no such one for a leftover."""
+    """Meanwhile a folder, which only this process knows yet, is locked: gc takes no such one for a leftover."""
     descriptor = take(folder)
     try:
         yield

@@ -33,7 +33,7 @@ def log_model(
 ) -> str:
     """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
 
-    `known` is what it was trained on: it travels with it, and is what drift is measured against.
+    `reference` is what it was trained on: it travels with it, and is what drift is measured against.
     """
     import mlflow
 

@@ -1,6 +1,6 @@
 """A model and a source in, scored Parquet with lineage and a quarantine out, on this machine.
 
-`baton.spark` writes the same rows from the same `score_rows`.
+`serving.spark` writes the same rows from the same `score_rows`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A source in, a dataset folder out, on this machine: the `local` engine of ingest.
 
-`baton.spark` builds the same dataset on Spark from the same pure functions.
+`data.ingestion.spark` builds the same dataset on Spark from the same pure functions.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ SAME_FILES = {"parquet.writer.version": "v2", "parquet.enable.dictionary": "fals
 def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons.
 
-    The meaning is that of `building.build`: only the order of rows, and so of files, differs.
+    The meaning is that of `ingestion.local.build`: only the order of rows, and so of files, differs.
     """
     with own_errors(), opened(config, source) as rows:
         rows_module.check_reserved(rows.schema.names)

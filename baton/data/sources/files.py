@@ -1,6 +1,6 @@
 """A source (CSV or Parquet file, folder or glob; image folder) in, Arrow tables out.
 
-Nothing here interprets values: CSV cells come out as text, and `baton.columns` types them.
+Nothing here interprets values: CSV cells come out as text, and `data.columns` types them.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ def _csv_batches(file: Path, delimiter: str, names: list[str], broken: list[csv.
             csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_broken),
             csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
-                null_values=[""],  # what else means missing is for `baton.columns` to say
+                null_values=[""],  # what else means missing is for `data.columns` to say
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             ),

@@ -93,7 +93,7 @@ def worst(assessment: dict[str, Any], metric: str) -> Figure:
 
 
 def covered(assessment: dict[str, Any], target: dict[str, Any]) -> Figure:
-    """How often intervals hold the truth against how often they should, and how wide they are by prediction."""
+    """How often intervals hold the target against how often they should, and how wide they are by prediction."""
     levels = assessment["conformal"]["levels"]
     asked = np.array([float(level) for level in levels])
     observed = np.array([entry["coverage"] for entry in levels.values()])

@@ -51,9 +51,9 @@ FIGURE_ROWS = 250_000
 
 
 def draw(preprocessor: Preprocessor, targets: np.ndarray, predictions: np.ndarray) -> dict[str, Figure]:
-    """Predictions against the truth; of every so many-th row where there are more than a figure shows.
+    """Predictions against the target; of every so many-th row where there are more than a figure shows.
 
-    `fitted` is the model's own, which knows its threshold and its temperature.
+    `preprocessor` is the model's own, which knows its threshold and its temperature.
     """
     every = math.ceil(len(targets) / FIGURE_ROWS)
     targets, predictions = targets[::every], predictions[::every]
@@ -86,7 +86,7 @@ def classification(
 ) -> dict[str, Figure]:
     """Class indices [n] and probabilities [n, k] of k classes → the four figures of a classifier.
 
-    `threshold` is that of `baton.metrics.decided`; `bare` are the probabilities before a temperature.
+    `threshold` is that of `data.target.decide`; `bare` are the probabilities before a temperature.
 
     They are "confusion_matrix", "roc", "precision_recall" and "calibration". What cannot be drawn,
     because a class does not occur, is said in the figure. Raises `ValueError` if k differs.

@@ -106,7 +106,7 @@ def of_run(run_id: str, step: str) -> StepArtifacts:
 
 
 def of_steps(steps: dict[str, dict[str, Any]], finished_runs: Mapping[str, Any]) -> dict[str, StepArtifacts]:
-    """summary.json's steps → {step: what its run, or its source run, left}; `known` as of `outputs.key`."""
+    """summary.json's steps → {step: what its run, or its source run, left}; `finished_runs` as of `outputs.key`."""
     return {
         name: StepArtifacts(
             name, entry["status"], _run(entry["run_id"], finished_runs), entry["cache"], entry["seconds"]

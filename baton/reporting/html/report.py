@@ -44,7 +44,7 @@ WHAT = {"mlflow.source.git.commit": "Commit", "mlflow.source.git.branch": "Branc
 def log_report(config: Config, run: Run, summary: dict[str, Any], error: str, finished_runs: Mapping[str, Any]) -> None:
     """Make the page of a pipeline run from summary.json and its runs' artifacts, and log it on main's run.
 
-    `error` is what ended main, if it failed; `known` as of `outputs.key`.
+    `error` is what ended main, if it failed; `finished_runs` as of `outputs.key`.
     """
     try:
         steps = artifacts.of_steps(summary["steps"], finished_runs)

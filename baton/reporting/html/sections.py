@@ -280,7 +280,7 @@ def _assessment(steps: Steps) -> tuple[dict[str, Any] | None, str, str]:
 
 
 def _evaluated(step: StepArtifacts, assessment: dict[str, Any] | None) -> list[Picture]:
-    """A step and its assessment, if it has one → the figures of predictions against the truth."""
+    """A step and its assessment, if it has one → the figures of predictions against the target."""
     if not assessment:
         return []
     return [step.image(name) for name in (CLASSIFICATION if assessment.get("class_balance") else REGRESSION)]
