@@ -481,7 +481,15 @@ def with_new_names(tree: dict[str, Any]) -> dict[str, Any]:
         (section, key), (_, name) = old.split("."), new.split(".")
         if isinstance(renamed.get(section), dict) and key in renamed[section]:
             renamed[section][name] = renamed[section].pop(key)
+    if isinstance(renamed.get("tune"), dict):
+        renamed["tune"]["space"] = _space_with_new_names(renamed["tune"].get("space"))
     return renamed
+
+
+def _space_with_new_names(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {RENAMED.get(key, key): _space_with_new_names(value) for key, value in tree.items()}
+    return [_space_with_new_names(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def put(tree: dict[str, Any], dotted: str, value: Any) -> None:

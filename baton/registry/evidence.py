@@ -74,12 +74,9 @@ def losses_by_model(
             continue
         other = versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
         by_name[name] = losses(*other.evaluate(raw))
-    if (
-        gathered.champion is not None
-        and gathered.champion.losses is not None
-        and len(gathered.champion.losses) == len(gathered.losses)
-    ):
-        by_name[CHAMPION] = gathered.champion.losses
+    champion = None if gathered.champion is None else gathered.champion.losses
+    if champion is not None and len(champion) == len(gathered.losses):
+        by_name[CHAMPION] = champion
     by_name[TRIVIAL] = metrics.row_losses(targets, metrics.trivial(dataset.preprocessor.spec["target"], len(targets)))
     return by_name
 
@@ -87,7 +84,7 @@ def losses_by_model(
 def champion_losses(
     config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, targets: np.ndarray
 ) -> Champion:
-    """The champion's version on the candidate's raw test rows → `Rival`, with the error if it fails in any way."""
+    """The champion's version on the candidate's raw test rows → `Champion`, with the error if it fails in any way."""
     number = str(champion.version)
     try:
         output = versions.load(f"models:/{config.name}/{number}", champion.tags).answers(raw, model.preprocessor)

@@ -53,9 +53,8 @@ def reached(entry: str, root: Path) -> list[str]:
 
 
 def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree, but for what stands under `if TYPE_CHECKING:`."""
+    """The nodes of a tree, but for what stands under `if TYPE_CHECKING:`; what stands under its `else` does run."""
     yield tree
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
+    only_checked = isinstance(tree, ast.If) and isinstance(tree.test, ast.Name) and tree.test.id == "TYPE_CHECKING"
+    for node in tree.orelse if only_checked else ast.iter_child_nodes(tree):  # type: ignore[attr-defined]
         yield from _run_nodes(node)
