@@ -1,7 +1,14 @@
 # Two commands: `make run` and `make test`. Both install into .venv first, if anything changed.
 SHELL := /bin/bash
-HOROVOD := horovod-0.28.1-tf2.21
+BUILT := petastorm-0.12.1-arrow horovod-0.28.1-tf2.21
 READY := .venv/.ready
+# PYTHON=python3.12 (or a path) chooses the interpreter; another than .venv's makes .venv anew.
+WHICH := -c 'import sys; print(sys.base_prefix, sys.version)'
+ifneq "$(PYTHON)" ""
+ifneq "$(shell $(PYTHON) $(WHICH))" "$(shell .venv/bin/python $(WHICH) 2>/dev/null)"
+.PHONY: $(READY)
+endif
+endif
 # What MLflow and the steps start is found in the environment, whether it is activated or not.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -9,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 CONFIG ?= conf/flights.yaml
 NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test bench faults lint ui gc lock schema clean
+.PHONY: run test bench faults peers runtime-17 lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	mlflow run . -e main --env-manager local --experiment-name $(NAME) -P config=$(CONFIG)
@@ -22,6 +29,12 @@ bench: $(READY)  ## Baton and its alternatives side by side, into docs/BENCHMARK
 
 faults: $(READY)  ## kill every step at every commit point, run again, compare
 	python -m faults
+
+peers: .peers/.ready  ## Petastorm's own tests, and with HOROVOD_SOURCE=checkout Horovod's, on the builds of them here
+	python -m peers
+
+runtime-17: $(READY)  ## run CONFIG's pipeline under Databricks Runtime 17.3 LTS's own versions, with Spark
+	PYTHON="$(PYTHON)" scripts/runtime.sh databricks-17.3 $(CONFIG)
 
 lint: $(READY)
 	ruff check .
@@ -45,6 +58,11 @@ schema: $(READY)  ## the config's JSON Schema
 clean:  ## what runs made; not the environment
 	rm -rf mlflow.db mlruns warehouse predictions
 
-$(READY): requirements.txt scripts/setup.sh $(HOROVOD)/backend.py $(HOROVOD)/pyproject.toml
-	scripts/setup.sh $(HOROVOD)
+$(READY): requirements.txt scripts/setup.sh $(wildcard $(BUILT:%=%/*.py) $(BUILT:%=%/*.toml))
+	PYTHON="$(PYTHON)" scripts/setup.sh $(BUILT)
+	touch $@
+
+.peers/.ready: $(READY) peers/requirements.txt
+	rm -rf .peers
+	uv pip install --quiet --target .peers --no-deps --require-hashes -r peers/requirements.txt
 	touch $@

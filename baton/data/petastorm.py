@@ -7,7 +7,6 @@ unpickles its `_common_metadata`, and a missing part is silently fewer rows (ube
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from baton.errors import BatonError
-
-# Petastorm calls pyarrow's legacy dataset API (the reason for pyarrow 14), which warns at every use.
-warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\..*")
-warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"petastorm\..*")
 
 
 def unischema(kinds: dict[str, str]) -> Any:
@@ -47,9 +42,10 @@ def write_metadata(folder: Path, kinds: dict[str, str]) -> None:
     count row groups on executors.
     """
     from petastorm.etl import dataset_metadata
+    from petastorm.legacy_arrow import ParquetDataset
     from petastorm.utils import add_to_dataset_metadata
 
-    dataset = _legacy_dataset(folder)
+    dataset = ParquetDataset(str(folder.absolute()))
     dataset_metadata._generate_unischema_metadata(dataset, unischema(kinds))
     parts = sorted(folder.glob("*.parquet"))
     groups = {part.name: pq.read_metadata(part).num_row_groups for part in parts}
@@ -97,13 +93,3 @@ def read_blocks(
     ) as reader:
         for group in reader:
             yield stack(group._asdict())
-
-
-def _legacy_dataset(folder: Path) -> Any:
-    """The folder as the legacy `ParquetDataset` that Petastorm's functions take."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        from petastorm.fs_utils import FilesystemResolver
-
-        resolver = FilesystemResolver(folder.absolute().as_uri())
-        return pq.ParquetDataset(resolver.get_dataset_path(), filesystem=resolver.filesystem(), validate_schema=False)

@@ -122,7 +122,7 @@ def find(
     """
     cuts, whole = list(cuts_of(preprocessor)), Overall.of(losses, "log_loss" if preprocessor.classes else "rmse")
     parts = [
-        (cut, code, SliceStats(*(float(total[code]) for total in sums)))
+        (cut, int(code), SliceStats(*(float(total[code]) for total in sums)))
         for cut, sums in zip(cuts, _summed(pieces, cuts, losses - whole.mean), strict=True)
         for code in np.flatnonzero((sums[0] >= settings.slice_rows) & (sums[0] < len(losses)))
     ]

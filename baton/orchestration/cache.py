@@ -21,9 +21,12 @@ from baton.config.schema import Config
 from baton.redaction import masked_values
 from baton.runtime import imports
 from baton.runtime.files import whole
-from baton.runtime.paths import ROOT
+from baton.runtime.paths import HOROVOD, PETASTORM, ROOT
 
-ENVIRONMENT = ("requirements.txt", "horovod-0.28.1-tf2.21/backend.py", "horovod-0.28.1-tf2.21/pyproject.toml")
+ENVIRONMENT = (
+    "requirements.txt",
+    *(f"{folder.name}/{file.name}" for folder in (PETASTORM, HOROVOD) for file in sorted(folder.glob("*.[pt]*"))),
+)
 # A module that reads files of the project, or starts another as a process, names them in this constant.
 DECLARATION = "READS"
 # What only draws, prints or lays out a page changes no result: it, and what only it reaches, is in no key.

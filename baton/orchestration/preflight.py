@@ -24,11 +24,10 @@ from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
 from baton.redaction import masked
-from baton.runtime.paths import HOROVOD, LOCK
+from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
 from baton.serving import scoring
 from baton.tracking import servers
 
-HOROVOD_BACKEND = HOROVOD / "backend.py"
 PINNED = ("mlflow", "tensorflow-cpu", "keras", "petastorm", "pyspark", "hyperopt", "horovod", "numpy", "pyarrow")
 INSTALL = "make run installs what is pinned, into .venv"
 JAVA = ("17", "21")
@@ -84,7 +83,8 @@ def _passes(check: Check) -> bool:
 def _packages() -> str:
     """The packages that must be the pinned ones are."""
     pins = dict(re.findall(r"^([\w.\-]+)==([\w.]+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
-    pins |= re.findall(r"(horovod)==([\d.]+)", HOROVOD_BACKEND.read_text(encoding="utf-8"))[:1]
+    (petastorm, number, change), (horovod, other, _) = PETASTORM.name.split("-"), HOROVOD.name.split("-")
+    pins |= {petastorm: f"{number}+{change}", horovod: other}
     found = {name: _version(name) for name in PINNED}
     if wrong := [f"{name} is {found[name]}, pinned is {pins[name]}" for name in PINNED if found[name] != pins[name]]:
         raise BadInput(f"{'; '.join(wrong)}. {INSTALL}.")

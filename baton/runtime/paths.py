@@ -9,5 +9,6 @@ ROOT = PACKAGE.parent  # beside it lie MLproject, the lock, steps, conf and the 
 MLPROJECT = ROOT / "MLproject"
 LOCK = ROOT / "requirements.txt"
 HOROVOD = ROOT / "horovod-0.28.1-tf2.21"
+PETASTORM = ROOT / "petastorm-0.12.1-arrow"
 SPACES = ROOT / "conf" / "spaces"
 TEMPLATES = PACKAGE / "reporting" / "html" / "templates"

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Checkpoint:
     def save(self, state: State) -> None:
         """Written aside, flushed to the disk and renamed: never half."""
         meta = {name: getattr(state, name) for name in META} | {"run_id": self.run_id}
-        arrays = {f"variable_{i}": value for i, value in enumerate(state.variables)}
+        arrays: dict[str, Any] = {f"variable_{i}": value for i, value in enumerate(state.variables)}
         arrays |= {f"best_{i}": value for i, value in enumerate(state.best)}
         arrays |= {"epoch": np.array(state.epoch), "best_epoch": np.array(state.best_epoch)}
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,19 @@ PAGES = [
 WRITTEN_BY_BENCH = ROOT / "docs" / "BENCHMARKS.md"  # not there before the first `make bench`
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = PROJECT["entry_points"]
-LOCK = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+HOROVOD, PETASTORM = ROOT / "horovod-0.28.1-tf2.21", ROOT / "petastorm-0.12.1-arrow"
+
+
+def pins(path: Path) -> dict[str, set[str]]:
+    """A list of requirements → {package: its versions}, several where Pythons differ."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([a-z0-9._-]+)==(\S+)", path.read_text(), re.MULTILINE):
+        found.setdefault(name, set()).add(version)
+    return found
+
+
+LOCK = pins(ROOT / "requirements.txt")
 COMMAND_LINE_ONLY = {"main": {"--validate"}, "rollback": {"--history"}}  # they print, and are no parameters
-HOROVOD = ROOT / "horovod-0.28.1-tf2.21"
 
 
 def test_every_step_is_an_entry_point_and_a_file():
@@ -118,7 +128,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_documents_that_the_code_names_are_there():
-    for folder in ("baton", "bench", "faults", "scripts", "steps", "tests"):
+    for folder in ("baton", "bench", "faults", "peers", "scripts", "steps", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             for name in re.findall(r"\bdocs/[\w./-]+\.(?:md|json)\b", path.read_text()):
                 assert (ROOT / name).exists() or ROOT / name == WRITTEN_BY_BENCH, f"{path}: {name}"
@@ -127,35 +137,45 @@ def test_documents_that_the_code_names_are_there():
 def test_direct_dependencies_are_pinned_as_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     direct = [*project["project"]["dependencies"], *project["dependency-groups"]["test"]]
+    direct.remove(f"petastorm=={PETASTORM.name.split('-')[1]}")  # its own folder builds it
     for requirement in direct:
         name, version = requirement.split("==")
-        assert LOCK[name] == version
+        assert LOCK[name] == {version}
+
+
+def test_what_peers_shares_with_the_lock_has_its_versions():
+    shared = pins(ROOT / "peers" / "requirements.txt")
+    assert {name: LOCK[name] for name in shared if name in LOCK} == {
+        name: versions for name, versions in shared.items() if name in LOCK
+    }
 
 
 def test_conda_pins_are_the_locks():
     dependencies = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
     pip = next(d["pip"] for d in dependencies if isinstance(d, dict))
-    pins = dict(line.split("==") for line in pip if "==" in line)
-    assert {name: LOCK[name] for name in pins} == pins
-    assert [line for line in pip if "==" not in line] == [f"./{HOROVOD.name}"]
+    listed = dict(line.split("==") for line in pip if "==" in line)
+    assert all(version in LOCK[name] for name, version in listed.items())
+    assert [line for line in pip if "==" not in line] == [f"./{PETASTORM.name}", f"./{HOROVOD.name}"]
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert {requirement.split("==")[0] for requirement in wanted} <= set(pins)
-    assert "python=3.11.7" in dependencies
+    assert {requirement.split("==")[0] for requirement in wanted} <= {*listed, "petastorm"}
+    assert "python=3.12" in dependencies
 
 
 def test_horovod_is_built_against_the_locked_packages():
     requires = tomllib.loads((HOROVOD / "pyproject.toml").read_text())["build-system"]["requires"]
-    pins = dict(requirement.split("==") for requirement in requires)
-    shared = set(pins) & set(LOCK)
+    wanted = {name: {version} for name, version in (requirement.split("==") for requirement in requires)}
+    shared = set(wanted) & set(LOCK)
     assert "tensorflow-cpu" in shared
-    assert {name: pins[name] for name in shared} == {name: LOCK[name] for name in shared}
+    assert {name: wanted[name] for name in shared} == {name: LOCK[name] for name in shared}
 
 
 def test_every_locked_package_has_hashes_and_no_file_names_a_host():
-    text = (ROOT / "requirements.txt").read_text()
-    blocks = re.split(r"\n(?=\S)", text.strip())
-    assert all("--hash=sha256:" in block for block in blocks)
-    for path in [ROOT / "requirements.txt", ROOT / "conda.yaml", ROOT / "pyproject.toml", HOROVOD / "pyproject.toml"]:
+    hashed = [ROOT / "requirements.txt", ROOT / "peers" / "requirements.txt"]
+    for path in hashed:
+        blocks = re.split(r"\n(?=\S)", path.read_text().strip())
+        assert all("--hash=sha256:" in block for block in blocks)
+    built = [folder / "pyproject.toml" for folder in (HOROVOD, PETASTORM)]
+    for path in [*hashed, ROOT / "conda.yaml", ROOT / "pyproject.toml", *built]:
         assert not re.search(r"https?://|index-url|find-links", path.read_text())
 
 
@@ -198,7 +218,7 @@ PLANTED = [
 def rooms(tmp_path_factory) -> Path:
     """A copy of the code that violations may be planted in."""
     home = tmp_path_factory.mktemp("rooms")
-    for folder in ("baton", "steps", "bench", "faults"):
+    for folder in ("baton", "steps", "bench", "faults", "peers"):
         shutil.copytree(ROOT / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return home
 

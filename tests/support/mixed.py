@@ -24,7 +24,7 @@ def mixed_table(rows: int = 400) -> pa.Table:
     )
     y = frame["size"] + 20 * frame["flag"] + 30 * (frame["city"] == "Rome") + 3 * frame["at"].dt.hour
     gone = rng.random((rows, 5)) < 0.1
-    columns = {name: pa.array(frame[name], mask=gone[:, i]) for i, name in enumerate(frame)}
+    columns = {name: pa.array(frame[name].to_numpy(), mask=gone[:, i]) for i, name in enumerate(frame)}
     return pa.table(columns | {"y": y + rng.normal(0, 1, rows)})
 
 

@@ -56,7 +56,9 @@ TEXT_FLAVOURS: dict[str, Callable[[random.Random, int], str]] = {
 
 
 def _times(unit: str, zone: str | None = None) -> Callable[[random.Random, int], pa.Array]:
-    return lambda rng, n: pa.array([rng.choice(EXTREME_TIMES) for _ in range(n)], pa.timestamp(unit, zone))
+    # Parquet has no seconds: they are written as milliseconds, into which they must fit.
+    times = [time for time in EXTREME_TIMES if unit != "s" or abs(time) < 2**63 // 1000]
+    return lambda rng, n: pa.array([rng.choice(times) for _ in range(n)], pa.timestamp(unit, zone))
 
 
 def _some(values: list[Any], type_: pa.DataType) -> Callable[[random.Random, int], pa.Array]:

@@ -197,7 +197,7 @@ NOT_FILES = {
     "Parquet cut short": ("cut", r"in\.parquet is not Parquet that can be read"),
     "no Parquet at all": ("text", r"in\.parquet is not Parquet that can be read"),
     "Parquet of text that is not UTF-8": ("not utf-8", r"in\.parquet is damaged in column c: .*UTF8"),
-    "Parquet with torn pages": ("torn", r"in\.parquet is damaged: row group 0, column x: "),
+    "Parquet with torn pages": ("torn", r"in\.parquet is not Parquet that can be read: .*deserialize thrift"),
     "Parquet with duplicate columns": (renamed(n="x"), r"in\.parquet has columns of the same name: x"),
 }
 

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Run the whole pipeline under a Databricks runtime's versions. Usage: runtime.sh RUNTIME CONFIG
+# The environment lies in .runtime/, with a tracking store, warehouse and predictions of its own; Spark is the engine.
+set -euo pipefail
+runtime=$1 config=$2 home=.runtime/$1
+python=$(scripts/python.sh 3.12)
+
+mkdir -p "$home"
+if ! cmp -s "runtimes/$runtime/requirements.txt" "$home/installed.txt"; then
+    rm -rf "$home/venv"
+    "$python" -m venv "$home/venv"
+    export VIRTUAL_ENV="$PWD/$home/venv"
+    .venv/bin/uv pip install --require-hashes -r "runtimes/$runtime/requirements.txt"
+    .venv/bin/uv pip install ./petastorm-0.12.1-arrow ./horovod-0.28.1-tf2.21
+    cp "runtimes/$runtime/requirements.txt" "$home/installed.txt"
+fi
+export PATH="$PWD/$home/venv/bin:$PATH"
+export MLFLOW_TRACKING_URI="sqlite:///$PWD/$home/mlflow.db"
+python -c 'import platform, importlib.metadata as m
+print("Python", platform.python_version(), *(f"{p} {m.version(p)}" for p in ("pyspark", "pyarrow", "numpy", "pandas", "pydantic", "protobuf", "petastorm", "horovod", "tensorflow-cpu", "mlflow")), sep=" · ")'
+mlflow run . -e main --env-manager local --experiment-name "$runtime" -P config="$config" \
+    -P set="engine=spark,warehouse=$home/warehouse,batch_infer.output=$home/predictions"
