@@ -35,10 +35,11 @@ class Expected:
 
 
 def read(junit: Path, module: str) -> list[Outcome]:
-    """The outcomes in a module's JUnit file, named module::test; one that cannot be imported is one failure."""
+    """The outcomes in a module's JUnit file, named module::test or module::Class::test; one that cannot be imported is one failure."""
     outcomes = []
     for case in ElementTree.parse(junit).getroot().iter("testcase"):
-        name = f"{module}::{case.get('name')}"
+        owner = case.get("classname", "").rpartition(".")[2]
+        name = "::".join([module, *([owner] if owner[:1].isupper() else []), case.get("name", "")])
         bad = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
         if bad is not None:
             outcomes.append(Outcome(name, "failed", bad.get("message", "").split("\n")[0]))

@@ -82,7 +82,6 @@ def _settings(config: Config) -> dict[str, str]:
         "spark.executorEnv.TF_NUM_INTRAOP_THREADS": "1",
         "spark.executorEnv.TF_NUM_INTEROP_THREADS": "1",
         "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "2",
-        "spark.executorEnv.PYTHONWARNINGS": "ignore::FutureWarning",  # Petastorm's, of pyarrow's legacy API
     }
     if not LOCAL.fullmatch(master):
         return settings

@@ -20,7 +20,7 @@ from pyspark.sql.functions import struct as spark_struct
 
 from baton import names
 from baton.config import schema
-from baton.data import reference
+from baton.data import petastorm, reference
 from baton.data.dataset import Dataset
 from baton.data.ingestion import local as building
 from baton.data.ingestion import spark as spark_ingestion
@@ -378,3 +378,22 @@ def test_spark_keeps_to_this_machine(session):
     assert session.conf.get("spark.sql.session.timeZone") == "UTC"
     assert spark.session(configured("-")) is session
     assert os.environ["PYSPARK_PYTHON"]
+
+
+def test_sparks_workers_have_petastorms_names_and_todays_pyarrow(session):
+    """Whatever a worker unpickles of Petastorm finds the names, though nothing of Baton is imported there."""
+
+    def seen(schema):
+        import sys
+
+        import pyarrow
+
+        return (
+            list(schema.fields),
+            "petastorm.unischema" in sys.modules,
+            hasattr(pyarrow, "localfs"),
+            "baton" in sys.modules,
+        )
+
+    sent = session.sparkContext.parallelize([petastorm.unischema({"x": "float32"})], 1)
+    assert sent.map(seen).collect() == [(["x"], True, False, False)]
