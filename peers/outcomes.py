@@ -35,7 +35,10 @@ class Expected:
 
 
 def read(junit: Path, module: str) -> list[Outcome]:
-    """The outcomes in a module's JUnit file, named module::test or module::Class::test; one that cannot be imported is one failure."""
+    """The outcomes in a module's JUnit file, named module::test or module::Class::test.
+
+    A module that cannot be imported is one failure.
+    """
     outcomes = []
     for case in ElementTree.parse(junit).getroot().iter("testcase"):
         owner = case.get("classname", "").rpartition(".")[2]
