@@ -20,18 +20,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Expected:
-    """`failures`: regular expression over whole test names → reason; `left_out`: module → reason."""
+    """`failures`: regular expression over whole test names → reason; `races`: the same for those that pass at times.
+
+    `left_out`: module → reason.
+    """
 
     failures: dict[str, str]
+    races: dict[str, str]
     left_out: dict[str, str]
 
     @classmethod
     def read(cls, path: Path, suite: str) -> Expected:
         table = tomllib.loads(path.read_text())[suite]
-        return cls(table["failures"], table.get("left_out", {}))
+        return cls(table["failures"], table.get("races", {}), table.get("left_out", {}))
 
     def covers(self, test: str) -> bool:
-        return any(re.fullmatch(pattern, test) for pattern in self.failures)
+        return any(re.fullmatch(pattern, test) for pattern in (*self.failures, *self.races))
 
 
 def read(junit: Path, module: str) -> list[Outcome]:
