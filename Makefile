@@ -58,7 +58,7 @@ schema: $(READY)  ## the config's JSON Schema
 clean:  ## what runs made; not the environment
 	rm -rf mlflow.db mlruns warehouse predictions
 
-$(READY): requirements.txt scripts/setup.sh $(wildcard $(BUILT:%=%/*.py) $(BUILT:%=%/*.toml))
+$(READY): requirements.txt scripts/setup.sh scripts/python.sh $(wildcard $(BUILT:%=%/*.py) $(BUILT:%=%/*.toml))
 	PYTHON="$(PYTHON)" scripts/setup.sh $(BUILT)
 	touch $@
 

@@ -6,13 +6,15 @@ runtime=$1 config=$2 home=.runtime/$1
 python=$(scripts/python.sh 3.12)
 
 mkdir -p "$home"
-if ! cmp -s "runtimes/$runtime/requirements.txt" "$home/installed.txt"; then
+built=(petastorm-0.12.1-arrow horovod-0.28.1-tf2.21)
+wanted=$(cat "runtimes/$runtime/requirements.txt" "${built[@]/%//backend.py}" "${built[0]}/legacy_arrow.py" | sha256sum)
+if [ "$wanted" != "$(cat "$home/installed" 2>/dev/null)" ]; then
     rm -rf "$home/venv"
     "$python" -m venv "$home/venv"
     export VIRTUAL_ENV="$PWD/$home/venv"
     .venv/bin/uv pip install --require-hashes -r "runtimes/$runtime/requirements.txt"
-    .venv/bin/uv pip install ./petastorm-0.12.1-arrow ./horovod-0.28.1-tf2.21
-    cp "runtimes/$runtime/requirements.txt" "$home/installed.txt"
+    .venv/bin/uv pip install --refresh-package petastorm --refresh-package horovod "${built[@]/#/./}"
+    echo "$wanted" > "$home/installed"
 fi
 export PATH="$PWD/$home/venv/bin:$PATH"
 export MLFLOW_TRACKING_URI="sqlite:///$PWD/$home/mlflow.db"

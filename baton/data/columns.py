@@ -402,7 +402,7 @@ def _moments(text: pa.Array) -> pa.Array:
     iso = pc.if_else(good, text, None)
     parsed = pd.to_datetime(iso.to_pandas(), errors="coerce", utc=True, format="ISO8601").dt.tz_localize(None)
     stamps = _in_range(pa.array(parsed.to_numpy("datetime64[us]"), pa.timestamp("us"), from_pandas=True))
-    left = pc.and_(good, pc.is_null(stamps))  # where one has nanoseconds all have, and those end in 1677 and 2262
+    left = pc.and_(good, pc.is_null(stamps))  # in nanoseconds pandas' dates end in 1677 and 2262
     if not _true(left):
         return stamps
     places = np.flatnonzero(left.to_numpy(zero_copy_only=False))

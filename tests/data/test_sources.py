@@ -181,3 +181,17 @@ def test_an_image_folder_names_classes(tmp_path):
     assert table["image"][0].as_py() == (tmp_path / "cat/1.png").read_bytes()
     with pytest.raises(BadInput, match=r"Images are read from a folder .*Received: .*\*\.png"):
         sources.resolve(str(tmp_path / "cat" / "*.png"))
+
+
+def test_a_page_that_does_not_match_its_checksum_is_refused(tmp_path):
+    """Without the checksum, one flipped bit of a value is another value, and nothing can tell."""
+    values = pa.table({"x": [float(i) for i in range(400)]})
+    for name, checksums in (("with", True), ("without", False)):
+        file = tmp_path / f"{name}.parquet"
+        pq.write_table(values, file, write_page_checksum=checksums, compression="none", use_dictionary=False)
+        content = bytearray(file.read_bytes())
+        content[1500] ^= 4
+        file.write_bytes(content)
+    with pytest.raises(BadInput, match=r"with\.parquet is not Parquet that can be read: .*CRC checksum"):
+        sources.resolve(str(tmp_path / "with.parquet")).table()
+    assert sources.resolve(str(tmp_path / "without.parquet")).table() != values
