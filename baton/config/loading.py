@@ -12,6 +12,19 @@ from baton.config.schema import Config, put, validate
 from baton.errors import BadInput
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which on, off, yes and no are text, as in YAML 1.2: columns and classes are called so."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def load(path: str, overrides: str = "") -> Config:
     """Read, override and validate the config at `path`; raise `BadInput` if anything is wrong.
 
@@ -68,7 +81,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
         if not equals or not re.fullmatch(r"\s*[A-Za-z_][\w\-.]*\s*", key):
             raise BadInput(f"set takes dotted overrides such as train.epochs=3. Received: {part!r}")
         try:
-            overrides[key.strip()] = yaml.safe_load(value)
+            overrides[key.strip()] = yaml.load(value, Loader=_Loader)
         except (yaml.YAMLError, ValueError):
             raise BadInput(f"The value of {key.strip()} is not valid YAML. Received: {value!r}") from None
     return overrides
@@ -81,11 +94,11 @@ def json_schema() -> dict[str, Any]:
 
 def _parse(text: str) -> tuple[Any, dict[tuple, int]]:
     """YAML text → (values, line of each path); refuses a key given twice."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=_Loader)
     lines: dict[tuple, int] = {}
     if node is not None:
         _walk(node, (), lines)
-    return yaml.safe_load(text), lines
+    return yaml.load(text, Loader=_Loader), lines
 
 
 def _walk(node: yaml.Node, path: tuple, lines: dict[tuple, int]) -> None:

@@ -58,9 +58,20 @@ class Split(Section):
     @model_validator(mode="after")
     def _adds_up(self) -> Split:
         total = self.train + self.validation + self.test
-        if abs(total - 1) > 1e-9 or self.train == 0:
-            raise ValueError(f"the shares must add up to 1 and train must not be 0, not {total}")
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares must add up to 1, not to {total:g}")
+        if empty := [name for name in names.SPLITS if getattr(self, name) == 0]:
+            raise ValueError(f"{' and '.join(empty)} must be above 0: validation chooses, and test judges at the gate")
         return self
+
+
+class MaxQuarantine(Section):
+    """The share of the rows that ingest may set aside before it refuses the source."""
+
+    rows: Fraction = Field(0.2, description="of all rows, for any reason")
+    unreadable_targets: Fraction = Field(
+        0.01, description="of all rows, for a target that is there and cannot be read; a missing one is none"
+    )
 
 
 class ImageSize(Section):
@@ -82,10 +93,22 @@ class Data(Section):
     time: str | None = Field(None, description="column to split by: oldest rows train, newest test")
     drop: list[str] = Field([], description="columns that are not used as features")
     kinds: dict[str, Kind] = Field({}, description="overrules the inferred kind of a column")
-    missing: list[str] = Field(
-        ["NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
-        description="cells of text that hold no value; empty and blank ones never do",
+    missing: list[str] | dict[str, list[str]] | None = Field(
+        None,
+        description="texts of cells that hold no value, of all columns or {column: texts}; empty cells never do; "
+        "default: NA, null and the like, but in classes to be predicted none",
     )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="decimal mark of numbers in text; default: what a whole column says"
+    )
+    thousands: Literal["", ",", ".", " ", "'"] | None = Field(
+        None, description="what separates thousands of numbers in text; default: what a whole column says"
+    )
+    formats: dict[str, str] = Field(
+        {},
+        description="how a column's dates are written: iso, ymd, dmy, mdy, epoch_s, epoch_ms, or a pattern as %d.%m.%y",
+    )
+    max_quarantine: MaxQuarantine = MaxQuarantine()
     split: Split = Split()
     numeric: Literal["standard", "quantile"] = Field("standard", description="encoding of numbers")
     max_categories: int = Field(10_000, ge=1, description="larger vocabularies keep the most frequent")
@@ -104,8 +127,43 @@ class Data(Section):
     max_image_pixels: int = Field(
         50_000_000, ge=1, le=89_478_485, description="an image of more is quarantined before it is decoded"
     )
+    encoding: str = Field("utf-8", description="of CSV files, as Python calls it: latin-1, cp1252, …")
+    escape: str | None = Field(
+        None, pattern=r"^[!#-~]$", description="what makes plain text of the quote after it, in CSV files: \\"
+    )
     delimiter: str = Field(",", pattern=r"^[\t -!#-~]$", description="of CSV files: one character of ASCII, no quote")
     spark_above_mb: int = Field(2048, ge=0, description="engine auto takes Spark for larger inputs")
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _takes_numbers(cls, value: Any) -> Any:
+        """YAML reads -1 as a number; a cell is text."""
+        if isinstance(value, dict):
+            return {key: _texts(texts) for key, texts in value.items()}
+        return _texts(value)
+
+    @field_validator("encoding")
+    @classmethod
+    def _keeps_ascii(cls, value: str) -> str:
+        """Quotes, delimiters and line ends are looked for as bytes."""
+        ascii_text = "".join(map(chr, range(128)))
+        try:
+            good = ascii_text.encode(value) == ascii_text.encode()
+        except (LookupError, UnicodeError):
+            good = False
+        return _demanded(value, good, "must be an encoding that Python knows and that holds ASCII as it is")
+
+    @field_validator("formats")
+    @classmethod
+    def _are_formats(cls, value: dict[str, str]) -> dict[str, str]:
+        bad = [text for text in value.values() if text not in DATE_FORMATS and "%" not in text]
+        return _demanded(value, not bad, f"must be {', '.join(DATE_FORMATS)}, or a pattern as %d.%m.%Y")
+
+    @model_validator(mode="after")
+    def _separates_by_two_marks(self) -> Data:
+        if self.decimal is not None and self.decimal == self.thousands:
+            raise ValueError("decimal and thousands must not be the same mark")
+        return self
 
     @model_validator(mode="after")
     def _drops_nothing_it_needs(self) -> Data:
@@ -199,6 +257,7 @@ SIZES: list[tuple[float, list[int], int, int]] = [
     (100_000, [256, 128], 1, 8),
     (math.inf, [512, 256], 1, 1),
 ]
+DATE_FORMATS = ("iso", "ymd", "dmy", "mdy", "epoch_s", "epoch_ms")
 # Keys of earlier versions → what they are called now.
 RENAMED = {
     "model.forget": "model.category_dropout",
@@ -434,6 +493,11 @@ def validate(tree: dict[str, Any], lines: dict[tuple, int], where: str) -> Confi
     except ValidationError as error:
         faults = [_sentence(fault, lines, where) for fault in error.errors()]
         raise BadInput(" ".join(faults)) from None
+
+
+def _texts(value: Any) -> Any:
+    """A list with its numbers as text."""
+    return [str(text) if _is_number(text) else text for text in value] if isinstance(value, list) else value
 
 
 def _demanded(value: Any, good: bool, rule: str) -> Any:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
+MISSING_TEXTS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A", "NaT", "\\N")
 MIN_NUMERIC_SHARE = 0.99  # the share of a text column's cells that must parse for it to be numeric
 BOOLEAN_TEXT = {"true": True, "false": False}
 DATETIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
@@ -71,10 +72,20 @@ class Column:
         return Column(**{**kept, "missing": tuple(kept.get("missing", ()))})  # an earlier Baton kept none
 
 
-def counts(table: pa.Table, missing: Sequence[str]) -> dict[str, dict[str, int]]:
+def missing_texts(name: str, data: Data) -> tuple[str, ...]:
+    """The texts of a column's cells that hold no value; a class to be predicted may be called anything."""
+    if isinstance(data.missing, dict) and name in data.missing:
+        return tuple(data.missing[name])
+    if isinstance(data.missing, list):
+        return tuple(data.missing)
+    return () if name == data.target and data.task != "regression" else MISSING_TEXTS
+
+
+def counts(table: pa.Table, data: Data) -> dict[str, dict[str, int]]:
     """Per text column, how many cells are not missing and parse as each kind; counts add up."""
     text = [name for name in table.column_names if is_text(table.schema.field(name).type)]
-    return dict(zip(text, mapped(lambda name: _text_counts(table.column(name), missing), text), strict=True))
+    found = mapped(lambda name: _text_counts(table.column(name), missing_texts(name, data)), text)
+    return dict(zip(text, found, strict=True))
 
 
 def merge_counts(parts: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
@@ -197,7 +208,7 @@ def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
         # stray cells don't count: their rows are quarantined
         whole = text is not None and text["integer"] == text["numeric"] > 0 and text["cells"] == text["rows"]
         declared = {"numeric": "long" if whole else "double"}.get(kind, kind)
-    return Column(field.name, kind, declared, tuple(data.missing))
+    return Column(field.name, kind, declared, missing_texts(field.name, data))
 
 
 def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> tuple[list[Column], list[str]]:
@@ -279,7 +290,7 @@ def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:
     keep = [n for n in (*data.id, data.group, data.time) if n]
     columns = [
         Column(name, "image", "binary", max_pixels=data.max_image_pixels),
-        Column(data.target, "categorical", "string", tuple(data.missing)),
+        Column(data.target, "categorical", "string", missing_texts(data.target, data)),
     ]
     return columns + [_column(schema.field(n), None, data) for n in dict.fromkeys(keep)]
 

@@ -23,7 +23,7 @@ def read(data: Data = DATA, **cells):
     """Columns → (kind of each, typed table, reasons); a target is added where there is none."""
     cells.setdefault(data.target, [0] * len(next(iter(cells.values()))))
     table = pa.table(cells)
-    found = columns.infer(table.schema, columns.counts(table, data.missing), data)
+    found = columns.infer(table.schema, columns.counts(table, data), data)
     typed, reasons = columns.typed(table, found, data.target)
     return {column.name: column.kind for column in found}, typed, reasons.to_pylist()
 
@@ -132,7 +132,7 @@ def test_a_target_that_cannot_be_learnt_is_a_reason(task, target, reasons):
 
 def test_a_missing_target_is_no_reason_when_scoring():
     table = pa.table({"a": [1.0, None], "y": ["p", None]})
-    found = columns.infer(table.schema, columns.counts(table, DATA.missing), DATA)
+    found = columns.infer(table.schema, columns.counts(table, DATA), DATA)
     assert columns.typed(table, found, None)[1].to_pylist() == [None, None]
     without, reasons = columns.typed(table.drop(["y"]), columns.feature_columns(found, DATA), None)
     assert without.column_names == ["a"] and reasons.null_count == 2
@@ -227,7 +227,7 @@ def test_a_date_is_no_target_for_regression():
 
 def test_declared_types_are_those_of_a_signature():
     table = pa.table({"a": ["1", "2"], "b": ["1", None], "c": [1, 2], "d": ["x", "z"], "e": [None] * 2, "y": [0, 1]})
-    found = columns.infer(table.schema, columns.counts(table, DATA.missing), DATA)
+    found = columns.infer(table.schema, columns.counts(table, DATA), DATA)
     assert {c.name: c.type for c in found} == {
         "a": "long", "b": "double", "c": "long", "d": "string", "e": "string", "y": "long"
     }  # fmt: skip
@@ -249,7 +249,7 @@ def test_texts_that_mean_missing_do_so_in_every_kind_of_column(made):
 
 def test_counts_of_parts_add_up():
     table = pa.table({"a": ["1", "x", None, "true", "2024-01-01", "2.5"], "n": range(6)})
-    whole = columns.counts(table, DATA.missing)
+    whole = columns.counts(table, DATA)
     assert whole == {"a": {"rows": 6, "cells": 5, "integer": 1, "numeric": 2, "boolean": 1, "datetime": 1}}
     assert columns.merge_counts([columns.counts(table.slice(i, 2), DATA.missing) for i in (0, 2, 4)]) == whole
 
@@ -278,7 +278,7 @@ def test_of_two_image_columns_one_must_be_named():
 
 def test_typing_does_not_depend_on_how_the_table_is_cut():
     table = pa.table({"a": ["1", "x", None] * 40 + ["2"] * 9880, "y": ["p", "q"] * 5000})
-    found = columns.infer(table.schema, columns.counts(table, DATA.missing), DATA)
+    found = columns.infer(table.schema, columns.counts(table, DATA), DATA)
     parts = [columns.typed(table.slice(start, 1111), found, "y") for start in range(0, 10_000, 1111)]
     whole, reasons = columns.typed(table, found, "y")
     assert pa.concat_tables([part for part, _ in parts]).equals(whole)

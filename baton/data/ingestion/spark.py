@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from baton import names
-from baton.config.schema import Config
+from baton.config.schema import Config, Data
 from baton.data import columns as cols
 from baton.data import dataset, petastorm, splits, statistics
 from baton.data.ingestion import rows as rows_module
@@ -74,12 +74,12 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
 # Stages, run on executors
 
 
-def _count(tables: Tables, missing: list[str]) -> Iterator[pa.Table]:
+def _count(tables: Tables, data: Data) -> Iterator[pa.Table]:
     """How many rows there are, what their text parses as, and the lines that are no rows."""
     rows, counts = 0, []
     for table in tables:
         rows += table.num_rows
-        counts.append(cols.counts(table, missing))
+        counts.append(cols.counts(table, data))
     yield partial_results(
         {"count": encode_json({"rows": rows, "counts": cols.merge_counts(counts), "broken": tables.broken})}
     )
@@ -168,7 +168,7 @@ def _struct(table: pa.Table | None, type_: pa.StructType, rows: int) -> pa.Array
 
 def _counted(rows: SparkRows, config: Config) -> tuple[int, dict[str, dict[str, int]], list[dict[str, str]]]:
     """(rows, counts of text, broken lines) of the whole source."""
-    answers = [json.loads(data) for data in rows.collect(_count, config.data.missing).get("count", [])]
+    answers = [json.loads(data) for data in rows.collect(_count, config.data).get("count", [])]
     counts = cols.merge_counts([answer["counts"] for answer in answers])
     return sum(answer["rows"] for answer in answers), counts, [line for a in answers for line in a["broken"]]
 
