@@ -1,5 +1,6 @@
 """ingest: raw data in, a split, encoded, hashed Petastorm dataset out, with quarantine and profile."""
 
+import json
 import logging
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from baton.data.ingestion import local
 from baton.data.sources import files
 from baton.errors import writing
 from baton.orchestration.step import step
-from baton.reporting import profile
+from baton.reporting import console, profile
 from baton.runtime import locks
 from baton.tracking import inputs
 from baton.tracking.runs import Run
@@ -54,12 +55,16 @@ def report(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) ->
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
     run.tag(names.TAG_OUTPUT, dataset.content)
     run.metrics({f"rows_{key}": value for key, value in dataset.rows.items()})
-    for name in (names.MANIFEST, names.PREPROCESSOR, names.PROFILE):
+    for name in (names.MANIFEST, names.PREPROCESSOR, names.PROFILE, names.COLUMNS):
         run.file(dataset.folder / name)
     run.file(dataset.folder / names.QUARANTINE_FOLDER)
     run.json(dict(reasons.most_common()), names.REASONS)
     for reason, count in reasons.most_common(10):
         log.info("quarantined %s rows: %s", f"{count:,}", reason)
+    table = json.loads((dataset.folder / names.COLUMNS).read_text())
+    console.columns(table)
+    for warning in table["warnings"]:
+        log.warning("%s", warning)
     page, figures = profile.of_dataset(config, dataset, reasons)
     run.text(page, names.PROFILE_PAGE)
     run.figures(figures)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from baton.data import text_dates, text_numbers
+from baton.data.text_numbers import NumberStyle
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import mapped
 
@@ -22,13 +23,9 @@ if TYPE_CHECKING:
     from baton.config.schema import Data
 
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
-INTEGER = r"^[+-]?\d{1,18}$"
 MISSING_TEXTS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A", "NaT", "\\N")
-MIN_NUMERIC_SHARE = 0.99  # the share of a text column's cells that must parse for it to be numeric
 BOOLEAN_TEXT = {"true": True, "false": False}
-DATETIME = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
-FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
+WHOLE_AS_DECIMAL = r"^(-?(?:0|[1-9]\d*))\.0+$"
 IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP")  # TensorFlow's; Pillow has more, and runs Ghostscript for one of them
 TOO_LARGE = (0, 0, 0)  # in place of an image's size
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -52,7 +49,8 @@ HELD_BY = {  # kind → the declared types that can hold it; a categorical colum
 class Column:
     """A source column: `kind` is what it means, `type` how it is declared in a model's signature.
 
-    Cells of text that are blank, or one of `missing`, hold no value, whatever the source's format.
+    Cells of text that are blank, or one of `missing`, hold no value, whatever the source's format. Numbers in text are
+    written with these marks, and the `unit`; dates in text or whole numbers in this `format`, of `text_dates`.
     `max_pixels` is that of an image; a larger one is not decoded.
     """
 
@@ -61,9 +59,18 @@ class Column:
     type: str  # long | double | boolean | string | datetime | binary
     missing: tuple[str, ...] = ()
     max_pixels: int | None = None
+    decimal: str = "."
+    thousands: str = ""
+    unit: str = ""
+    format: str = "iso"
+
+    @property
+    def style(self) -> NumberStyle:
+        return NumberStyle(self.decimal, self.thousands, self.unit)
 
     def to_dict(self) -> dict[str, Any]:
-        kept = {key: value for key, value in asdict(self).items() if value is not None}
+        ordinary = {field.name: field.default for field in fields(self)}
+        kept = {key: value for key, value in asdict(self).items() if value != ordinary[key]}
         return {**kept, "missing": list(self.missing)}
 
     @staticmethod
@@ -79,43 +86,6 @@ def missing_texts(name: str, data: Data) -> tuple[str, ...]:
     if isinstance(data.missing, list):
         return tuple(data.missing)
     return () if name == data.target and data.task != "regression" else MISSING_TEXTS
-
-
-def counts(table: pa.Table, data: Data) -> dict[str, dict[str, int]]:
-    """Per text column, how many cells are not missing and parse as each kind; counts add up."""
-    text = [name for name in table.column_names if is_text(table.schema.field(name).type)]
-    found = mapped(lambda name: _text_counts(table.column(name), missing_texts(name, data)), text)
-    return dict(zip(text, found, strict=True))
-
-
-def merge_counts(parts: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
-    """Add up the `counts` of several tables of the same columns."""
-    total: dict[str, dict[str, int]] = {}
-    for part in parts:
-        for name, kinds in part.items():
-            sums = total.setdefault(name, dict.fromkeys(kinds, 0))
-            for kind, number in kinds.items():
-                sums[kind] += number
-    return total
-
-
-def infer(schema: pa.Schema, text_counts: dict[str, dict[str, int]], data: Data) -> list[Column]:
-    """The columns a pipeline uses, with their kinds; raises `BadInput` for what cannot be used."""
-    wanted = [data.target, *data.id, *data.drop, *data.kinds]
-    wanted += [name for name in (data.group, data.time, data.image_column) if name]
-    faults = []
-    if absent := sorted(set(wanted) - set(schema.names)):
-        faults = [f"The source has no column {listed(_alike(absent, schema.names))}."]
-        faults.append(f"Its columns: {listed(schema.names)}.")
-    if data.task == "image":
-        refuse(faults)
-        return _image_columns(schema, data)
-    used = [name for name in schema.names if name not in data.drop or name in (data.target, data.group)]
-    columns, more = _gathered([(schema.field(name), text_counts.get(name)) for name in used], data)
-    refuse([*faults, *more, *type_faults(schema, columns)])
-    if len(feature_columns(columns, data)) == 0:
-        raise BadInput("No column is left to learn from: data.id, data.group and data.drop name them all.")
-    return columns
 
 
 def feature_columns(columns: list[Column], data: Data) -> list[Column]:
@@ -157,20 +127,22 @@ def type_faults(schema: pa.Schema, columns: list[Column]) -> list[str]:
         if column.name in schema.names and not _holds(schema.field(column.name), column):
             faults.append(f"Column {column.name} must be {column.kind}. Received: {schema.field(column.name).type}.")
     if absent := sorted({column.name for column in columns} - set(schema.names)):
-        faults.append(f"The data lacks {listed(_alike(absent, schema.names))}.")
+        faults.append(f"The data lacks {listed(alike(absent, schema.names))}.")
         faults.append(f"Received columns: {listed(schema.names)}.")
     return faults
 
 
 def class_names(values: set[str]) -> list[str]:
     """Distinct target values in their natural order: as numbers if all are, else as text."""
-    if all(re.match(NUMBER, value) for value in values):
+    if all(re.match(text_numbers.NUMBER, value) for value in values):
         return sorted(values, key=lambda value: (float(value), value))
     return sorted(values)
 
 
 def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     """Any scalar column → canonical text: 3, 3.0 and "3" are the same category."""
+    if is_binary(values.type):
+        return pa.array([None if value is None else value.hex() for value in values.to_pylist()], pa.string())
     if pa.types.is_decimal(values.type):
         values = pc.cast(values, pa.float64())
     if pa.types.is_floating(values.type):
@@ -187,39 +159,10 @@ def is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
-def whole_numbers(text: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
-    """Text that holds whole numbers, as 3, +3, 3.0 or 3e2 → int64, exact up to 18 digits; null where it does not."""
-    text = _unsigned(_clean(text, missing))
-    exact = pc.cast(pc.if_else(pc.match_substring_regex(text, INTEGER), text, None), pa.int64())
-    if exact.null_count == text.null_count:
-        return exact
-    number = pc.cast(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None), pa.float64())
-    return pc.coalesce(exact, pc.cast(pc.if_else(_whole(number), number, None), pa.int64(), safe=False))
-
-
-def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
-    declared = _declared_type(field)
-    kind = data.kinds.get(field.name) or _natural_kind(declared, text)
-    if field.name == data.target:
-        kind = "numeric" if data.task == "regression" else "categorical"
-        if kind == "numeric" and declared in ("datetime", "binary"):
-            raise BadInput(f"The target {field.name} must be a number for regression. Received: {field.type}")
-    if declared == "string" and kind != "categorical":
-        # stray cells don't count: their rows are quarantined
-        whole = text is not None and text["integer"] == text["numeric"] > 0 and text["cells"] == text["rows"]
-        declared = {"numeric": "long" if whole else "double"}.get(kind, kind)
-    return Column(field.name, kind, declared, missing_texts(field.name, data))
-
-
-def _gathered(fields: list[tuple[pa.Field, dict[str, int] | None]], data: Data) -> tuple[list[Column], list[str]]:
-    """Fields with their text counts → their columns, and a sentence for each that cannot be one."""
-    columns, faults = [], []
-    for field, text in fields:
-        try:
-            columns.append(_column(field, text, data))
-        except BadInput as error:
-            faults.append(f"{error}.")
-    return columns, faults
+def is_binary(type_: pa.DataType) -> bool:
+    """Whether cells of that type are bytes."""
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(test(type_) for test in tests)
 
 
 def _holds(field: pa.Field, column: Column) -> bool:
@@ -227,42 +170,36 @@ def _holds(field: pa.Field, column: Column) -> bool:
     if pa.types.is_null(field.type):
         return True
     try:
-        declared = _declared_type(field)
+        declared = declared_type(field)
     except BadInput:
         return False
+    if column.kind == "datetime" and column.format != "iso" and declared in ("long", "double"):
+        return True
     return declared in HELD_BY[column.kind] or (column.kind == "categorical" and declared == column.type)
 
 
-def _alike(absent: list[str], names: list[str]) -> list[str]:
+def alike(absent: list[str], names: list[str]) -> list[str]:
     """Absent columns, each with the column of the data whose name differs in case or blanks only, if there is one."""
     near = {name.strip().casefold(): name for name in names}
     found = {name: near.get(name.strip().casefold()) for name in absent}
     return [f"{name} (it has {other!r})" if other else name for name, other in found.items()]
 
 
+def missing_target(name: str) -> str:
+    """The reason of a row without a target."""
+    return f"{name} (the target) is missing"
+
+
 def _target_faults(values: pa.Array, column: Column) -> list[tuple[Any, str]]:
     """Masks of the targets that cannot be learnt, with what is wrong: missing, or no float32."""
-    faults = [(pc.is_null(values, nan_is_null=True), f"{column.name} (the target) is missing")]
+    faults = [(pc.is_null(values, nan_is_null=True), missing_target(column.name))]
     if column.kind == "numeric":
         beyond = pc.and_(pc.greater(pc.abs(values), FLOAT32_MAX), pc.is_finite(values))
         faults.append((beyond, f"{column.name} (the target) is beyond {FLOAT32_MAX:.3g}"))
     return faults
 
 
-def _natural_kind(declared: str, text: dict[str, int] | None) -> str:
-    if declared == "binary":
-        return "image"
-    if declared != "string":
-        return {"long": "numeric", "double": "numeric"}.get(declared, declared)
-    if text and text["cells"]:
-        for kind in ("boolean", "numeric", "datetime"):
-            share = 1.0 if kind == "boolean" else MIN_NUMERIC_SHARE
-            if text[kind] >= share * text["cells"]:
-                return kind
-    return "categorical"
-
-
-def _declared_type(field: pa.Field) -> str:
+def declared_type(field: pa.Field) -> str:
     type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if pa.types.is_boolean(type_):
         return "boolean"
@@ -274,25 +211,11 @@ def _declared_type(field: pa.Field) -> str:
         return "string"
     if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
         return "datetime"
-    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+    if is_binary(type_):
         return "binary"
     # What a list calls its values differs between Arrow and Spark.
     shown = f"list<{type_.value_type}>" if pa.types.is_list(type_) else type_
     raise BadInput(f"Column {field.name} has a type that is not supported; name it in data.drop. Received: {shown}")
-
-
-def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:
-    fields = [field for field in schema if field.name not in data.drop]
-    binary = [field.name for field in fields if _declared_type(field) == "binary"]
-    name = data.image_column or (binary[0] if len(binary) == 1 else None)
-    if name is None:
-        raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
-    keep = [n for n in (*data.id, data.group, data.time) if n]
-    columns = [
-        Column(name, "image", "binary", max_pixels=data.max_image_pixels),
-        Column(data.target, "categorical", "string", missing_texts(data.target, data)),
-    ]
-    return columns + [_column(schema.field(n), None, data) for n in dict.fromkeys(keep)]
 
 
 def _convert(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
@@ -305,14 +228,14 @@ def _convert(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
     try:
         if not is_text(values.type):
             return convert(_decoded(values), column)
-        cells, place = _distinct(values)
+        cells, place = distinct(values)
         typed, faults = convert(cells, column)
         return typed.take(place), [(mask.take(place), fault) for mask, fault in faults]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise BadInput(f"Column {column.name} must be {column.kind}. Received: {values.type}") from None
 
 
-def _distinct(text: pa.Array) -> tuple[pa.Array, pa.Array]:
+def distinct(text: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Text → (its distinct cells, missing included, the place of each row's among them).
 
     Text is parsed by regular expressions, some 60 ns a cell each: a look at each row's would be most of ingest.
@@ -326,67 +249,49 @@ def _decoded(values: pa.Array) -> pa.Array:
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
-def _text_counts(text: pa.ChunkedArray, missing: Sequence[str]) -> dict[str, int]:
-    """A text column → its rows, its cells that are not missing, and how many of them parse as each kind."""
-    cells, place = _distinct(text.combine_chunks())
-    cells = _clean(cells, missing)
-    rows = np.bincount(place.to_numpy(), minlength=len(cells))
-
-    def total(mask: pa.Array) -> int:
-        return int(rows[pc.fill_null(mask, False).to_numpy(zero_copy_only=False)].sum())
-
-    return {
-        "rows": len(text),
-        "cells": total(cells.is_valid()),
-        "integer": total(pc.match_substring_regex(cells, INTEGER)),
-        "numeric": total(pc.match_substring_regex(cells, NUMBER)),
-        "boolean": total(pc.is_in(pc.utf8_lower(cells), pa.array(list(BOOLEAN_TEXT)))),
-        "datetime": total(pc.match_substring_regex(cells, DATETIME)),
-    }
-
-
 def _numeric(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     if not is_text(values.type):
         number = pc.cast(values, pa.float64(), safe=False)
-        return pc.if_else(pc.is_nan(number), None, number), []
-    text = _clean(values, column.missing)
-    good = pc.match_substring_regex(text, NUMBER)
-    stray = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(good, False)))
-    number = pc.cast(_unsigned(pc.if_else(good, text, None)), pa.float64())
-    faults = [(stray, "is not a number")]
-    if column.type == "long":  # text has no type of its own, so the declared one holds
-        faults.append((pc.and_(pc.is_finite(number), pc.invert(_whole(number))), "is not a whole number"))
-    return number, faults
-
-
-def _whole(number: pa.Array) -> pa.Array:
-    """Which float64 are whole numbers of 18 digits at most."""
-    return pc.and_(pc.equal(pc.floor(number), number), pc.less_equal(pc.abs(number), 1e18))
+        number = pc.if_else(pc.is_nan(number), None, number)
+        gone = [float(text) for text in column.missing if re.match(text_numbers.NUMBER, text)]
+        return (pc.if_else(pc.is_in(number, pa.array(gone)), None, number) if gone else number), []
+    text = clean(values, column.missing)
+    number = text_numbers.parsed(text, column.style)
+    return number, [(pc.and_(pc.is_valid(text), pc.is_null(number)), "is not a number")]
 
 
 def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     if pa.types.is_boolean(values.type):
         return values, []
     if is_text(values.type):
-        clean = pc.utf8_lower(_clean(values, column.missing))
-        good, true = pc.is_in(clean, pa.array(list(BOOLEAN_TEXT))), pc.equal(clean, "true")
+        cells = pc.utf8_lower(clean(values, column.missing))
+        good, true = pc.is_in(cells, pa.array(list(BOOLEAN_TEXT))), pc.equal(cells, "true")
     else:
-        clean, _ = _numeric(values, column)
-        good, true = pc.is_in(clean, pa.array([0.0, 1.0])), pc.equal(clean, 1.0)
-    stray = pc.and_(pc.is_valid(clean), pc.invert(good))
+        cells, _ = _numeric(values, column)
+        good, true = pc.is_in(cells, pa.array([0.0, 1.0])), pc.equal(cells, 1.0)
+    stray = pc.and_(pc.is_valid(cells), pc.invert(good))
     return pc.if_else(good, true, None), [(stray, "is not true or false")]
 
 
 def _categorical(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    return _clean(values, column.missing) if is_text(values.type) else as_text(values), []
+    return (canonical(clean(values, column.missing)) if is_text(values.type) else as_text(values)), []
+
+
+def canonical(text: pa.Array) -> pa.Array:
+    """Categories, a whole number without its decimals: 1.0 and 1 are the same one."""
+    return pc.replace_substring_regex(text, WHOLE_AS_DECIMAL, r"\1")
 
 
 def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
     if is_text(values.type):
-        text = _clean(values, column.missing)
-        stamps = _moments(text)
+        text = clean(values, column.missing)
+        stamps = text_dates.parsed(text, column.format)
         return stamps, [(pc.and_(pc.is_valid(text), pc.is_null(stamps)), "is not a date or time")]
-    stamps = _in_range(values)
+    if not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
+        number, _ = _numeric(values, column)
+        stamps = _coded(number, column.format)
+        return stamps, [(pc.and_(pc.is_valid(number), pc.is_null(stamps)), "is not a date or time")]
+    stamps = text_dates.in_range(values)
     if pa.types.is_timestamp(values.type) and values.type.tz:
         stamps = pc.cast(stamps, pa.timestamp("us", "UTC"), safe=False)
     stamps = pc.cast(stamps, pa.timestamp("us"), safe=False)
@@ -394,39 +299,12 @@ def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[An
     return stamps, [(beyond, "is not in the years 1 to 9999")]
 
 
-def _in_range(values: pa.Array) -> pa.Array:
-    """Dates or timestamps, null where they are not in the years 1 to 9999: in µs they could overflow."""
-    unit = "day" if pa.types.is_date32(values.type) else getattr(values.type, "unit", "ms")  # date64 is in ms
-    if unit == "ns":
-        return values
-    micro = {"day": 86_400_000_000, "s": 1_000_000, "ms": 1000, "us": 1}[unit]
-    number = pc.cast(values, pa.int32() if unit == "day" else pa.int64())
-    first, end = FIRST_MOMENT // micro, NO_MOMENT // micro
-    return pc.if_else(pc.and_(pc.greater_equal(number, first), pc.less(number, end)), values, None)
-
-
-def _moments(text: pa.Array) -> pa.Array:
-    """ISO 8601 text → timestamps in µs, UTC where there is a zone; null where it is none."""
-    import pandas as pd
-
-    good = pc.fill_null(pc.match_substring_regex(text, DATETIME), False)
-    iso = pc.if_else(good, text, None)
-    parsed = pd.to_datetime(iso.to_pandas(), errors="coerce", utc=True, format="ISO8601").dt.tz_localize(None)
-    stamps = _in_range(pa.array(parsed.to_numpy("datetime64[us]"), pa.timestamp("us"), from_pandas=True))
-    left = pc.and_(good, pc.is_null(stamps))  # in nanoseconds pandas' dates end in 1677 and 2262
-    if not _true(left):
-        return stamps
-    places = np.flatnonzero(left.to_numpy(zero_copy_only=False))
-    moments = [_moment(cell) for cell in iso.take(pa.array(places)).to_pylist()]
-    return pc.replace_with_mask(stamps, left, pa.array(moments, pa.timestamp("us")))
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    except (ValueError, OverflowError):
-        return None
+def _coded(number: pa.Array, format_: str) -> pa.Array:
+    """Numbers that are dates: since 1970, or of eight digits."""
+    if format_ in text_dates.EPOCHS:
+        return text_dates.epochs(number, format_)
+    whole = pc.if_else(pc.equal(pc.floor(number), number), number, None)
+    return text_dates.parsed(pc.cast(pc.cast(whole, pa.int64()), pa.string()), format_)
 
 
 def _image(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
@@ -482,16 +360,7 @@ def _first_reasons(reasons: list[tuple[Any, str]], rows: int) -> pa.Array:
     return pa.array(result, pa.string())
 
 
-def _clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
+def clean(values: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
     """Text without surrounding blanks; null where nothing is left, or one of `missing`."""
     text = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
     return pc.if_else(pc.is_in(text, pa.array(["", *missing])), None, text)
-
-
-def _unsigned(text: pa.Array) -> pa.Array:
-    """Numbers as text without a leading +, which Arrow does not parse."""
-    return pc.replace_substring_regex(text, r"^\+", "")
-
-
-def _true(mask: pa.Array) -> int:
-    return pc.sum(mask).as_py() or 0

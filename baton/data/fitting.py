@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from baton.config.schema import Data
 from baton.data.columns import Column, class_names, feature_columns
 from baton.data.preprocessing import BINS, DATE_PARTS, MISSING, Preprocessor, as_floats, date_part, scaled
 from baton.data.statistics import Summary
-from baton.errors import BadInput
+from baton.errors import BadInput, listed
 
 
 def fit_preprocessor(summary: Summary, columns: list[Column], data: Data) -> Preprocessor:
@@ -43,6 +44,11 @@ def _fit_target(summary: Summary, data: Data) -> dict[str, Any]:
     if data.task == "regression":
         return {"mean": column.mean, "std": column.std or 1.0}
     classes = class_names(set(column.counts))
+    folded = Counter(name.casefold() for name in classes)
+    if alike := [name for name in classes if folded[name.casefold()] > 1]:
+        raise BadInput(
+            f"Classes of {data.target} differ in case only: spell what is the same alike. Received: {listed(alike)}"
+        )
     if len(classes) < 2 or (data.task == "binary" and len(classes) > 2):
         shown = ", ".join(classes[:10])
         need = "exactly 2" if data.task == "binary" else "at least 2"

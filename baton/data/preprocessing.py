@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.data import target as target_module
-from baton.data.columns import Column, as_text, typed
+from baton.data.columns import Column, as_text, canonical, typed
 
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "minute")
 DAY_US = 86_400_000_000
@@ -60,7 +60,7 @@ class Preprocessor:
         self.image_size: dict[str, int] | None = spec.get("image_size")
         self.encoded = [Encoded(**{**e, "edges": tuple(e["edges"]), "rows": tuple(e["rows"])}) for e in spec["encoded"]]
         self._vocabularies = {
-            name: pa.array(feature["vocabulary"], pa.string())
+            name: canonical(pa.array(feature["vocabulary"], pa.string()))  # an earlier Baton kept 1.0 as it was
             for name, feature in spec["features"].items()
             if "vocabulary" in feature
         }
@@ -130,7 +130,7 @@ class Preprocessor:
         values = typed.column(self.target).combine_chunks()
         if not self.classes:
             return values.to_numpy(zero_copy_only=False).astype(np.float32)
-        index = pc.index_in(as_text(values), pa.array(self.classes, pa.string()))
+        index = pc.index_in(as_text(values), canonical(pa.array(self.classes, pa.string())))
         return index.fill_null(-1).to_numpy().astype(np.int32)
 
     def blocks(self, encoded: dict[str, Any]) -> dict[str, Any]:

@@ -150,7 +150,21 @@ class Pipeline:
             "model": {key: verdict[key] for key in keys} if verdict else None,
             "metrics": verdict["metrics"] if verdict else {},
             "predictions": {key: scoring[key] for key in counts} if scoring else None,
+            "data": self._data(),
             "wall_seconds": round(time.monotonic() - self.started, 2),
+        }
+
+    def _data(self) -> dict[str, Any] | None:
+        """How many rows came in and were set aside, why, and what to look at; None if ingest gave nothing."""
+        manifest, table = (self._artifact("ingest", name) for name in (names.MANIFEST, names.COLUMNS))
+        if manifest is None:
+            return None
+        rows = manifest["rows"]
+        return {
+            "rows_in": rows["input"],
+            "rows_quarantined": rows["quarantined"],
+            "reasons": self._artifact("ingest", names.REASONS),
+            "warnings": table["warnings"],
         }
 
     def _process(self, step: str, inputs: dict[str, str], run_id: str) -> None:

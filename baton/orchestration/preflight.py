@@ -5,6 +5,7 @@ Nothing is run, written or logged, and TensorFlow is not imported.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,14 +17,19 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from baton.config.schema import BatchInfer, Config
 from baton.data import columns as cols
+from baton.data import overview, recognition
 from baton.data.ingestion import rows
 from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
 from baton.redaction import masked
+from baton.reporting import console
 from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
 from baton.serving import scoring
 from baton.tracking import servers
@@ -33,6 +39,7 @@ INSTALL = "make run installs what is pinned, into .venv"
 JAVA = ("17", "21")
 # Rough needs of disk: flights' dataset takes 2.1 times its source's bytes, fashion's 1.1 times.
 DATASET_SHARE, PREDICTIONS_SHARE, SPARE = 4, 3, 256 << 20
+SAMPLE_ROWS = 20_000  # of which the columns are recognised before a run
 SPARK_TABLE = "a table of Spark's: what it holds is seen when it is read"
 
 Check = tuple[str, Callable[[], str]]  # what is looked at; what finds it well, in words, or raises
@@ -124,9 +131,26 @@ def _source(config: Config) -> str:
         return SPARK_TABLE
     schema = source.schema()
     rows.check_reserved(schema.names)
-    columns = cols.infer(schema, {}, config.data)
-    features = cols.feature_columns(columns, config.data)
+    recognised, counted = _recognised(source, schema, config)
+    _print_columns(overview.of_sample(recognised, counted, schema.names))
+    features = cols.feature_columns([r.column for r in recognised], config.data)
     return f"{len(source.files)} files, {source.bytes / 1e6:,.1f} MB, {len(features)} features"
+
+
+def _recognised(
+    source: files.Source, schema: pa.Schema, config: Config
+) -> tuple[list[recognition.Recognised], dict[str, recognition.CellCounts]]:
+    """The columns as a sample of the source's cells tells them, and the counts of that sample."""
+    batches = itertools.islice(source.batches(SAMPLE_ROWS), 0 if source.format == "images" else 1)
+    counted = recognition.merge([recognition.counts(batch.slice(0, SAMPLE_ROWS), config.data) for batch in batches])
+    return recognition.recognise(schema, counted, config.data), counted
+
+
+def _print_columns(table: dict[str, Any]) -> None:
+    """The table of columns, as far as a sample tells, with what is doubtful."""
+    console.columns(table)
+    for warning in table["warnings"]:
+        print(f"note   {'source':<10} {masked(printable(warning))}", flush=True)
 
 
 def _scoring(config: Config, settings: BatchInfer) -> str:
@@ -136,7 +160,7 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
         return SPARK_TABLE
     schema, trained_on = source.schema(), training.schema()
     rows.check_reserved(schema.names, settings.interval)
-    features = cols.feature_columns(cols.infer(trained_on, {}, config.data), config.data)
+    features = cols.feature_columns(recognition.infer(trained_on, {}, config.data), config.data)
     if absent := [column.name for column in features if column.name not in schema.names]:
         raise BadInput(f"{settings.source} lacks the features {listed(absent)}.")
     # What a column of text means is known when its cells are read.

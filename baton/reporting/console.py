@@ -8,8 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from baton import names
 from baton.config.schema import Config
+from baton.errors import printable
+from baton.formatting import percent_text
 
+MAX_COLUMNS, MAX_WARNINGS, TOP_REASONS = 100, 12, 3  # printed
 COLOURS = {"finished": "green", "cached": "cyan", "failed": "red", "skipped": "yellow"}
 
 
@@ -29,6 +33,37 @@ def table(config: Config, summary: dict[str, Any], console: Console | None = Non
         console.print(line, markup=False, soft_wrap=True)
 
 
+def columns(table: dict[str, Any], console: Console | None = None) -> None:
+    """Print `table` (that of columns.json): what each column is taken for, and why."""
+    console = console or Console(highlight=False)
+    grid = Table(show_edge=False, pad_edge=False)
+    for heading in ("column", "kind", "why", "missing", "unknown", "example"):
+        grid.add_column(heading, justify="right" if heading in ("missing", "unknown") else "left", overflow="fold")
+    for line in table["columns"][:MAX_COLUMNS]:
+        shares = ["" if line[key] is None else percent_text(line[key]) for key in ("missing", "unknown")]
+        cells = (line["name"], line["kind"], line["why"], *shares, line["example"])
+        grid.add_row(*(escape(printable(cell)) for cell in cells))
+    console.print()
+    console.print(grid)
+    if (more := len(table["columns"]) - MAX_COLUMNS) > 0:
+        console.print(f"and {more:,} more columns, in {names.COLUMNS}", markup=False)
+    console.print()
+
+
+def data_sentences(data: dict[str, Any]) -> list[str]:
+    """The `data` of summary.json → the lines that say how many rows were set aside, why, and what to look at."""
+    share = f" ({percent_text(data['rows_quarantined'] / data['rows_in'])})" if data["rows_quarantined"] else ""
+    lines = [f"Data: {data['rows_in']:,} rows, {data['rows_quarantined']:,} quarantined{share}"]
+    for reason, rows in list(data["reasons"].items())[:TOP_REASONS]:
+        lines.append(f"  {rows:,} because {reason}")
+    if (more := len(data["reasons"]) - TOP_REASONS) > 0:
+        lines.append(f"  and {more} more reasons, in {names.REASONS}")
+    lines += [f"Warning: {warning}" for warning in data["warnings"][:MAX_WARNINGS]]
+    if (more := len(data["warnings"]) - MAX_WARNINGS) > 0:
+        lines.append(f"and {more} more warnings, in {names.COLUMNS}")
+    return lines
+
+
 def sentences(summary: dict[str, Any]) -> list[str]:
     """`summary` → the lines below the table."""
     lines = []
@@ -46,4 +81,6 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         )
     elif model and not model["alias"]:
         lines.append("Predictions: none; there is nothing to score or no champion to score it with.")
+    if summary["data"]:
+        lines += data_sentences(summary["data"])
     return lines

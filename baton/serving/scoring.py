@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from baton import names
 from baton.config.schema import BatchInfer, Config
-from baton.data.columns import Column, is_text, type_faults, typed, whole_numbers
+from baton.data.columns import Column, is_text, type_faults, typed
 from baton.data.ingestion.rows import broken_reasons, reserved_faults, write_broken
 from baton.data.sources.files import Source, conformed
 from baton.errors import BadInput, BatonError, refuse, writing
@@ -237,8 +237,6 @@ def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
 
 
 def _typed_text(text: pa.ChunkedArray, column: Column) -> pa.Array:
-    if column.type == "long":
-        return whole_numbers(text, column.missing)
     values, _ = typed(pa.table({column.name: text}), [column], target=None)
     return values.column(0)
 

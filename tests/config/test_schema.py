@@ -63,7 +63,7 @@ def test_every_default_is_a_value_that_is_allowed():
     [
         ("nmae: x", r"line 6: nmae is not a key here\. Allowed: name, seed, .*register, .*Received: 'x'"),
         ("train: {patience: 0}", r"line 6: train\.patience: .*greater than or equal to 1\. Received: 0"),
-        ("train: {epochs: yes}", r"train\.epochs: true and false are not allowed here\. Received: True"),
+        ("train: {epochs: true}", r"train\.epochs: true and false are not allowed here\. Received: True"),
         ("train: {learning_rate: .inf}", r"train\.learning_rate: .*finite number\. Received: inf"),
         ("train: {optimizer: adm}", r"train\.optimizer: .*'sgd', .*or 'adamw'\. Received: 'adm'"),
         ("train:\n  epoch: 3", r"line 7: train\.epoch is not a key here\. Allowed: epochs, batch_size"),
@@ -115,9 +115,17 @@ def test_all_faults_are_named_at_once(load):
         load(TEXT + "seed: -1\ntune: {max_trials: 0}\n")
 
 
-@pytest.mark.parametrize("split", [{"train": 0.9}, {"train": 0, "validation": 0.5, "test": 0.5}])
-def test_shares_add_up(split):
-    with pytest.raises(BadInput, match=r"data\.split: the shares must add up to 1 and train must not be 0"):
+@pytest.mark.parametrize(
+    ("split", "answer"),
+    [
+        ({"train": 0.9}, "the shares must add up to 1, not to 1.1"),
+        ({"train": 0, "validation": 0.5, "test": 0.5}, "train must be above 0"),
+        ({"validation": 0.2, "test": 0}, "test must be above 0"),
+        ({"train": 1, "validation": 0, "test": 0}, "validation and test must be above 0"),
+    ],
+)
+def test_shares_add_up_and_none_is_empty(split, answer):
+    with pytest.raises(BadInput, match=rf"data\.split: {answer}"):
         config.validate({**SMALL, "data": {**SMALL["data"], "split": split}}, {}, "here")
 
 

@@ -30,7 +30,7 @@ from click.testing import CliRunner
 from PIL import ImageFile
 
 from baton import names
-from baton.data import columns
+from baton.data import columns, recognition
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.data.ingestion import local
@@ -372,7 +372,7 @@ def test_the_limit_is_the_configs():
     image = tiny.image_table(1)["image"].combine_chunks()
     assert columns.images_size(image, 60) == [(10, 6, 1)]
     assert columns.images_size(image, 59) == [columns.TOO_LARGE]
-    found = columns.infer(pa.schema([("image", pa.binary()), ("label", pa.string())]), {},
+    found = recognition.infer(pa.schema([("image", pa.binary()), ("label", pa.string())]), {},
                           tiny.config("image", data={"max_image_pixels": 59}).data)  # fmt: skip
     _, reasons = columns.typed(pa.table({"image": image, "label": ["a"]}), found, "label")
     assert reasons.to_pylist() == ["image has more pixels than data.max_image_pixels"]

@@ -15,15 +15,18 @@ import pyarrow.parquet as pq
 
 from baton import names
 from baton.config.schema import Config
-from baton.data import columns as cols
-from baton.data import dataset, splits, statistics
+from baton.data import dataset, recognition, splits, statistics
 from baton.data.ingestion.rows import (
     assign,
+    broken_lines,
     broken_reasons,
+    check_any,
+    check_quarantine,
     check_reserved,
     check_splits,
     fit_and_profile,
     image_sizes,
+    quarantine_of,
     refuse_unseen_classes,
     time_counts,
     time_limits,
@@ -31,7 +34,6 @@ from baton.data.ingestion.rows import (
     write_broken,
 )
 from baton.data.sources import files
-from baton.errors import BadInput
 from baton.runtime.threads import together
 
 log = logging.getLogger("baton")
@@ -40,18 +42,22 @@ log = logging.getLogger("baton")
 def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons."""
     raw = source.table()
-    if raw.num_rows == 0:
-        raise BadInput(f"{source.location} holds no rows that can be read.")
+    check_any(raw.num_rows, source.location, source.broken)
     check_reserved(raw.column_names)
     log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
-    columns = cols.infer(raw.schema, cols.counts(raw, config.data), config.data)
+    counted = recognition.counts(raw, config.data)
+    recognised = recognition.recognise(raw.schema, counted, config.data)
+    columns = [r.column for r in recognised]
     limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None
     typed, place, reasons, hashes = assign(raw, columns, config, limits)
+    total = raw.num_rows + len(source.broken)
+    quarantine = quarantine_of(raw, reasons, columns) + broken_lines(source.broken)
+    check_quarantine(config, quarantine, total)
     masks = {name: place == index for name, index in splits.SPLIT_INDEX.items()}
     parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
-    check_splits({name: part.num_rows for name, part in parts.items()}, sum(reasons.is_valid().to_numpy(False)))
+    check_splits({name: part.num_rows for name, part in parts.items()}, quarantine)
     found = {name: statistics.summarise(part, hashes[masks[name]]) for name, part in parts.items()}
-    preprocessor = fit_and_profile(config, columns, found, folder)
+    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, folder)
     if config.data.task == "image":
         preprocessor = with_image_size(
             preprocessor, image_sizes(parts["train"].column(preprocessor.features[0].name)), config
@@ -71,11 +77,10 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     )
     dataset.write_metadata(folder, preprocessor)
     preprocessor.save(folder / names.PREPROCESSOR)
-    counted = Counter(reasons.drop_null().to_pylist()) + broken_reasons(source.broken)
+    by_reason = Counter(reasons.drop_null().to_pylist()) + broken_reasons(source.broken)
     rows = {name: int((place == index).sum()) for name, index in splits.SPLIT_INDEX.items()}
-    total = raw.num_rows + len(source.broken)
-    dataset.complete(folder, {"input": total, **rows, "quarantined": sum(counted.values())}, preprocessor)
-    return counted
+    dataset.complete(folder, {"input": total, **rows, "quarantined": sum(by_reason.values())}, preprocessor)
+    return by_reason
 
 
 def write_raw_test(raw: pa.Table, folder: Path) -> None:

@@ -19,9 +19,10 @@ import pyarrow as pa
 from baton import names
 from baton.config.schema import Config, Data
 from baton.data import columns as cols
-from baton.data import dataset, petastorm, splits, statistics
+from baton.data import dataset, petastorm, recognition, splits, statistics
 from baton.data.ingestion import rows as rows_module
 from baton.data.preprocessing import Preprocessor
+from baton.data.recognition import CellCounts
 from baton.data.sources import files as sources
 from baton.data.sources.spark_rows import (
     PARTIAL,
@@ -34,7 +35,6 @@ from baton.data.sources.spark_rows import (
     persisted,
     spark_schema,
 )
-from baton.errors import BadInput
 from baton.runtime.spark import own_errors
 
 MERGED = 16  # the driver gets the partial results of at most so many tasks
@@ -51,24 +51,27 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     """
     with own_errors(), opened(config, source) as rows:
         rows_module.check_reserved(rows.schema.names)
-        total, text_counts, broken = _counted(rows, config)
-        if total == 0:
-            raise BadInput(f"{source.location} holds no rows that can be read.")
-        columns = cols.infer(rows.schema, text_counts, config.data)
+        total, counted, broken = _counted(rows, config)
+        rows_module.check_any(total, source.location, broken)
+        recognised = recognition.recognise(rows.schema, counted, config.data)
+        columns = [r.column for r in recognised]
         limits = _time_limits(rows, columns, config) if config.data.time else None
-        parts, reasons, sizes = _summarised(rows, columns, config, limits)
-        rows_module.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, sum(reasons.values()))
-        preprocessor = rows_module.fit_and_profile(config, columns, {s: parts[s] for s in names.SPLITS}, folder)
+        parts, quarantine, sizes = _summarised(rows, columns, config, limits)
+        quarantine += rows_module.broken_lines(broken)
+        rows_module.check_quarantine(config, quarantine, total + len(broken))
+        rows_module.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, quarantine)
+        parts = {s: parts[s] for s in names.SPLITS}
+        preprocessor = rows_module.fit_and_profile(config, recognised, counted, parts, rows.schema.names, folder)
         if config.data.task == "image":
             preprocessor = rows_module.with_image_size(preprocessor, sizes, config)
         with persisted(_placed(rows, columns, config, limits, preprocessor)) as placed:
-            counted, written = _write(placed, config, preprocessor, folder)
+            reasons, written = _write(placed, config, preprocessor, folder)
     rows_module.write_broken(broken, folder / names.QUARANTINE_FOLDER)
     preprocessor.save(folder / names.PREPROCESSOR)
-    counted += rows_module.broken_reasons(broken)
-    counts = {"input": total + len(broken), **written, "quarantined": sum(counted.values())}
+    reasons += rows_module.broken_reasons(broken)
+    counts = {"input": total + len(broken), **written, "quarantined": sum(reasons.values())}
     dataset.complete(folder, counts, preprocessor)
-    return counted
+    return reasons
 
 
 # Stages, run on executors
@@ -79,10 +82,9 @@ def _count(tables: Tables, data: Data) -> Iterator[pa.Table]:
     rows, counts = 0, []
     for table in tables:
         rows += table.num_rows
-        counts.append(cols.counts(table, data))
-    yield partial_results(
-        {"count": encode_json({"rows": rows, "counts": cols.merge_counts(counts), "broken": tables.broken})}
-    )
+        counts.append(recognition.counts(table, data))
+    merged = {name: counted.to_dict() for name, counted in recognition.merge(counts).items()}
+    yield partial_results({"count": encode_json({"rows": rows, "counts": merged, "broken": tables.broken})})
 
 
 def _moments(tables: Tables, columns: list[cols.Column], config: Config) -> Iterator[pa.Table]:
@@ -97,10 +99,10 @@ def _summarise(
 ) -> Iterator[pa.Table]:
     """The summary of each split, the reasons of quarantined rows, and the sizes of train's images."""
     parts: dict[str, statistics.Summary] = {}
-    reasons, sizes = Counter[str](), Counter[tuple[int, int, int]]()
+    quarantine, sizes = rows_module.Quarantine(), Counter[tuple[int, int, int]]()
     for raw in tables:
-        typed, place, why, hashes = rows_module.assign(raw, columns, config, limits)
-        reasons.update(why.drop_null().to_pylist())
+        typed, place, reasons, hashes = rows_module.assign(raw, columns, config, limits)
+        quarantine += rows_module.quarantine_of(raw, reasons, columns)
         for name, index in splits.SPLIT_INDEX.items():
             mask = place == index
             if mask.any():
@@ -109,8 +111,7 @@ def _summarise(
         if config.data.task == "image" and config.data.image_size is None:
             image = next(column.name for column in columns if column.kind == "image")
             sizes += rows_module.image_sizes(typed.filter(pa.array(place == 0)).column(image))
-    plain = {"reasons": encode_json(dict(reasons)), "sizes": encode_json([[*size, n] for size, n in sizes.items()])}
-    yield partial_results({**{name: part.serialise() for name, part in parts.items()}, **plain})
+    yield _partial(parts, quarantine, sizes)
 
 
 def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -119,9 +120,16 @@ def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     for batch in batches:
         for row in batch.to_pylist():
             found.setdefault(row["key"], []).append(row["data"])
-    parts, reasons, sizes = _merged(found)
-    plain = {"reasons": encode_json(dict(reasons)), "sizes": encode_json([[*size, n] for size, n in sizes.items()])}
-    yield partial_results({**{name: part.serialise() for name, part in parts.items()}, **plain})
+    yield _partial(*_merged(found))
+
+
+def _partial(
+    parts: dict[str, statistics.Summary],
+    quarantine: rows_module.Quarantine,
+    sizes: Counter[tuple[int, int, int]],
+) -> pa.Table:
+    plain = {"quarantine": encode_json(vars(quarantine)), "sizes": encode_json([[*s, n] for s, n in sizes.items()])}
+    return partial_results({**{name: part.serialise() for name, part in parts.items()}, **plain})
 
 
 def _place(
@@ -166,10 +174,12 @@ def _struct(table: pa.Table | None, type_: pa.StructType, rows: int) -> pa.Array
 # What the driver does
 
 
-def _counted(rows: SparkRows, config: Config) -> tuple[int, dict[str, dict[str, int]], list[dict[str, str]]]:
+def _counted(rows: SparkRows, config: Config) -> tuple[int, dict[str, CellCounts], list[dict[str, str]]]:
     """(rows, counts of text, broken lines) of the whole source."""
     answers = [json.loads(data) for data in rows.collect(_count, config.data).get("count", [])]
-    counts = cols.merge_counts([answer["counts"] for answer in answers])
+    counts = recognition.merge(
+        [{name: CellCounts.of(kept) for name, kept in answer["counts"].items()} for answer in answers]
+    )
     return sum(answer["rows"] for answer in answers), counts, [line for a in answers for line in a["broken"]]
 
 
@@ -180,8 +190,8 @@ def _time_limits(rows: SparkRows, columns: list[cols.Column], config: Config) ->
 
 def _summarised(
     rows: SparkRows, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
-) -> tuple[dict[str, statistics.Summary], Counter[str], Counter[tuple[int, int, int]]]:
-    """(summary of each split that has rows, quarantine reasons, sizes of train's images)."""
+) -> tuple[dict[str, statistics.Summary], rows_module.Quarantine, Counter[tuple[int, int, int]]]:
+    """(summary of each split that has rows, the quarantine, sizes of train's images)."""
     tasks = rows.spark.sparkContext.defaultParallelism
     frame = rows.over(_summarise, PARTIAL, columns, config, limits, tasks=tasks)
     if tasks > MERGED:
@@ -194,18 +204,19 @@ def _summarised(
 
 def _merged(
     partials: dict[str, list[bytes]],
-) -> tuple[dict[str, statistics.Summary], Counter[str], Counter[tuple[int, int, int]]]:
+) -> tuple[dict[str, statistics.Summary], rows_module.Quarantine, Counter[tuple[int, int, int]]]:
     parts = {
         name: statistics.merge([statistics.Summary.deserialise(data) for data in partials[name]])
         for name in names.SPLITS
         if name in partials
     }
-    reasons, sizes = Counter[str](), Counter[tuple[int, int, int]]()
-    for data in partials.get("reasons", []):
-        reasons.update(json.loads(data))
+    quarantine, sizes = rows_module.Quarantine(), Counter[tuple[int, int, int]]()
+    for data in partials.get("quarantine", []):
+        kept = json.loads(data)
+        quarantine += rows_module.Quarantine(Counter(kept["reasons"]), kept["examples"])
     for data in partials.get("sizes", []):
         sizes.update({(height, width, channels): n for height, width, channels, n in json.loads(data)})
-    return parts, reasons, sizes
+    return parts, quarantine, sizes
 
 
 def _placed(

@@ -1,0 +1,624 @@
+"""A table's cells, counted, in; what each column means out: its kind, how its text is read, why, and what is doubtful.
+
+A column is recognised as a whole, by counts that add up over parts of a table, so that both engines decide alike. What
+is ambiguous is not guessed: the column stays text, and a warning says which key of the config decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from baton.data import columns as cols
+from baton.data import text_dates, text_numbers
+from baton.data.columns import Column
+from baton.data.text_numbers import NumberStyle
+from baton.errors import BadInput, listed, printable, refuse
+from baton.runtime.threads import mapped
+
+if TYPE_CHECKING:
+    from baton.config.schema import Data
+
+MIN_SHARE = 0.99  # the share of a text column's cells that must parse for it to be of a kind
+DOUBTFUL_SHARE = 0.5  # from here on, a column that is not taken for numbers or dates is warned of
+# What people write for a missing number or date; that it is missing shows in the rest of the column.
+MARKS = ("-", "--", "?", ".", "n.a.", "N.A.", "n/a")
+MIN_PLAIN = 3  # whole numbers below 1000 without a comma, that tell commas of thousands from those of decimals
+MIN_CODED_DATES = 20  # cells of eight digits, all of them dates, that can be no chance
+TIME_NAME = re.compile(r"(?i)time|date|epoch|stamp|(^|[_\W])(ts|at)$|[a-z]At$")
+PANDAS_INDEX = re.compile(r"^__index_level_\d+__$")
+IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
+EXAMPLE_CHARACTERS = 40
+
+
+@dataclass
+class CellCounts:
+    """A column's rows, its cells that are not missing, how many of these are of which sort, and the longest of them.
+
+    Counts of parts add up.
+    """
+
+    rows: int = 0
+    cells: int = 0
+    sorts: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+    def __add__(self, other: CellCounts) -> CellCounts:
+        example = max(self.example, other.example, key=_by_length)
+        return CellCounts(self.rows + other.rows, self.cells + other.cells, self.sorts + other.sorts, example)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "cells": self.cells, "sorts": dict(self.sorts), "example": self.example}
+
+    @staticmethod
+    def of(kept: dict[str, Any]) -> CellCounts:
+        """The counts that `to_dict` made plain."""
+        return CellCounts(kept["rows"], kept["cells"], Counter(kept["sorts"]), kept["example"])
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A column, why it was taken so, how its text is read if that is an assumption, and what is doubtful about it."""
+
+    column: Column
+    why: str
+    reading: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def counts(table: pa.Table, data: Data) -> dict[str, CellCounts]:
+    """Table → the counts of each column whose type alone does not say what it means: text, whole numbers, bytes."""
+    counted = [name for name in table.column_names if _is_counted(table.schema.field(name).type)]
+    return dict(zip(counted, mapped(lambda name: _counted(table.column(name), name, data), counted), strict=True))
+
+
+def merge(parts: list[dict[str, CellCounts]]) -> dict[str, CellCounts]:
+    """Add up the `counts` of several tables of the same columns."""
+    total: dict[str, CellCounts] = {}
+    for part in parts:
+        for name, counted in part.items():
+            total[name] = total.get(name, CellCounts()) + counted
+    return total
+
+
+def infer(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> list[Column]:
+    """The columns a pipeline uses, with their kinds; raises `BadInput` for what cannot be used."""
+    return [recognised.column for recognised in recognise(schema, counted, data)]
+
+
+def recognise(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> list[Recognised]:
+    """The columns a pipeline uses, each with why; raises one `BadInput` for all that cannot be used."""
+    named = [data.target, *data.id, *data.drop, *data.kinds, *data.formats]
+    named += data.missing if isinstance(data.missing, dict) else ()
+    wanted = {*named, *(name for name in (data.group, data.time, data.image_column) if name)}
+    faults = []
+    if absent := sorted(wanted - set(schema.names)):
+        faults = [f"The source has no column {listed(cols.alike(absent, schema.names))}."]
+        faults.append(f"Its columns: {listed(schema.names)}.")
+    if data.task == "image":
+        refuse(faults)
+        return _image_columns(schema, data)
+    kept = {data.target, data.group}
+    used = [n for n in schema.names if (n not in data.drop or n in kept) and (n in wanted or not is_pandas_index(n))]
+    results, more = _gathered([(schema.field(name), counted.get(name)) for name in used], data)
+    refuse([*faults, *more, *cols.type_faults(schema, [result.column for result in results])])
+    if len(cols.feature_columns([result.column for result in results], data)) == 0:
+        raise BadInput("No column is left to learn from: data.id, data.group and data.drop name them all.")
+    return results
+
+
+def is_pandas_index(name: str) -> bool:
+    """Whether pandas called a column so when it wrote its index into a file: it is no feature."""
+    return PANDAS_INDEX.match(name) is not None
+
+
+# Counting
+
+
+def _is_counted(type_: pa.DataType) -> bool:
+    return cols.is_text(type_) or pa.types.is_integer(type_) or cols.is_binary(type_)
+
+
+def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
+    values = values.combine_chunks()
+    if cols.is_text(values.type):
+        return _text_counts(values, cols.missing_texts(name, data))
+    if pa.types.is_integer(values.type):
+        return _whole_counts(values)
+    starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
+    images = sum(bytes(start.as_py() or b"").startswith(IMAGE_STARTS) for start in starts)
+    return CellCounts(len(values), len(values) - values.null_count, +Counter({"image": images}))
+
+
+def _whole_counts(values: pa.Array) -> CellCounts:
+    """Whole numbers → how many could be dates, and how many have more digits than a float64 keeps."""
+    result = CellCounts(len(values), len(values) - values.null_count)
+    edges = pc.min_max(values).as_py()
+    if edges["max"] is None or max(abs(edges["min"]), abs(edges["max"])) < 10_000_000:
+        return result
+    text = pc.cast(values.drop_null(), pa.string())
+    result.sorts = _coded_dates(text, None) + _counter(text, None, many_digits=text_numbers.MANY_DIGITS)
+    result.sorts["beyond"] = int(edges["max"] >= 2**63)
+    result.sorts = +result.sorts
+    return result
+
+
+def _text_counts(text: pa.Array, missing: tuple[str, ...]) -> CellCounts:
+    """Text → its counts; all is looked for in its distinct cells, and only while something is unexplained."""
+    cells, place = cols.distinct(text)
+    cells = cols.clean(cells, missing)
+    rows = np.bincount(place.to_numpy(), minlength=len(cells))
+    weight = rows[pc.is_valid(cells).to_numpy(zero_copy_only=False)]
+    cells = cells.drop_null()
+    result = CellCounts(len(text), int(weight.sum()), example=_longest(cells))
+    plain = pc.match_substring_regex(cells, text_numbers.NUMBER)
+    sorts = Counter(numeric=_total(plain, weight))
+    if sorts["numeric"]:
+        sorts += _plain_sorts(cells, weight)
+    if sorts["numeric"] == result.cells:
+        sorts += _coded_dates(cells, weight)
+    else:
+        sorts += _other_sorts(cells, weight, pc.invert(plain))
+    result.sorts = +sorts
+    return result
+
+
+def _plain_sorts(cells: pa.Array, weight: np.ndarray) -> Counter[str]:
+    """Cells → how many are whole numbers, and what else bears on how numbers are read."""
+    integer, lengths = pc.match_substring_regex(cells, text_numbers.INTEGER), pc.utf8_length(cells)
+    sorts = Counter(integer=_total(integer, weight))
+    if sorts["integer"]:
+        sorts["small"] = _total(pc.and_(integer, pc.less_equal(lengths, 3)), weight)
+        sorts += _counter(cells, weight, leading_zero=text_numbers.LEADING_ZERO)
+    if pc.max(lengths).as_py() > 15:
+        sorts += _counter(cells, weight, many_digits=text_numbers.MANY_DIGITS)
+    if points := _total(pc.match_substring(cells, "."), weight):
+        sorts += Counter(points=points) + _counter(cells, weight, three_points=text_numbers.THREE_DIGITS["."])
+    return sorts
+
+
+def _other_sorts(cells: pa.Array, weight: np.ndarray, unexplained: pa.Array) -> Counter[str]:
+    """Cells, and which are no plain numbers → how many are marks, booleans, dates, numbers of another style."""
+    sorts = Counter[str]()
+    for mark in MARKS:
+        sorts[f"mark {mark}"] = _total(pc.equal(cells, mark), weight)
+    sorts["boolean"] = _total(pc.is_in(pc.utf8_lower(cells), pa.array(list(cols.BOOLEAN_TEXT))), weight)
+    if _total(pc.match_substring_regex(cells, r"^\d{1,4}[./ \-]|^[A-Za-z]{3,9}\.? +\d|^\d{8}([T ]|$)"), weight):
+        for format_ in text_dates.FORMATS:
+            sorts[f"date {format_}"] += _total(text_dates.matches(cells, format_), weight)
+        sorts += _counter(cells, weight, short_year=text_dates.SHORT_YEAR)
+    like = pc.and_(unexplained, pc.match_substring_regex(cells, text_numbers.NUMBER_LIKE))
+    held = like.to_numpy(zero_copy_only=False)
+    return sorts + _styled(cells.filter(like), weight[held]) if held.any() else sorts
+
+
+def _styled(cells: pa.Array, weight: np.ndarray) -> Counter[str]:
+    """Cells that look like numbers but are no plain ones → how many each style reads, and their units."""
+    units, bare = text_numbers.units(cells), text_numbers.bare(cells)
+    sorts = _counter(bare, weight, three=text_numbers.THREE_DIGITS[","])
+    for unit in units.unique().drop_null().to_pylist():
+        sorts[f"unit {unit}"] = _total(pc.equal(units, unit), weight)
+    for style in text_numbers.STYLES:
+        sorts[_key(style)] = _total(text_numbers.matches(bare, style), weight)
+    return sorts
+
+
+def _key(style: NumberStyle) -> str:
+    return f"style {style.decimal}{style.thousands}"
+
+
+def _coded_dates(cells: pa.Array, weight: np.ndarray | None) -> Counter[str]:
+    """Whole numbers that are dates of eight digits, or seconds or milliseconds since 1970."""
+    lengths = pc.min_max(pc.utf8_length(cells)).as_py()
+    if lengths["min"] != lengths["max"]:
+        return Counter()
+    if lengths["min"] == 8:
+        return Counter({"date ymd": _total(text_dates.matches(cells, "ymd"), weight)})
+    return _counter(cells, weight, **text_dates.EPOCH_LIKE) if lengths["min"] in (10, 13) else Counter()
+
+
+def _counter(cells: pa.Array, weight: np.ndarray | None, **patterns: str) -> Counter[str]:
+    return Counter(
+        {name: _total(pc.match_substring_regex(cells, pattern), weight) for name, pattern in patterns.items()}
+    )
+
+
+def _total(mask: pa.Array, weight: np.ndarray | None) -> int:
+    """A mask of distinct cells → their rows."""
+    held = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    return int(held.sum() if weight is None else weight[held].sum())
+
+
+def _longest(cells: pa.Array) -> str:
+    """The longest cell, the last in order of those: the same however a table is cut."""
+    lengths = pc.utf8_length(cells)
+    most = pc.max(lengths).as_py()
+    return "" if most is None else pc.max(cells.filter(pc.equal(lengths, most))).as_py()
+
+
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text
+
+
+# Deciding
+
+
+def _gathered(fields: list[tuple[pa.Field, CellCounts | None]], data: Data) -> tuple[list[Recognised], list[str]]:
+    """Fields with their counts → their columns, and a sentence for each that cannot be one."""
+    results, faults = [], []
+    for arrow_field, counted in fields:
+        try:
+            results.append(_recognised(arrow_field, counted or CellCounts(), data))
+        except BadInput as error:
+            faults.append(f"{error}.")
+    return results, faults
+
+
+def _recognised(arrow_field: pa.Field, counted: CellCounts, data: Data) -> Recognised:
+    name, declared = arrow_field.name, cols.declared_type(arrow_field)
+    forced, why = _forced_kind(name, declared, arrow_field.type, data)
+    if declared == "string":
+        return _of_text(name, counted, data, forced, why)
+    if declared == "binary" and forced in (None, "categorical"):
+        return _of_bytes(name, counted, data, forced)
+    column = Column(name, forced or _natural_kind(declared), declared, cols.missing_texts(name, data))
+    if declared == "long":
+        return _of_whole_numbers(column, counted, data, forced, why)
+    return Recognised(column, why or f"stored as {arrow_field.type}")
+
+
+def _forced_kind(name: str, declared: str, type_: pa.DataType, data: Data) -> tuple[str | None, str]:
+    """The kind that the config asks for, and its words for that; None if the cells decide."""
+    if name == data.target:
+        if data.task == "regression" and declared in ("datetime", "binary"):
+            raise BadInput(f"The target {name} must be a number for regression. Received: {type_}")
+        return ("numeric" if data.task == "regression" else "categorical"), "the target"
+    if name in data.kinds:
+        return data.kinds[name], "data.kinds"
+    return ("datetime", "data.formats") if name in data.formats else (None, "")
+
+
+def _natural_kind(declared: str) -> str:
+    return {"long": "numeric", "double": "numeric"}.get(declared, declared)
+
+
+def _of_bytes(name: str, counted: CellCounts, data: Data, forced: str | None) -> Recognised:
+    if name in (*data.id, data.group) or forced == "categorical":
+        return Recognised(Column(name, "categorical", "binary"), "bytes that name a row or a group")
+    if counted.cells and counted.sorts["image"] < MIN_SHARE * counted.cells:
+        raise BadInput(
+            f"Column {name} holds bytes that are no images: name it in data.id if they identify a row, "
+            f"as a uuid does, else in data.drop. Received: {counted.sorts['image']:,} images in {counted.cells:,} cells"
+        )
+    return Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images")
+
+
+def _of_whole_numbers(column: Column, counted: CellCounts, data: Data, forced: str | None, why: str) -> Recognised:
+    """Whole numbers of a typed source: numbers, but for dates in disguise and identifiers."""
+    if counted.sorts["beyond"]:
+        column = replace(column, type="string")  # no signed type of 64 bits holds it
+    if forced in (None, "datetime") and (coded := _coded_date(column.name, counted, data)):
+        return Recognised(replace(column, kind="datetime", format=coded), *_coded_words(coded, column.name, data))
+    if forced is None and counted.sorts["many_digits"]:
+        return Recognised(replace(column, kind="categorical"), "whole numbers of more than 15 digits: identifiers")
+    warnings = _epoch_warning(column.name, counted) if forced is None else ()
+    return Recognised(column, why or "whole numbers", "", warnings)
+
+
+def _of_text(name: str, counted: CellCounts, data: Data, forced: str | None, why: str) -> Recognised:
+    column = Column(name, "categorical", "string", cols.missing_texts(name, data))
+    if forced == "categorical":
+        return Recognised(column, why)
+    if forced == "boolean":
+        return Recognised(replace(column, kind="boolean", type="boolean"), why)
+    if forced == "datetime":
+        return _as_date(column, counted, data, why)
+    if forced == "numeric":
+        return _as_number(column, counted, data, why)
+    return _natural(column, counted, data)
+
+
+def _natural(column: Column, counted: CellCounts, data: Data) -> Recognised:
+    """What the cells of a text column say that they are."""
+    sorts, cells = counted.sorts, counted.cells
+    if not cells:
+        return Recognised(column, "all its cells are missing")
+    if sorts["boolean"] == cells:
+        return Recognised(replace(column, kind="boolean", type="boolean"), "all its cells are true or false")
+    marks = _marks(column, counted, data)
+    rest = cells - sum(marks.values())
+    if coded := _coded_date(column.name, counted, data):
+        why, reading = _coded_words(coded, column.name, data)
+        return Recognised(replace(column, kind="datetime", type="string", format=coded), why, reading)
+    styles, share = _best_styles(sorts, rest, data)
+    if share >= MIN_SHARE and (identifier := _identifier_words(sorts, cells)):
+        return Recognised(column, identifier, "", _identifier_warning(column.name, sorts, cells))
+    if share >= MIN_SHARE:
+        return _number(column, counted, styles, marks, data)
+    formats, dated = _best_formats(sorts, rest)
+    if dated >= MIN_SHARE:
+        return _date(column, counted, formats, marks)
+    return Recognised(column, "text", "", _doubts(column.name, counted, dated, marks))
+
+
+def _as_number(column: Column, counted: CellCounts, data: Data, why: str) -> Recognised:
+    """A column that must be of numbers: the style that reads most cells. Raises `BadInput` where two read alike."""
+    marks = _marks(column, counted, data)
+    styles, _ = _best_styles(counted.sorts, counted.cells - sum(marks.values()), data)
+    result = _number(column, counted, styles, marks, data)
+    if result.column.kind != "numeric":
+        raise BadInput(f"{result.warnings[0].removesuffix('.')}. Received: {shortened(counted.example)}")
+    return replace(result, why=why if result.column.style.plain else f"{why}; {result.why}")
+
+
+def _as_date(column: Column, counted: CellCounts, data: Data, why: str) -> Recognised:
+    """A column that must be of dates, in the config's format or the one that reads most cells."""
+    if column.name in data.formats:
+        format_ = data.formats[column.name]
+        return Recognised(replace(column, kind="datetime", type=_date_type(format_), format=format_), why)
+    marks = _marks(column, counted, data)
+    formats, share = _best_formats(counted.sorts, counted.cells - sum(marks.values()))
+    if coded := _coded_date(column.name, counted, data):
+        formats, share = [coded], 1.0
+    if not share:
+        return Recognised(replace(column, kind="datetime", type="datetime"), why)
+    result = _date(column, counted, formats, marks)
+    if result.column.kind != "datetime":
+        raise BadInput(f"{result.warnings[0].removesuffix('.')}. Received: {shortened(counted.example)}")
+    return replace(result, why=why)
+
+
+def _marks(column: Column, counted: CellCounts, data: Data) -> dict[str, int]:
+    """The marks of missing cells and how many there are; where the config says what is missing, there are none."""
+    if data.missing is not None and (isinstance(data.missing, list) or column.name in data.missing):
+        return {}
+    return {mark: n for mark in MARKS if (n := counted.sorts[f"mark {mark}"]) and mark not in column.missing}
+
+
+# Numbers
+
+
+def _best_styles(sorts: Counter[str], rest: int, data: Data | None) -> tuple[list[NumberStyle], float]:
+    """The styles that read most cells, and their share; plain numbers alone where they are nearly all.
+
+    Of the styles that `data` allows, or of all.
+    """
+    allowed = text_numbers.allowed(data.decimal, data.thousands) if data else text_numbers.STYLES
+    if NumberStyle() in allowed and sorts["numeric"] >= MIN_SHARE * rest:
+        return [NumberStyle()], sorts["numeric"] / rest if rest else 1.0
+    read = {style: _cells_read(sorts, style) for style in allowed}
+    most = max(read.values(), default=0)
+    styles = [style for style, count in read.items() if count == most] if most else []
+    unit, pure = _unit(sorts, most)
+    if not pure:
+        return styles, min(most / rest, MIN_SHARE - 1e-9) if rest else 0.0
+    return [replace(style, unit=unit) for style in styles], most / rest if rest else 0.0
+
+
+def _cells_read(sorts: Counter[str], style: NumberStyle) -> int:
+    """How many cells a style reads: those of its own, and the plain numbers that mean the same or a number in it."""
+    plain = sorts["numeric"] if style.decimal == "." else sorts["integer"]
+    return sorts[_key(style)] + plain + (sorts["three_points"] if style.thousands == "." else 0)
+
+
+def _unit(sorts: Counter[str], most: int) -> tuple[str, bool]:
+    """The one unit of a column's numbers; and whether it is clear that all of them have it.
+
+    Money without its sign is money of the same sort; 12 beside 12 % may be a share.
+    """
+    units = {key.removeprefix("unit "): count for key, count in sorts.items() if key.startswith("unit ")}
+    if not units:
+        return "", True
+    unit = max(units, key=lambda name: (units[name], name))
+    alone = units[unit] >= MIN_SHARE * sum(units.values())
+    return unit, alone and (unit != text_numbers.PERCENT or units[unit] >= MIN_SHARE * most)
+
+
+def _number(
+    column: Column, counted: CellCounts, styles: list[NumberStyle], marks: dict[str, int], data: Data
+) -> Recognised:
+    """A column of numbers in one of the styles; or the same as text, with a warning, if it cannot be told in which."""
+    style = _one_style(styles, counted.sorts, data)
+    if style is None:
+        return Recognised(column, "text", "", (_ambiguous(column.name, counted),))
+    whole = counted.sorts["integer"] == counted.sorts["numeric"] > 0 and counted.cells == counted.rows
+    declared = ("long" if whole else "double") if style.plain else "string"
+    column = replace(
+        column, kind="numeric", type=declared, missing=(*column.missing, *marks),
+        decimal=style.decimal, thousands=style.thousands, unit=style.unit,
+    )  # fmt: skip
+    warnings = _point_warning(column.name, counted) if style.plain and data.decimal is None else ()
+    if not warnings and style.plain:
+        warnings = _epoch_warning(column.name, counted)
+    rest = counted.cells - sum(marks.values())
+    read = _cells_read(counted.sorts, replace(style, unit=""))
+    share = "all" if read >= rest else f"{100 * read / rest:.1f} % of"
+    reading = "" if style.plain else f"read as {style.words()}"
+    return Recognised(column, f"{share} its cells are {style.words()}", _with_marks(reading, marks, counted), warnings)
+
+
+def _one_style(styles: list[NumberStyle], sorts: Counter[str], data: Data) -> NumberStyle | None:
+    """The style of several that read the same cells; None if they give other numbers, and nothing tells which is right.
+
+    1,234 beside 985 and no 15000 are thousands; with all cells like 1,234 nobody knows.
+    """
+    if not styles:
+        return NumberStyle(data.decimal or ".", data.thousands or "")
+    comma = {style.decimal for style in styles if style.thousands in ("", ",") and sorts["three"]}
+    if comma != {".", ","}:
+        return styles[0]
+    if sorts["small"] >= MIN_PLAIN and sorts["small"] == sorts["integer"]:
+        return next(style for style in styles if style.thousands == ",")
+    return None
+
+
+def _ambiguous(name: str, counted: CellCounts) -> str:
+    return (
+        f"{name}: cells such as {shortened(counted.example)} are numbers, but the comma may separate thousands or "
+        f"decimals: set data.thousands or data.decimal to ','."
+    )
+
+
+def _identifier_words(sorts: Counter[str], cells: int) -> str:
+    if sorts["leading_zero"]:
+        return f"digits, {sorts['leading_zero']:,} of {cells:,} with leading zeros: identifiers"
+    return "whole numbers of more than 15 digits: identifiers" if sorts["many_digits"] else ""
+
+
+def _identifier_warning(name: str, sorts: Counter[str], cells: int) -> tuple[str, ...]:
+    """A word where few cells have made text of a column that else is of numbers."""
+    few = sorts["leading_zero"] + sorts["many_digits"]
+    if few >= (1 - MIN_SHARE) * cells:
+        return ()
+    return (
+        f"{name}: {few:,} of {cells:,} cells have leading zeros or more than 15 digits, so it is text; "
+        f"if it is a number, set data.kinds: {{{name}: numeric}}.",
+    )
+
+
+def _point_warning(name: str, counted: CellCounts) -> tuple[str, ...]:
+    """Points are taken for decimals; where they could be thousands, that is said."""
+    sorts = counted.sorts
+    points = sorts["points"]
+    if not points or points != sorts["three_points"] or not sorts["small"] or sorts["small"] != sorts["integer"]:
+        return ()
+    return (
+        f"{name}: every point has three digits after it, and no number above 999 is without one, as in "
+        f"{shortened(counted.example)}: it is read as a decimal point; if it separates thousands, set "
+        f"data.thousands: '.'.",
+    )
+
+
+# Dates
+
+
+def _best_formats(sorts: Counter[str], rest: int) -> tuple[list[str], float]:
+    """The formats that read most cells, and their share."""
+    read = {format_: sorts[f"date {format_}"] for format_ in text_dates.FORMATS}
+    most = max(read.values())
+    return [format_ for format_, count in read.items() if count == most] if most else [], most / rest if rest else 0.0
+
+
+def _date(column: Column, counted: CellCounts, formats: list[str], marks: dict[str, int]) -> Recognised:
+    if len(formats) > 1:
+        return Recognised(column, "text", "", (_day_or_month(column.name, counted),))
+    format_ = formats[0]
+    column = replace(
+        column, kind="datetime", type=_date_type(format_), missing=(*column.missing, *marks), format=format_
+    )
+    words = {"iso": "dates", "dmy": "dates, the day first", "mdy": "dates, the month first", "ymd": "dates"}
+    phrase = words.get(format_, f"dates ({format_})")
+    reading = "" if format_ == "iso" else f"read as {phrase}"
+    return Recognised(column, f"its cells are {phrase}", _with_marks(reading, marks, counted))
+
+
+def _date_type(format_: str) -> str:
+    """As which type a model's signature declares it: others than ISO dates would be parsed by MLflow, otherwise."""
+    return "datetime" if format_ == "iso" else "string"
+
+
+def _day_or_month(name: str, counted: CellCounts) -> str:
+    return (
+        f"{name}: cells such as {shortened(counted.example)} are dates, but no cell tells the day from the month: "
+        f"set data.formats: {{{name}: dmy}} or {{{name}: mdy}}."
+    )
+
+
+def _coded_date(name: str, counted: CellCounts, data: Data) -> str:
+    """The format of whole numbers that are dates, by the config or beyond doubt; empty if they are numbers."""
+    if name in data.formats:
+        return data.formats[name]
+    for format_, key in (("ymd", "date ymd"), *((epoch, epoch) for epoch in text_dates.EPOCHS)):
+        if counted.sorts[key] == counted.cells >= MIN_CODED_DATES and (format_ == "ymd" or TIME_NAME.search(name)):
+            return format_
+    return ""
+
+
+def _coded_words(format_: str, name: str, data: Data) -> tuple[str, str]:
+    """Why whole numbers are dates, and how they are read where the config does not say so."""
+    words = {"ymd": "dates of eight digits", "epoch_s": "seconds since 1970", "epoch_ms": "milliseconds since 1970"}
+    phrase = words.get(format_, f"dates ({format_})")
+    return ("data.formats", "") if name in data.formats else (f"all its cells are {phrase}", f"read as {phrase}")
+
+
+def _epoch_warning(name: str, counted: CellCounts) -> tuple[str, ...]:
+    for format_ in text_dates.EPOCHS:
+        if counted.sorts[format_] == counted.cells >= MIN_CODED_DATES:
+            unit = "seconds" if format_ == "epoch_s" else "milliseconds"
+            return (
+                f"{name}: its numbers could be {unit} since 1970; "
+                f"data.formats: {{{name}: {format_}}} would make dates of them.",
+            )
+    return ()
+
+
+# What is doubtful
+
+
+def _with_marks(reading: str, marks: dict[str, int], counted: CellCounts) -> str:
+    if not marks:
+        return reading
+    share = 100 * sum(marks.values()) / max(counted.cells, 1)
+    taken = f"{listed([repr(mark) for mark in marks])} taken as missing ({share:.1f} % of the cells)"
+    return f"{reading}; {taken}" if reading else taken
+
+
+def _doubts(name: str, counted: CellCounts, dated: float, marks: dict[str, int]) -> tuple[str, ...]:
+    """What a person should know of a column that nearly was one of numbers or dates."""
+    sorts, rest = counted.sorts, max(counted.cells - sum(marks.values()), 1)
+    styles, share = _best_styles(sorts, rest, None)
+    most = max(share, dated)
+    if most < DOUBTFUL_SHARE:
+        return _short_year_warning(name, counted, rest)
+    if share >= dated and (mixed := _mixed_units(sorts)):
+        return (f"{name}: its cells are numbers, but {mixed}, so it is text: make one unit of them.",)
+    phrase = styles[0].words() if share >= dated and styles else "dates"
+    rest_words = "but the config's marks are others" if most >= MIN_SHARE else "and the rest cannot"
+    return (
+        f"{name}: {100 * most:.1f} % of its cells can be read as {phrase}, {rest_words}, so it is text; the longest is "
+        f"{shortened(counted.example)}. Say what is missing in data.missing, or set data.kinds, data.decimal, "
+        f"data.thousands or data.formats.",
+    )
+
+
+def _short_year_warning(name: str, counted: CellCounts, rest: int) -> tuple[str, ...]:
+    if counted.sorts["short_year"] < MIN_SHARE * rest:
+        return ()
+    return (
+        f"{name}: cells such as {shortened(counted.example)} look like dates: set data.formats: {{{name}: '%d.%m.%y'}}, "
+        f"or as they are written.",
+    )
+
+
+def _mixed_units(sorts: Counter[str]) -> str:
+    """What is wrong with the units of numbers, as a phrase; empty if nothing is."""
+    units = sorted(key.removeprefix("unit ") for key in sorts if key.startswith("unit "))
+    if len(units) > 1:
+        return f"{' and '.join(units)} stand beside them"
+    return f"{units[0]} stands beside some of them only" if units == [text_numbers.PERCENT] else ""
+
+
+def shortened(text: str) -> str:
+    """A cell as a sentence quotes it."""
+    text = printable(text)
+    return repr(text if len(text) <= EXAMPLE_CHARACTERS else f"{text[: EXAMPLE_CHARACTERS - 1]}…")
+
+
+def _image_columns(schema: pa.Schema, data: Data) -> list[Recognised]:
+    fields = [arrow_field for arrow_field in schema if arrow_field.name not in data.drop]
+    binary = [arrow_field.name for arrow_field in fields if cols.declared_type(arrow_field) == "binary"]
+    name = data.image_column or (binary[0] if len(binary) == 1 else None)
+    if name is None:
+        raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
+    keep = [n for n in (*data.id, data.group, data.time) if n]
+    columns = [
+        Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images"),
+        Recognised(Column(data.target, "categorical", "string", cols.missing_texts(data.target, data)), "the target"),
+    ]
+    return columns + [_recognised(schema.field(n), CellCounts(), data) for n in dict.fromkeys(keep)]

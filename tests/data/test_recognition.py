@@ -1,0 +1,279 @@
+"""Whole columns of text, whole numbers and bytes → what they are taken for, why, and what is doubtful."""
+
+import datetime as dt
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from baton.config.schema import Data
+from baton.data import columns, recognition
+from baton.errors import BadInput
+
+DATA = Data(source="-", target="y", task="binary")
+
+
+def data(**values) -> Data:
+    return Data(**{**DATA.model_dump(exclude_unset=True), **values})
+
+
+def recognised(cells, config: Data = DATA, name: str = "a"):
+    """A column's cells → what it was recognised as, its typed cells, and the reasons of rows set aside."""
+    table = pa.table({name: cells, "y": ["p", "n"] * (len(cells) // 2) + ["p"] * (len(cells) % 2)})
+    results = recognition.recognise(table.schema, recognition.counts(table, config), config)
+    typed, reasons = columns.typed(table, [r.column for r in results], config.target)
+    return results[0], typed[name].to_pylist(), reasons.to_pylist()
+
+
+def repeated(*cells: str, times: int = 50) -> list[str]:
+    return [*cells] * times
+
+
+NUMBERS = [
+    # what people write, and the numbers it means
+    (["1,163.74", "985", "12.5", "1,000,000"], [1163.74, 985.0, 12.5, 1e6]),
+    (["1.163,74", "985", "12,5", "1.000.000"], [1163.74, 985.0, 12.5, 1e6]),
+    (["3,5", "0,125", "7", "-2,25"], [3.5, 0.125, 7.0, -2.25]),
+    (["1 234,5", "12", "1 000 000"], [1234.5, 12.0, 1e6]),
+    (["1\u00a0234.5", "1\u202f000"], [1234.5, 1000.0]),
+    (["1'234.50", "1\u2019000'000"], [1234.5, 1e6]),
+    (["$1,234.00", "$0.50", "-$3", "$ 7"], [1234.0, 0.5, -3.0, 7.0]),
+    (["($1,234.50)", "$20.00"], [-1234.5, 20.0]),
+    (["1.234,56 €", "12,00 €"], [1234.56, 12.0]),
+    (["EUR 12.50", "EUR 8.00"], [12.5, 8.0]),
+    (["12 %", "0.5%", "100 %"], [12.0, 0.5, 100.0]),
+    (["1,163", "985", "12", "4"], [1163.0, 985.0, 12.0, 4.0]),  # thousands: small whole numbers have no comma
+    (["\u22125.5", "3"], [-5.5, 3.0]),
+    (["1.5", "2e3", "7"], [1.5, 2000.0, 7.0]),
+]
+
+
+@pytest.mark.parametrize(("cells", "numbers"), NUMBERS, ids=lambda value: str(value[0]))
+def test_numbers_as_people_write_them(cells, numbers):
+    result, typed, reasons = recognised(repeated(*cells))
+    assert result.column.kind == "numeric"
+    assert typed == repeated(*numbers) and not any(reasons)
+    assert columns.Column.of(result.column.to_dict()) == result.column  # it travels in the model
+    assert bool(result.reading) is not result.column.style.plain
+
+
+UTC_NOON = dt.datetime(2022, 3, 1, 12)
+DATES = [
+    (["31.12.2022", "01.03.2022"], {}, [dt.datetime(2022, 12, 31), dt.datetime(2022, 3, 1)]),
+    (["31/12/2022 13:45", "1/3/2022 0:00"], {}, [dt.datetime(2022, 12, 31, 13, 45), dt.datetime(2022, 3, 1)]),
+    (["12/31/2022 01:45 PM", "3/1/2022 12:00 am"], {}, [dt.datetime(2022, 12, 31, 13, 45), dt.datetime(2022, 3, 1)]),
+    (["2022-1-5", "2022-12-31"], {}, [dt.datetime(2022, 1, 5), dt.datetime(2022, 12, 31)]),
+    (["2022/01/05 7:30"], {}, [dt.datetime(2022, 1, 5, 7, 30)]),
+    (["20220105", "20221231"], {}, [dt.datetime(2022, 1, 5), dt.datetime(2022, 12, 31)]),
+    (["2022-03-01 12:00:00 UTC"], {}, [UTC_NOON]),
+    (["2022-03-01T14:00:00+02:00"], {}, [UTC_NOON]),
+    (["5 Jan 2022", "31-December-2022"], {}, [dt.datetime(2022, 1, 5), dt.datetime(2022, 12, 31)]),
+    (["Jan 5, 2022", "December 31, 2022"], {}, [dt.datetime(2022, 1, 5), dt.datetime(2022, 12, 31)]),
+    (["9999-12-31", "0001-01-01"], {}, [dt.datetime(9999, 12, 31), dt.datetime(1, 1, 1)]),
+    (["1646136000"], {"name": "created_at"}, [UTC_NOON]),
+    (["1646136000000"], {"name": "eventTime"}, [UTC_NOON]),
+    (["03.04.22"], {"formats": "%d.%m.%y"}, [dt.datetime(2022, 4, 3)]),
+    (["03/04/2022"], {"formats": "mdy"}, [dt.datetime(2022, 3, 4)]),
+    (["1646136000.5"], {"formats": "epoch_s"}, [UTC_NOON + dt.timedelta(seconds=0.5)]),
+    (["01|2600"], {"formats": "%m|%Y"}, [dt.datetime(2600, 1, 1)]),  # beyond what nanoseconds hold
+]
+
+
+@pytest.mark.parametrize(("cells", "given", "moments"), DATES, ids=lambda value: str(value)[:40])
+def test_dates_as_people_write_them(cells, given, moments):
+    name = given.get("name", "a")
+    config = data(formats={name: given["formats"]}) if "formats" in given else DATA
+    result, typed, reasons = recognised(repeated(*cells), config, name)
+    assert result.column.kind == "datetime"
+    assert typed == repeated(*moments) and not any(reasons)
+    assert columns.Column.of(result.column.to_dict()) == result.column
+
+
+IDENTIFIERS = [["00501", "10001", "94103"], ["1234567890123456789", "9"], ["007", "7"]]
+
+
+@pytest.mark.parametrize("cells", IDENTIFIERS, ids=lambda cells: cells[0])
+def test_leading_zeros_or_many_digits_make_text(cells):
+    result, typed, _ = recognised(repeated(*cells))
+    assert (result.column.kind, typed) == ("categorical", repeated(*cells))
+    assert "identifiers" in result.why and not result.warnings
+    assert recognised(repeated(*cells), data(kinds={"a": "numeric"}))[1] == [float(cell) for cell in repeated(*cells)]
+
+
+def test_few_leading_zeros_are_warned_of():
+    result, _, _ = recognised([*map(str, range(1, 1000)), "007"])
+    assert result.column.kind == "categorical"
+    assert result.warnings == (
+        "a: 1 of 1,000 cells have leading zeros or more than 15 digits, so it is text; if it is a number, set "
+        "data.kinds: {a: numeric}.",
+    )
+
+
+def test_decimals_of_many_digits_stay_numbers():
+    cells = repeated("0.30000000000000004", "1234567.12345678901")
+    assert recognised(cells)[0].column.kind == "numeric"
+
+
+@pytest.mark.parametrize("mark", ["?", "-", ".", "n.a."])
+@pytest.mark.parametrize(("cell", "kind"), [("1.5", "numeric"), ("2022-01-05", "datetime"), ("3,5", "numeric")])
+def test_marks_are_missing_where_the_rest_is_numbers_or_dates(mark, cell, kind):
+    result, typed, reasons = recognised(repeated(cell, times=96) + [mark] * 4)
+    assert result.column.kind == kind
+    assert typed[-4:] == [None] * 4 and None not in typed[:96] and not any(reasons)
+    assert f"{mark!r} taken as missing (4.0 % of the cells)" in result.reading
+
+
+def test_marks_are_text_where_the_rest_is_text():
+    result, typed, _ = recognised(repeated("red", "?"))
+    assert (result.column.kind, typed[1], result.reading) == ("categorical", "?", "")
+
+
+def test_marks_are_nothing_where_the_config_says_what_is_missing():
+    result, _, _ = recognised(repeated("1.5", times=96) + ["?"] * 4, data(missing=["NA"]))
+    assert result.column.kind == "categorical"
+    assert "96.0 % of its cells can be read as numbers" in result.warnings[0]
+    only_b = data(missing={"y": ["NA"]})
+    assert recognised(repeated("1.5", times=96) + ["?"] * 4, only_b)[0].column.kind == "numeric"
+
+
+@pytest.mark.parametrize("text", ["<NA>", "#N/A", "NaT", "\\N", "NA", "null", "None"])
+def test_texts_that_always_mean_missing(text):
+    assert recognised(["1.5", text, "x"])[1] == ["1.5", None, "x"]
+
+
+def test_a_class_may_be_called_anything():
+    table = pa.table({"a": [1.0] * 4, "y": ["None", "NA", "null", " "]})
+    config = data(task="multiclass")
+    found = recognition.infer(table.schema, recognition.counts(table, config), config)
+    typed, reasons = columns.typed(table, found, "y")
+    assert typed["y"].to_pylist() == ["None", "NA", "null", None]
+    assert reasons.to_pylist() == [None, None, None, "y (the target) is missing"]
+    for missing in (["NA"], {"y": ["NA"]}):  # unless it is said
+        config = data(task="multiclass", missing=missing)
+        found = recognition.infer(table.schema, recognition.counts(table, config), config)
+        assert columns.typed(table, found, "y")[0]["y"].to_pylist() == ["None", None, "null", None]
+
+
+def test_missing_numbers_count_in_numbers_too():
+    config = data(missing={"a": [-999]})
+    assert (
+        recognised(["1", "-999", "3"], config)[1] == recognised(pa.array([1, -999, 3]), config)[1] == [1.0, None, 3.0]
+    )
+
+
+DOUBTFUL = [
+    # cells, the config, a piece of the warning
+    (["1,163", "985,001"], {}, "the comma may separate thousands or decimals: set data.thousands or data.decimal"),
+    (["01/02/2022", "03/04/2022"], {}, "no cell tells the day from the month: set data.formats: {a: dmy} or {a: mdy}"),
+    (["1.5", "2.5", "low"], {}, "66.7 % of its cells can be read as numbers"),
+    (["2022-01-05", "2022-01-06", "soon"], {}, "66.7 % of its cells can be read as dates"),
+    (["$5", "€6"], {}, "$ and € stand beside them, so it is text"),
+    (["12 %", "13"], {}, "% stands beside some of them only, so it is text"),
+    (["1.5", "2.25"], {"decimal": ","}, "can be read"),
+    (["03.04.22", "05.06.22"], {}, "look like dates: set data.formats"),
+]
+
+
+@pytest.mark.parametrize(("cells", "config", "words"), DOUBTFUL, ids=lambda value: str(value)[:40])
+def test_what_is_doubtful_stays_text_and_is_warned_of(cells, config, words):
+    result, typed, _ = recognised(repeated(*cells), data(**config))
+    assert (result.column.kind, typed[: len(cells)]) == ("categorical", cells)
+    assert words in result.warnings[0] and result.warnings[0].startswith("a: ")
+
+
+def test_the_config_decides_what_is_doubtful():
+    assert recognised(repeated("1,163", "985,001"), data(decimal=","))[1][:2] == [1.163, 985.001]
+    assert recognised(repeated("1,163", "985,001"), data(thousands=","))[1][:2] == [1163.0, 985001.0]
+    assert recognised(repeated("1.163", "985"), data(thousands="."))[1][:2] == [1163.0, 985.0]
+    assert recognised(repeated("01/02/2022"), data(formats={"a": "dmy"}))[1][0] == dt.datetime(2022, 2, 1)
+
+
+def test_points_that_could_be_thousands_are_warned_of():
+    result, typed, _ = recognised(repeated("1.163", "985", "12"))
+    assert (result.column.kind, typed[0]) == ("numeric", 1.163)
+    assert "if it separates thousands, set data.thousands: '.'" in result.warnings[0]
+    assert not recognised(repeated("1.163", "985", "1.5"))[0].warnings
+
+
+def test_numbers_that_could_be_moments_are_warned_of():
+    result, _, _ = recognised(repeated("1646136000"), name="n")
+    assert result.column.kind == "numeric"
+    assert "data.formats: {n: epoch_s} would make dates of them" in result.warnings[0]
+
+
+@pytest.mark.parametrize("task", ["regression", "kinds"])
+def test_what_must_be_a_number_and_is_ambiguous_is_refused(task):
+    cells = repeated("1,163", "985,001")
+    table = pa.table({"a": cells, "y": cells if task == "regression" else ["p", "n"] * 50})
+    config = data(task="regression") if task == "regression" else data(kinds={"a": "numeric"})
+    with pytest.raises(BadInput, match="set data.thousands or data.decimal to ','"):
+        recognition.recognise(table.schema, recognition.counts(table, config), config)
+
+
+WHOLE_NUMBERS = [
+    (pa.array([20220105, 20221231] * 10), "a", "datetime", dt.datetime(2022, 1, 5)),
+    (pa.array([1646136000] * 20), "ts", "datetime", UTC_NOON),
+    (pa.array([1646136000] * 20), "amount", "numeric", 1646136000.0),
+    (pa.array([20220105, 20221399] * 10), "a", "numeric", 20220105.0),
+    (pa.array([1234567890123456789, 5] * 10), "a", "categorical", "1234567890123456789"),
+    (pa.array([2**63 + 5, 5] * 10, pa.uint64()), "a", "categorical", str(2**63 + 5)),
+    (pa.array([7, 8] * 10), "a", "numeric", 7.0),
+]
+
+
+@pytest.mark.parametrize(("cells", "name", "kind", "first"), WHOLE_NUMBERS, ids=lambda value: str(value)[:20])
+def test_whole_numbers_mean_the_same_as_text_and_as_numbers(cells, name, kind, first):
+    for form in (cells, cells.cast(pa.string())):
+        result, typed, reasons = recognised(form, name=name)
+        assert (result.column.kind, typed[0], any(reasons)) == (kind, first, False)
+
+
+def test_bytes_are_images_or_identifiers_or_refused():
+    cells = pa.array([uuid.UUID(int=n).bytes for n in range(4)])
+    with pytest.raises(BadInput, match="Column a holds bytes that are no images: name it in data.id"):
+        recognised(cells)
+    table = pa.table({"a": cells, "x": range(4), "y": ["p", "n"] * 2})
+    config = data(id=["a"])
+    found = recognition.infer(table.schema, recognition.counts(table, config), config)
+    assert columns.typed(table, found, "y")[0]["a"].to_pylist()[3] == uuid.UUID(int=3).hex
+
+
+def test_a_number_is_a_number():
+    column = columns.Column("a", "numeric", "long")
+    assert columns.typed(pa.table({"a": ["3", "3.5"]}), [column], None)[0]["a"].to_pylist() == [3.0, 3.5]
+
+
+def test_a_whole_category_is_the_same_with_and_without_decimals():
+    for cells in (["1", "2.50", "x", "-3"], ["1.0", "2.50", "x", "-3.00"]):
+        assert recognised(cells)[1] == ["1", "2.50", "x", "-3"]
+    assert recognised(pa.array([1.0, 2.5]), data(kinds={"a": "categorical"}))[1] == ["1", "2.5"]
+
+
+def test_pandas_index_is_no_feature_and_need_not_be_there():
+    table = pa.table({"a": [1.0, 2.0], "__index_level_0__": [0, 1], "y": ["p", "n"]})
+    found = recognition.infer(table.schema, recognition.counts(table, DATA), DATA)
+    assert [column.name for column in found] == ["a", "y"]
+    config = data(id=["__index_level_0__"])
+    assert len(recognition.infer(table.schema, recognition.counts(table, config), config)) == 3
+
+
+def test_counts_of_parts_add_up():
+    rng = np.random.default_rng(4)
+    texts = ("1", "x", "2.5", "1,163.74", "985", "?", "2024-01-01", "true", "00501", "$5", "12%", "31.12.2022", "1.163")
+    pool = np.array([*texts, None, " "], object)
+    table = pa.table({"a": rng.choice(pool, 400), "n": rng.integers(0, 10**17, 400)})
+    whole = recognition.counts(table, DATA)
+    parts = [recognition.counts(table.slice(start, 70), DATA) for start in range(0, 400, 70)]
+    assert recognition.merge(parts) == whole
+    assert {n: recognition.CellCounts.of(c.to_dict()) for n, c in whole.items()} == whole
+
+
+@pytest.mark.parametrize(
+    "cells", [c for c, _ in NUMBERS] + [c for c, given, _ in DATES if not given], ids=lambda value: value[0]
+)
+def test_a_part_of_plain_cells_does_not_change_what_the_whole_is(cells):
+    table = pa.table({"a": repeated(*cells, times=30) + ["7"] * 5, "y": ["p"] * (30 * len(cells) + 5)})
+    whole = recognition.recognise(table.schema, recognition.counts(table, DATA), DATA)
+    parts = [recognition.counts(table.slice(start, 7), DATA) for start in range(0, table.num_rows, 7)]
+    assert recognition.recognise(table.schema, recognition.merge(parts), DATA) == whole
