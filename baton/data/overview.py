@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from baton.config.schema import Data
 from baton.data import statistics
+from baton.data.cell_counts import CellCounts
 from baton.data.columns import Column, feature_columns
 from baton.data.preprocessing import Preprocessor
-from baton.data.recognition import CellCounts, Recognised, is_pandas_index, shortened
+from baton.data.recognition import Recognised, is_pandas_index, shortened
 from baton.data.reference import as_numbers
 from baton.data.statistics import ColumnStatistics, Summary
 from baton.errors import listed

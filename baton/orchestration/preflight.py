@@ -22,8 +22,8 @@ from typing import Any
 import pyarrow as pa
 
 from baton.config.schema import BatchInfer, Config
+from baton.data import cell_counts, overview, recognition
 from baton.data import columns as cols
-from baton.data import overview, recognition
 from baton.data.ingestion import rows
 from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
@@ -139,10 +139,10 @@ def _source(config: Config) -> str:
 
 def _recognised(
     source: files.Source, schema: pa.Schema, config: Config
-) -> tuple[list[recognition.Recognised], dict[str, recognition.CellCounts]]:
+) -> tuple[list[recognition.Recognised], dict[str, cell_counts.CellCounts]]:
     """The columns as a sample of the source's cells tells them, and the counts of that sample."""
     batches = itertools.islice(source.batches(SAMPLE_ROWS), 0 if source.format == "images" else 1)
-    counted = recognition.merge([recognition.counts(batch.slice(0, SAMPLE_ROWS), config.data) for batch in batches])
+    counted = cell_counts.merge([cell_counts.counts(batch.slice(0, SAMPLE_ROWS), config.data) for batch in batches])
     return recognition.recognise(schema, counted, config.data), counted
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from baton.config.schema import Data
-from baton.data import columns, recognition
+from baton.data import cell_counts, columns, recognition
 from baton.data.columns import Column
 from baton.errors import BadInput
 
@@ -23,7 +23,7 @@ def read(data: Data = DATA, **cells):
     """Columns → (kind of each, typed table, reasons); a target is added where there is none."""
     cells.setdefault(data.target, [0] * len(next(iter(cells.values()))))
     table = pa.table(cells)
-    found = recognition.infer(table.schema, recognition.counts(table, data), data)
+    found = recognition.infer(table.schema, cell_counts.counts(table, data), data)
     typed, reasons = columns.typed(table, found, data.target)
     return {column.name: column.kind for column in found}, typed, reasons.to_pylist()
 
@@ -132,7 +132,7 @@ def test_a_target_that_cannot_be_learnt_is_a_reason(task, target, reasons):
 
 def test_a_missing_target_is_no_reason_when_scoring():
     table = pa.table({"a": [1.0, None], "y": ["p", None]})
-    found = recognition.infer(table.schema, recognition.counts(table, DATA), DATA)
+    found = recognition.infer(table.schema, cell_counts.counts(table, DATA), DATA)
     assert columns.typed(table, found, None)[1].to_pylist() == [None, None]
     without, reasons = columns.typed(table.drop(["y"]), columns.feature_columns(found, DATA), None)
     assert without.column_names == ["a"] and reasons.null_count == 2
@@ -227,7 +227,7 @@ def test_a_date_is_no_target_for_regression():
 
 def test_declared_types_are_those_of_a_signature():
     table = pa.table({"a": ["1", "2"], "b": ["1", None], "c": [1, 2], "d": ["x", "z"], "e": [None] * 2, "y": [0, 1]})
-    found = recognition.infer(table.schema, recognition.counts(table, DATA), DATA)
+    found = recognition.infer(table.schema, cell_counts.counts(table, DATA), DATA)
     assert {c.name: c.type for c in found} == {
         "a": "long", "b": "double", "c": "long", "d": "string", "e": "string", "y": "long"
     }  # fmt: skip
@@ -271,7 +271,7 @@ def test_of_two_image_columns_one_must_be_named():
 
 def test_typing_does_not_depend_on_how_the_table_is_cut():
     table = pa.table({"a": ["1", "x", None] * 40 + ["2"] * 9880, "y": ["p", "q"] * 5000})
-    found = recognition.infer(table.schema, recognition.counts(table, DATA), DATA)
+    found = recognition.infer(table.schema, cell_counts.counts(table, DATA), DATA)
     parts = [columns.typed(table.slice(start, 1111), found, "y") for start in range(0, 10_000, 1111)]
     whole, reasons = columns.typed(table, found, "y")
     assert pa.concat_tables([part for part, _ in parts]).equals(whole)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from baton import names
 from baton.config.schema import Data
-from baton.data import columns, dataset, fitting, petastorm, recognition
+from baton.data import cell_counts, columns, dataset, fitting, petastorm, recognition
 from baton.data.dataset import Dataset, write_split
 from baton.data.statistics import summarise
 from baton.errors import BadInput, BatonError
@@ -27,7 +27,7 @@ def build(folder, change: float = 0.0, rows: int = ROWS) -> Dataset:
     n = np.arange(rows, dtype=float)
     n[7] += change
     table = pa.table({"n": n, "a b": rng.choice(["p", "q"], rows), "y": rng.choice(["no", "yes"], rows)})
-    found = recognition.infer(table.schema, recognition.counts(table, DATA), DATA)
+    found = recognition.infer(table.schema, cell_counts.counts(table, DATA), DATA)
     typed, _ = columns.typed(table, found, "y")
     splits = np.arange(rows) % 10 // 8 + (np.arange(rows) % 10 == 9)  # 8 : 1 : 1, whatever the values
     preprocessor = fitting.fit_preprocessor(summarise(typed.filter(pa.array(splits == 0))), found, DATA)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baton.config.schema import Config, Data
-from baton.data import columns, fitting, recognition
+from baton.data import cell_counts, columns, fitting, recognition
 from baton.data.ingestion import rows as rows_module
 from baton.data.preprocessing import MISSING, UNKNOWN, Preprocessor
 from baton.data.statistics import summarise
@@ -24,7 +24,7 @@ def fit(table: pa.Table, **changes) -> tuple[Preprocessor, pa.Table]:
     data = Data(**{**DATA.model_dump(exclude_unset=True), **changes})
     if data.target not in table.column_names:
         table = table.append_column(data.target, pa.array(np.arange(table.num_rows) % 2))
-    found = recognition.infer(table.schema, recognition.counts(table, data), data)
+    found = recognition.infer(table.schema, cell_counts.counts(table, data), data)
     typed = columns.typed(table, found, data.target)[0]
     return fitting.fit_preprocessor(summarise(typed), found, data), typed
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from baton.config.schema import Data
-from baton.data import columns, recognition
+from baton.data import cell_counts, columns, recognition
 from baton.errors import BadInput
 
 DATA = Data(source="-", target="y", task="binary")
@@ -21,7 +21,7 @@ def data(**values) -> Data:
 def recognised(cells, config: Data = DATA, name: str = "a"):
     """A column's cells → what it was recognised as, its typed cells, and the reasons of rows set aside."""
     table = pa.table({name: cells, "y": ["p", "n"] * (len(cells) // 2) + ["p"] * (len(cells) % 2)})
-    results = recognition.recognise(table.schema, recognition.counts(table, config), config)
+    results = recognition.recognise(table.schema, cell_counts.counts(table, config), config)
     typed, reasons = columns.typed(table, [r.column for r in results], config.target)
     return results[0], typed[name].to_pylist(), reasons.to_pylist()
 
@@ -145,13 +145,13 @@ def test_texts_that_always_mean_missing(text):
 def test_a_class_may_be_called_anything():
     table = pa.table({"a": [1.0] * 4, "y": ["None", "NA", "null", " "]})
     config = data(task="multiclass")
-    found = recognition.infer(table.schema, recognition.counts(table, config), config)
+    found = recognition.infer(table.schema, cell_counts.counts(table, config), config)
     typed, reasons = columns.typed(table, found, "y")
     assert typed["y"].to_pylist() == ["None", "NA", "null", None]
     assert reasons.to_pylist() == [None, None, None, "y (the target) is missing"]
     for missing in (["NA"], {"y": ["NA"]}):  # unless it is said
         config = data(task="multiclass", missing=missing)
-        found = recognition.infer(table.schema, recognition.counts(table, config), config)
+        found = recognition.infer(table.schema, cell_counts.counts(table, config), config)
         assert columns.typed(table, found, "y")[0]["y"].to_pylist() == ["None", None, "null", None]
 
 
@@ -171,7 +171,7 @@ DOUBTFUL = [
     (["$5", "€6"], {}, "$ and € stand beside them, so it is text"),
     (["12 %", "13"], {}, "% stands beside some of them only, so it is text"),
     (["1.5", "2.25"], {"decimal": ","}, "can be read"),
-    (["03.04.22", "05.06.22"], {}, "look like dates: set data.formats"),
+    (["03.04.22", "05.06.22"], {}, "look like dates: say how they are written, as in data.formats: {a: "),
 ]
 
 
@@ -208,7 +208,7 @@ def test_what_must_be_a_number_and_is_ambiguous_is_refused(task):
     table = pa.table({"a": cells, "y": cells if task == "regression" else ["p", "n"] * 50})
     config = data(task="regression") if task == "regression" else data(kinds={"a": "numeric"})
     with pytest.raises(BadInput, match="set data.thousands or data.decimal to ','"):
-        recognition.recognise(table.schema, recognition.counts(table, config), config)
+        recognition.recognise(table.schema, cell_counts.counts(table, config), config)
 
 
 WHOLE_NUMBERS = [
@@ -235,7 +235,7 @@ def test_bytes_are_images_or_identifiers_or_refused():
         recognised(cells)
     table = pa.table({"a": cells, "x": range(4), "y": ["p", "n"] * 2})
     config = data(id=["a"])
-    found = recognition.infer(table.schema, recognition.counts(table, config), config)
+    found = recognition.infer(table.schema, cell_counts.counts(table, config), config)
     assert columns.typed(table, found, "y")[0]["a"].to_pylist()[3] == uuid.UUID(int=3).hex
 
 
@@ -252,10 +252,10 @@ def test_a_whole_category_is_the_same_with_and_without_decimals():
 
 def test_pandas_index_is_no_feature_and_need_not_be_there():
     table = pa.table({"a": [1.0, 2.0], "__index_level_0__": [0, 1], "y": ["p", "n"]})
-    found = recognition.infer(table.schema, recognition.counts(table, DATA), DATA)
+    found = recognition.infer(table.schema, cell_counts.counts(table, DATA), DATA)
     assert [column.name for column in found] == ["a", "y"]
     config = data(id=["__index_level_0__"])
-    assert len(recognition.infer(table.schema, recognition.counts(table, config), config)) == 3
+    assert len(recognition.infer(table.schema, cell_counts.counts(table, config), config)) == 3
 
 
 def test_counts_of_parts_add_up():
@@ -263,10 +263,10 @@ def test_counts_of_parts_add_up():
     texts = ("1", "x", "2.5", "1,163.74", "985", "?", "2024-01-01", "true", "00501", "$5", "12%", "31.12.2022", "1.163")
     pool = np.array([*texts, None, " "], object)
     table = pa.table({"a": rng.choice(pool, 400), "n": rng.integers(0, 10**17, 400)})
-    whole = recognition.counts(table, DATA)
-    parts = [recognition.counts(table.slice(start, 70), DATA) for start in range(0, 400, 70)]
-    assert recognition.merge(parts) == whole
-    assert {n: recognition.CellCounts.of(c.to_dict()) for n, c in whole.items()} == whole
+    whole = cell_counts.counts(table, DATA)
+    parts = [cell_counts.counts(table.slice(start, 70), DATA) for start in range(0, 400, 70)]
+    assert cell_counts.merge(parts) == whole
+    assert {n: cell_counts.CellCounts.of(c.to_dict()) for n, c in whole.items()} == whole
 
 
 @pytest.mark.parametrize(
@@ -274,6 +274,24 @@ def test_counts_of_parts_add_up():
 )
 def test_a_part_of_plain_cells_does_not_change_what_the_whole_is(cells):
     table = pa.table({"a": repeated(*cells, times=30) + ["7"] * 5, "y": ["p"] * (30 * len(cells) + 5)})
-    whole = recognition.recognise(table.schema, recognition.counts(table, DATA), DATA)
-    parts = [recognition.counts(table.slice(start, 7), DATA) for start in range(0, table.num_rows, 7)]
-    assert recognition.recognise(table.schema, recognition.merge(parts), DATA) == whole
+    whole = recognition.recognise(table.schema, cell_counts.counts(table, DATA), DATA)
+    parts = [cell_counts.counts(table.slice(start, 7), DATA) for start in range(0, table.num_rows, 7)]
+    assert recognition.recognise(table.schema, cell_counts.merge(parts), DATA) == whole
+
+
+@pytest.mark.parametrize(
+    ("other", "first"), [(["2,5", "0,25"], 1.163), (["2.5", "0.25"], 1163.0), (["1.234,5", "7"], 1.163)]
+)
+def test_other_columns_tell_the_decimal_mark(other, first):
+    for target in ("a", "y"):
+        table = pa.table({"a": repeated("1,163", "985,001"), "b": repeated(*other), "y": ["1,163", "985,001"] * 50})
+        config = data(task="regression", target=target)
+        results = recognition.recognise(table.schema, cell_counts.counts(table, config), config)
+        typed, _ = columns.typed(table, [r.column for r in results], target)
+        assert typed["a"][0].as_py() == typed["y"][0].as_py() == first
+
+
+def test_columns_that_contradict_each_other_tell_nothing():
+    table = pa.table({"a": repeated("1,163", "985,001"), "b": ["2,5"] * 100, "c": ["2.5"] * 100, "y": ["p", "n"] * 50})
+    results = recognition.recognise(table.schema, cell_counts.counts(table, DATA), DATA)
+    assert [r.column.kind for r in results] == ["categorical", "numeric", "numeric", "categorical"]

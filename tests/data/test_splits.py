@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baton.config.schema import Data, Split
-from baton.data import columns, recognition
+from baton.data import cell_counts, columns, recognition
 from baton.data import splits as split
 from baton.data.sources import files
 
@@ -41,7 +41,7 @@ def rows(count: int) -> pa.Table:
 
 
 def typed(table: pa.Table) -> pa.Table:
-    found = recognition.infer(table.schema, recognition.counts(table, DATA), DATA)
+    found = recognition.infer(table.schema, cell_counts.counts(table, DATA), DATA)
     return columns.typed(table, found, "y")[0]
 
 

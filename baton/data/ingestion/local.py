@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from baton import names
 from baton.config.schema import Config
-from baton.data import dataset, recognition, splits, statistics
+from baton.data import cell_counts, dataset, recognition, splits, statistics
 from baton.data.ingestion.rows import (
     assign,
     broken_lines,
@@ -45,7 +45,7 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     check_any(raw.num_rows, source.location, source.broken)
     check_reserved(raw.column_names)
     log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
-    counted = recognition.counts(raw, config.data)
+    counted = cell_counts.counts(raw, config.data)
     recognised = recognition.recognise(raw.schema, counted, config.data)
     columns = [r.column for r in recognised]
     limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None

@@ -17,7 +17,8 @@ from baton import names
 from baton.config.schema import Config
 from baton.data import columns as cols
 from baton.data import fitting, overview, preprocessing, reference, splits, statistics
-from baton.data.recognition import CellCounts, Recognised, shortened
+from baton.data.cell_counts import CellCounts
+from baton.data.recognition import Recognised, shortened
 from baton.errors import BadInput, listed, refuse
 from baton.formatting import percent_text
 from baton.runtime.threads import together

@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config, Data
+from baton.data import cell_counts, dataset, petastorm, recognition, splits, statistics
 from baton.data import columns as cols
-from baton.data import dataset, petastorm, recognition, splits, statistics
+from baton.data.cell_counts import CellCounts
 from baton.data.ingestion import rows as rows_module
 from baton.data.preprocessing import Preprocessor
-from baton.data.recognition import CellCounts
 from baton.data.sources import files as sources
 from baton.data.sources.spark_rows import (
     PARTIAL,
@@ -82,8 +82,8 @@ def _count(tables: Tables, data: Data) -> Iterator[pa.Table]:
     rows, counts = 0, []
     for table in tables:
         rows += table.num_rows
-        counts.append(recognition.counts(table, data))
-    merged = {name: counted.to_dict() for name, counted in recognition.merge(counts).items()}
+        counts.append(cell_counts.counts(table, data))
+    merged = {name: counted.to_dict() for name, counted in cell_counts.merge(counts).items()}
     yield partial_results({"count": encode_json({"rows": rows, "counts": merged, "broken": tables.broken})})
 
 
@@ -177,7 +177,7 @@ def _struct(table: pa.Table | None, type_: pa.StructType, rows: int) -> pa.Array
 def _counted(rows: SparkRows, config: Config) -> tuple[int, dict[str, CellCounts], list[dict[str, str]]]:
     """(rows, counts of text, broken lines) of the whole source."""
     answers = [json.loads(data) for data in rows.collect(_count, config.data).get("count", [])]
-    counts = recognition.merge(
+    counts = cell_counts.merge(
         [{name: CellCounts.of(kept) for name, kept in answer["counts"].items()} for answer in answers]
     )
     return sum(answer["rows"] for answer in answers), counts, [line for a in answers for line in a["broken"]]

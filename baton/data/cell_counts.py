@@ -1,0 +1,191 @@
+"""A table's cells in, counts of what they could be out: as whole columns, for `baton.data.recognition` to decide by.
+
+Counts of parts add up to those of the whole, so that both engines decide alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from baton.data import columns as cols
+from baton.data import text_dates, text_numbers
+from baton.data.text_numbers import NumberStyle
+from baton.runtime.threads import mapped
+
+if TYPE_CHECKING:
+    from baton.config.schema import Data
+
+# What people write for a missing number or date; that it is missing shows in the rest of the column.
+MARKS = ("-", "--", "?", ".", "n.a.", "N.A.", "n/a")
+IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
+
+
+@dataclass
+class CellCounts:
+    """A column's rows, its cells that are not missing, how many of these are of which sort, and the longest of them.
+
+    Counts of parts add up.
+    """
+
+    rows: int = 0
+    cells: int = 0
+    sorts: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+    def __add__(self, other: CellCounts) -> CellCounts:
+        example = max(self.example, other.example, key=_by_length)
+        return CellCounts(self.rows + other.rows, self.cells + other.cells, self.sorts + other.sorts, example)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "cells": self.cells, "sorts": dict(self.sorts), "example": self.example}
+
+    @staticmethod
+    def of(kept: dict[str, Any]) -> CellCounts:
+        """The counts that `to_dict` made plain."""
+        return CellCounts(kept["rows"], kept["cells"], Counter(kept["sorts"]), kept["example"])
+
+
+def counts(table: pa.Table, data: Data) -> dict[str, CellCounts]:
+    """Table → the counts of each column whose type alone does not say what it means: text, whole numbers, bytes."""
+    counted = [name for name in table.column_names if _is_counted(table.schema.field(name).type)]
+    return dict(zip(counted, mapped(lambda name: _counted(table.column(name), name, data), counted), strict=True))
+
+
+def merge(parts: list[dict[str, CellCounts]]) -> dict[str, CellCounts]:
+    """Add up the `counts` of several tables of the same columns."""
+    total: dict[str, CellCounts] = {}
+    for part in parts:
+        for name, counted in part.items():
+            total[name] = total.get(name, CellCounts()) + counted
+    return total
+
+
+def _is_counted(type_: pa.DataType) -> bool:
+    return cols.is_text(type_) or pa.types.is_integer(type_) or cols.is_binary(type_)
+
+
+def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
+    values = values.combine_chunks()
+    if cols.is_text(values.type):
+        return _text_counts(values, cols.missing_texts(name, data))
+    if pa.types.is_integer(values.type):
+        return _whole_counts(values)
+    starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
+    images = sum(bytes(start.as_py() or b"").startswith(IMAGE_STARTS) for start in starts)
+    return CellCounts(len(values), len(values) - values.null_count, +Counter({"image": images}))
+
+
+def _whole_counts(values: pa.Array) -> CellCounts:
+    """Whole numbers → how many could be dates, and how many have more digits than a float64 keeps."""
+    result = CellCounts(len(values), len(values) - values.null_count)
+    edges = pc.min_max(values).as_py()
+    if edges["max"] is None or max(abs(edges["min"]), abs(edges["max"])) < 10_000_000:
+        return result
+    text = pc.cast(values.drop_null(), pa.string())
+    result.sorts = _coded_dates(text, None) + _counter(text, None, many_digits=text_numbers.MANY_DIGITS)
+    result.sorts["beyond"] = int(edges["max"] >= 2**63)
+    result.sorts = +result.sorts
+    return result
+
+
+def _text_counts(text: pa.Array, missing: tuple[str, ...]) -> CellCounts:
+    """Text → its counts; all is looked for in its distinct cells, and only while something is unexplained."""
+    cells, place = cols.distinct(text)
+    cells = cols.clean(cells, missing)
+    rows = np.bincount(place.to_numpy(), minlength=len(cells))
+    weight = rows[pc.is_valid(cells).to_numpy(zero_copy_only=False)]
+    cells = cells.drop_null()
+    result = CellCounts(len(text), int(weight.sum()), example=_longest(cells))
+    plain = pc.match_substring_regex(cells, text_numbers.NUMBER)
+    sorts = Counter(numeric=_total(plain, weight))
+    if sorts["numeric"]:
+        sorts += _plain_sorts(cells, weight)
+    if sorts["numeric"] == result.cells:
+        sorts += _coded_dates(cells, weight)
+    else:
+        sorts += _other_sorts(cells, weight, pc.invert(plain))
+    result.sorts = +sorts
+    return result
+
+
+def _plain_sorts(cells: pa.Array, weight: np.ndarray) -> Counter[str]:
+    """Cells → how many are whole numbers, and what else bears on how numbers are read."""
+    integer, lengths = pc.match_substring_regex(cells, text_numbers.INTEGER), pc.utf8_length(cells)
+    sorts = Counter(integer=_total(integer, weight))
+    if sorts["integer"]:
+        sorts["small"] = _total(pc.and_(integer, pc.less_equal(lengths, 3)), weight)
+        sorts += _counter(cells, weight, leading_zero=text_numbers.LEADING_ZERO)
+    if pc.max(lengths).as_py() > 15:
+        sorts += _counter(cells, weight, many_digits=text_numbers.MANY_DIGITS)
+    if points := _total(pc.match_substring(cells, "."), weight):
+        sorts += Counter(points=points) + _counter(cells, weight, three_points=text_numbers.THREE_DIGITS["."])
+    return sorts
+
+
+def _other_sorts(cells: pa.Array, weight: np.ndarray, unexplained: pa.Array) -> Counter[str]:
+    """Cells, and which are no plain numbers → how many are marks, booleans, dates, numbers of another style."""
+    sorts = Counter[str]()
+    for mark in MARKS:
+        sorts[f"mark {mark}"] = _total(pc.equal(cells, mark), weight)
+    sorts["boolean"] = _total(pc.is_in(pc.utf8_lower(cells), pa.array(list(cols.BOOLEAN_TEXT))), weight)
+    if _total(pc.match_substring_regex(cells, r"^\d{1,4}[./ \-]|^[A-Za-z]{3,9}\.? +\d|^\d{8}([T ]|$)"), weight):
+        for format_ in text_dates.FORMATS:
+            sorts[f"date {format_}"] += _total(text_dates.matches(cells, format_), weight)
+        sorts += _counter(cells, weight, short_year=text_dates.SHORT_YEAR)
+    like = pc.and_(unexplained, pc.match_substring_regex(cells, text_numbers.NUMBER_LIKE))
+    held = like.to_numpy(zero_copy_only=False)
+    return sorts + _styled(cells.filter(like), weight[held]) if held.any() else sorts
+
+
+def _styled(cells: pa.Array, weight: np.ndarray) -> Counter[str]:
+    """Cells that look like numbers but are no plain ones → how many each style reads, and their units."""
+    units, bare = text_numbers.units(cells), text_numbers.bare(cells)
+    sorts = _counter(bare, weight, three=text_numbers.THREE_DIGITS[","])
+    for unit in units.unique().drop_null().to_pylist():
+        sorts[f"unit {unit}"] = _total(pc.equal(units, unit), weight)
+    for style in text_numbers.STYLES:
+        sorts[style_key(style)] = _total(text_numbers.matches(bare, style), weight)
+    return sorts
+
+
+def style_key(style: NumberStyle) -> str:
+    return f"style {style.decimal}{style.thousands}"
+
+
+def _coded_dates(cells: pa.Array, weight: np.ndarray | None) -> Counter[str]:
+    """Whole numbers that are dates of eight digits, or seconds or milliseconds since 1970."""
+    lengths = pc.min_max(pc.utf8_length(cells)).as_py()
+    if lengths["min"] != lengths["max"]:
+        return Counter()
+    if lengths["min"] == 8:
+        return Counter({"date ymd": _total(text_dates.matches(cells, "ymd"), weight)})
+    return _counter(cells, weight, **text_dates.EPOCH_LIKE) if lengths["min"] in (10, 13) else Counter()
+
+
+def _counter(cells: pa.Array, weight: np.ndarray | None, **patterns: str) -> Counter[str]:
+    return Counter(
+        {name: _total(pc.match_substring_regex(cells, pattern), weight) for name, pattern in patterns.items()}
+    )
+
+
+def _total(mask: pa.Array, weight: np.ndarray | None) -> int:
+    """A mask of distinct cells → their rows."""
+    held = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    return int(held.sum() if weight is None else weight[held].sum())
+
+
+def _longest(cells: pa.Array) -> str:
+    """The longest cell, the last in order of those: the same however a table is cut."""
+    lengths = pc.utf8_length(cells)
+    most = pc.max(lengths).as_py()
+    return "" if most is None else pc.max(cells.filter(pc.equal(lengths, most))).as_py()
+
+
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text
