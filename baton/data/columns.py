@@ -187,16 +187,6 @@ def is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
-def whole_numbers(text: pa.Array | pa.ChunkedArray, missing: Sequence[str]) -> pa.Array:
-    """Text that holds whole numbers, as 3, +3, 3.0 or 3e2 → int64, exact up to 18 digits; null where it does not."""
-    text = _unsigned(_clean(text, missing))
-    exact = pc.cast(pc.if_else(pc.match_substring_regex(text, INTEGER), text, None), pa.int64())
-    if exact.null_count == text.null_count:
-        return exact
-    number = pc.cast(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None), pa.float64())
-    return pc.coalesce(exact, pc.cast(pc.if_else(_whole(number), number, None), pa.int64(), safe=False))
-
-
 def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
     declared = _declared_type(field)
     kind = data.kinds.get(field.name) or _natural_kind(declared, text)

@@ -111,7 +111,7 @@ def test_csv_comes_out_typed_and_its_broken_lines_are_counted(model, tmp_path):
     table = new_rows()
     csv.write_csv(table, tmp_path / "in.csv")
     lines = (tmp_path / "in.csv").read_text().splitlines()
-    lines[3] = "2,abc,1,2,a,3"  # x1 is no number
+    lines[3] = "2,abc,1.0,2,a,3"  # x1 is no number
     lines.insert(5, "one,too,many,values,in,this,line")
     (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
     output = tmp_path / "out"
@@ -122,7 +122,8 @@ def test_csv_comes_out_typed_and_its_broken_lines_are_counted(model, tmp_path):
     good, bad = read(output)
     number = pa.float64()
     types = {name: good.schema.field(name).type for name in ("x1", "x2", "n", "c", "prediction")}
-    assert types == {"x1": number, "x2": number, "n": pa.int64(), "c": pa.string(), "prediction": number}
+    text = pa.string()
+    assert types == {"x1": text, "x2": number, "n": pa.int64(), "c": text, "prediction": number}
     assert bad["x1"].to_pylist()[0] == "abc"  # as it came
     broken = pq.read_table(output / names.QUARANTINE_OUTPUT / "lines.parquet").to_pylist()
     assert len(broken) == 1 and "too,many" in broken[0]["text"]
