@@ -170,7 +170,9 @@ def class_names(values: set[str]) -> list[str]:
 
 
 def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Any scalar column → canonical text: 3, 3.0 and "3" are the same category."""
+    """Any scalar column → canonical text: 3, 3.0 and "3" are one category; bytes that are no text: hex digits."""
+    if _is_bytes(values.type):
+        return pa.array([None if cell is None else _bytes_text(cell) for cell in values.to_pylist()], pa.string())
     if pa.types.is_decimal(values.type):
         values = pc.cast(values, pa.float64())
     if pa.types.is_floating(values.type):
@@ -187,13 +189,31 @@ def is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_)
 
 
+def _is_bytes(type_: pa.DataType) -> bool:
+    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
+
+
+def _bytes_text(cell: bytes) -> str:
+    try:
+        text = cell.decode()
+    except UnicodeDecodeError:
+        return cell.hex()
+    return text if text.isprintable() else cell.hex()
+
+
 def _column(field: pa.Field, text: dict[str, int] | None, data: Data) -> Column:
     declared = _declared_type(field)
+    if declared == "binary" and field.name in (*data.id, data.group):
+        return Column(field.name, "categorical", declared)  # such as a uuid
+    if pa.types.is_fixed_size_binary(field.type):
+        raise _unsupported(field)
     kind = data.kinds.get(field.name) or _natural_kind(declared, text)
     if field.name == data.target:
         kind = "numeric" if data.task == "regression" else "categorical"
         if kind == "numeric" and declared in ("datetime", "binary"):
             raise BadInput(f"The target {field.name} must be a number for regression. Received: {field.type}")
+    if kind == "numeric" and pa.types.is_uint64(field.type):
+        declared = "double"  # the long of signatures and of Spark ends at 2**63
     if declared == "string" and kind != "categorical":
         # stray cells don't count: their rows are quarantined
         whole = text is not None and text["integer"] == text["numeric"] > 0 and text["cells"] == text["rows"]
@@ -264,11 +284,15 @@ def _declared_type(field: pa.Field) -> str:
         return "string"
     if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
         return "datetime"
-    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+    if _is_bytes(type_):
         return "binary"
+    raise _unsupported(field)
+
+
+def _unsupported(field: pa.Field) -> BadInput:
     # What a list calls its values differs between Arrow and Spark.
-    shown = f"list<{type_.value_type}>" if pa.types.is_list(type_) else type_
-    raise BadInput(f"Column {field.name} has a type that is not supported; name it in data.drop. Received: {shown}")
+    type_ = f"list<{field.type.value_type}>" if pa.types.is_list(field.type) else field.type
+    return BadInput(f"Column {field.name} has a type that is not supported; name it in data.drop. Received: {type_}")
 
 
 def _image_columns(schema: pa.Schema, data: Data) -> list[Column]:
