@@ -64,6 +64,14 @@ def percent_text(share: float) -> str:
     return "<0.1 %" if share < 0.001 else ">99.9 %" if share > 0.999 else f"{100 * share:.1f} %"
 
 
+def counts_text(counts: dict[str, int], most: int | None = None) -> str:
+    """{what: how often} → `10 x is missing, 2 y is infinite`; of more than `most` the others together."""
+    kept = list(counts.items())[:most]
+    rest = sum(counts.values()) - sum(count for _, count in kept)
+    parts = [f"{count:,} {name}" for name, count in kept]
+    return ", ".join([*parts, f"{rest:,} for other reasons"] if rest else parts)
+
+
 def slice_text(entry: dict[str, Any]) -> str:
     """A slice of an Assessment as people call it: the column and its part."""
     between = " is " if entry["kind"] == "missing" else ": "

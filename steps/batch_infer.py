@@ -12,6 +12,7 @@ from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
 from baton.data.sources import files
 from baton.errors import BadInput
+from baton.formatting import counts_text, percent_text
 from baton.monitoring import drift
 from baton.orchestration.step import step
 from baton.redaction import masked
@@ -24,6 +25,9 @@ from baton.serving.scoring import Lineage, Scored
 from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
+
+TOP_REASONS = 3  # of quarantined rows that are named, of others the number
+MOSTLY = 0.5  # share of a column's cells beyond which categories that the model does not know are a warning
 
 
 @step(
@@ -84,6 +88,8 @@ def report_drift(
         return
     for sentence in found["warnings"]:
         log.warning("drift: %s", sentence)
+    if sentence := drift.live_sentence(found["live"]):
+        log.info("%s", sentence)
 
 
 def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str, Any]:
@@ -101,15 +107,21 @@ def summarise(settings: BatchInfer, done: Scored, lineage: Lineage) -> dict[str,
 
 
 def report(run: Run, summary: dict[str, Any]) -> None:
-    """Log the counts and the lineage."""
+    """Log the counts and the lineage, and say what was quarantined and what is new to the model."""
     run.json(summary, names.SCORING)
     run.metrics({key: summary[key] for key in ("rows_in", "rows_scored", "rows_quarantined")})
     run.params({key: summary[key] for key in ("model_name", "model_version")})
-    for reason, count in list(summary["reasons"].items())[:10]:
-        log.info("quarantined %s rows: %s", f"{count:,}", reason)
-    for column, count in summary["unseen_categories"].items():
-        log.info("%s cells of %s are categories that the model does not know", f"{count:,}", column)
     log.info("scored %s of %s rows into %s", f"{summary['rows_scored']:,}", f"{summary['rows_in']:,}", summary["path"])
+    if summary["rows_quarantined"]:
+        reasons = counts_text(summary["reasons"], TOP_REASONS)
+        log.info(
+            "quarantined %s of %s rows: %s", f"{summary['rows_quarantined']:,}", f"{summary['rows_in']:,}", reasons
+        )
+    for column, count in summary["unseen_categories"].items():
+        share = count / summary["rows_scored"]
+        level = logging.WARNING if share > MOSTLY else logging.INFO
+        log.log(level, "%s of the cells of %s (%s) are categories that the model does not know",
+                percent_text(share), column, f"{count:,}")  # fmt: skip
 
 
 if __name__ == "__main__":

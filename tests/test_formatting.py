@@ -28,3 +28,13 @@ def test_moments_have_a_time_of_day_unless_it_is_midnight():
 @pytest.mark.parametrize(("share", "text"), SHARES)
 def test_a_share_is_never_rounded_to_nothing_or_everything(share, text):
     assert formatting.percent_text(share) == text
+
+
+@pytest.mark.parametrize(("counts", "most", "text"), [
+    ({}, None, ""),
+    ({"a": 1200, "b": 1}, None, "1,200 a, 1 b"),
+    ({"a": 3, "b": 2, "c": 1}, 3, "3 a, 2 b, 1 c"),
+    ({"a": 3, "b": 2, "c": 1, "d": 1}, 2, "3 a, 2 b, 2 for other reasons"),
+])  # fmt: skip
+def test_counts_beyond_so_many_are_put_together(counts, most, text):
+    assert formatting.counts_text(counts, most) == text

@@ -68,6 +68,12 @@ class Column:
     def style(self) -> NumberStyle:
         return NumberStyle(self.decimal, self.thousands, self.unit)
 
+    @property
+    def coded(self) -> bool:
+        """Whether its cells are of another type than what they mean: 1,163.74 is text, 20220105 a whole number."""
+        return (self.kind, self.type) in (("numeric", "string"), ("datetime", "string"),
+                                          ("datetime", "long"), ("datetime", "double"))  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
         ordinary = {field.name: field.default for field in fields(self)}
         kept = {key: value for key, value in asdict(self).items() if value != ordinary[key]}
@@ -140,9 +146,9 @@ def class_names(values: set[str]) -> list[str]:
 
 
 def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Any scalar column → canonical text: 3, 3.0 and "3" are the same category."""
+    """Any scalar column → canonical text: 3, 3.0 and "3" are one category; bytes that are no text: hex digits."""
     if is_binary(values.type):
-        return pa.array([None if value is None else value.hex() for value in values.to_pylist()], pa.string())
+        return pa.array([None if cell is None else _bytes_text(cell) for cell in values.to_pylist()], pa.string())
     if pa.types.is_decimal(values.type):
         values = pc.cast(values, pa.float64())
     if pa.types.is_floating(values.type):
@@ -163,6 +169,14 @@ def is_binary(type_: pa.DataType) -> bool:
     """Whether cells of that type are bytes."""
     tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     return any(test(type_) for test in tests)
+
+
+def _bytes_text(cell: bytes) -> str:
+    try:
+        text = cell.decode()
+    except UnicodeDecodeError:
+        return cell.hex()
+    return text if text.isprintable() else cell.hex()
 
 
 def _holds(field: pa.Field, column: Column) -> bool:
@@ -213,9 +227,13 @@ def declared_type(field: pa.Field) -> str:
         return "datetime"
     if is_binary(type_):
         return "binary"
+    raise _unsupported(field)
+
+
+def _unsupported(field: pa.Field) -> BadInput:
     # What a list calls its values differs between Arrow and Spark.
-    shown = f"list<{type_.value_type}>" if pa.types.is_list(type_) else type_
-    raise BadInput(f"Column {field.name} has a type that is not supported; name it in data.drop. Received: {shown}")
+    type_ = f"list<{field.type.value_type}>" if pa.types.is_list(field.type) else field.type
+    return BadInput(f"Column {field.name} has a type that is not supported; name it in data.drop. Received: {type_}")
 
 
 def _convert(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:

@@ -117,6 +117,8 @@ def _recognised(arrow_field: pa.Field, counted: CellCounts, data: Data) -> Recog
         return _of_bytes(name, counted, data, forced)
     column = Column(name, forced or _natural_kind(declared), declared, cols.missing_texts(name, data))
     if declared == "long":
+        if pa.types.is_uint64(arrow_field.type):
+            column = replace(column, type="double")  # the long of signatures and of Spark ends at 2**63
         return _of_whole_numbers(column, counted, data, forced, why)
     return Recognised(column, why or f"stored as {arrow_field.type}")
 
@@ -149,7 +151,7 @@ def _of_bytes(name: str, counted: CellCounts, data: Data, forced: str | None) ->
 
 def _of_whole_numbers(column: Column, counted: CellCounts, data: Data, forced: str | None, why: str) -> Recognised:
     """Whole numbers of a typed source: numbers, but for dates in disguise and identifiers."""
-    if counted.sorts["beyond"]:
+    if counted.sorts["beyond"] and forced != "numeric":
         column = replace(column, type="string")  # no signed type of 64 bits holds it
     if forced in (None, "datetime") and (coded := _coded_date(column.name, counted, data)):
         return Recognised(replace(column, kind="datetime", format=coded), *_coded_words(coded, column.name, data))

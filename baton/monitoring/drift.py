@@ -7,6 +7,7 @@ whichever engine did it; both write the rows in the source's order, so both give
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from baton.data.columns import Column, as_text, typed
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ColumnProfile, ReferenceData, as_numbers
 from baton.evaluation import intervals, metrics
+from baton.formatting import counts_text
 from baton.monitoring import distances
 
 OK, WARN, DRIFT = "ok", "warn", "drift"
@@ -35,6 +37,7 @@ DOMAIN_ROWS = 5000  # of each side
 DOMAIN_CATEGORIES = 200
 SEPARATING = 0.9  # a column this far apart tells old from new by itself
 RESAMPLES = 200
+MIN_LIVE_ROWS = 2  # with the target, below which there are no live metrics
 CONFIDENCE = 0.95
 TAIL = 1.96
 
@@ -152,24 +155,38 @@ def domain_auc(
 
 
 def live_metrics(preprocessor: Preprocessor, rows: pa.Table) -> dict[str, Any] | None:
-    """The metrics on scored rows that have the target, with bootstrap intervals; None if none has."""
+    """The metrics on scored rows that have the target, with bootstrap intervals, and how many rows lack it and why.
+
+    None without rows or the target's column; no metric where fewer than two rows are left.
+    """
     target = preprocessor.target_column
     if target.name not in rows.column_names or rows.num_rows == 0:
         return None
     values, reasons = typed(rows, [target], target.name)
-    targets = preprocessor.encode_target(values.filter(reasons.is_null()))
-    output = _predictions(preprocessor, rows.filter(reasons.is_null()))
-    known = targets >= 0 if preprocessor.classes else np.ones(len(targets), bool)
-    targets, output = targets[known], output[known]
-    if len(targets) < 2:
-        return None
+    reasons = _reasons_left_out(preprocessor, values, reasons)
+    good = reasons.is_null()
+    targets = preprocessor.encode_target(values.filter(good))
+    live: dict[str, Any] = {"metrics": {}, "intervals": {}, "rows": len(targets)}
+    live["left_out"] = dict(Counter(reasons.drop_null().to_pylist()).most_common())
+    if len(targets) < MIN_LIVE_ROWS:
+        return live
+    output = _predictions(preprocessor, rows.filter(good))
     settings: dict[str, Any] = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": 0}
     ranges = intervals.of_metrics(targets, output, threshold=preprocessor.threshold, **settings)
-    return {
-        "metrics": metrics.finite(metrics.evaluate(targets, output, preprocessor.threshold)),
-        "intervals": {name: found for name, found in ranges.items() if found},
-        "rows": len(targets),
-    }
+    live["metrics"] = metrics.finite(metrics.evaluate(targets, output, preprocessor.threshold))
+    live["intervals"] = {name: ends for name, ends in ranges.items() if ends}
+    return live
+
+
+def live_sentence(live: dict[str, Any] | None) -> str | None:
+    """`live` of drift.json → which rows its metrics leave out and why, or why there are none; None if all is well."""
+    left_out = (live or {}).get("left_out") or {}
+    if not live or (live["metrics"] and not left_out):
+        return None
+    out = sum(left_out.values())
+    of_all = f"{out:,} of {out + live['rows']:,} rows"
+    start = f"live metrics leave out {of_all}" if live["metrics"] else f"there are no live metrics: {of_all} left out"
+    return ": ".join([start, *([counts_text(left_out)] if left_out else [])])
 
 
 def sampled(folder: Path, preprocessor: Preprocessor, wanted: int) -> pa.Table:
@@ -229,6 +246,14 @@ def _column_warning(column: dict[str, Any], settings: Drift) -> str:
     if (column["unseen_share"] or 0.0) > settings.unseen:
         parts.append(f"{100 * column['unseen_share']:.1f} % of its values did not occur in training")
     return f"{column['name']} has drifted: {'; '.join(parts)}"
+
+
+def _reasons_left_out(preprocessor: Preprocessor, values: pa.Table, reasons: pa.Array) -> pa.Array:
+    """A typed target and the reasons why it cannot be used → these, and one for each class that the model lacks."""
+    if not preprocessor.classes:
+        return reasons
+    unknown = pc.and_(reasons.is_null(), pa.array(preprocessor.encode_target(values) < 0))
+    return pc.if_else(unknown, f"{preprocessor.target} is a class that the model does not know", reasons)
 
 
 def _rank(verdict: str) -> int:

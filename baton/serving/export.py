@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,11 @@ from baton.runtime.paths import PACKAGE, ROOT
 from baton.serving import integrity
 from baton.serving.layout import DATA, ENTRY_FILE, PACKAGES
 from baton.serving.raw_columns import RawColumnModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NANOSECONDS_END = 2**63 // 1000  # µs from 1970 to either end
 
 
 def log_model(
@@ -50,7 +55,7 @@ def log_model(
             artifacts={DATA: str(folder)},
             code_paths=[str(_code(Path(home)))],
             signature=signature(preprocessor),
-            input_example=as_declared(example, preprocessor).slice(0, 5).to_pandas(),
+            input_example=input_example(example, preprocessor),
             pip_requirements=requirements(),
             metadata=metadata,
         )
@@ -101,10 +106,29 @@ def _declared(preprocessor: Preprocessor) -> dict[str, str]:
 def as_declared(raw: pa.Table, preprocessor: Preprocessor) -> pa.Table:
     """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
     rows, reasons = typed(raw, preprocessor.features, target=None)
-    rows = rows.filter(reasons.is_null())
-    casts = {"long": pa.int64(), "double": pa.float64()}
-    declared = {name: casts.get(kind, rows.column(name).type) for name, kind in _declared(preprocessor).items()}
-    return pa.table({name: pc.cast(rows.column(name), kind) for name, kind in declared.items()})
+    casts = {"long": pa.int64(), "double": pa.float64(), "string": pa.string()}
+    columns = {}
+    for column, declared in zip(preprocessor.features, _declared(preprocessor).values(), strict=True):
+        values = (raw if column.coded else rows).column(column.name).filter(reasons.is_null())
+        columns[column.name] = pc.cast(values, casts.get(declared, values.type))
+    return pa.table(columns)
+
+
+def input_example(raw: pa.Table, preprocessor: Preprocessor, rows: int = 5) -> pd.DataFrame:
+    """Raw rows → the first that can be used, as pandas holds them; a moment that nanoseconds cannot hold is missing.
+
+    MLflow puts the example through the signature, in which moments are of nanoseconds.
+    """
+    table = as_declared(raw, preprocessor).slice(0, rows)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(index, field.name, _within_nanoseconds(table.column(index)))
+    return table.to_pandas()
+
+
+def _within_nanoseconds(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Moments in µs, null where nanoseconds, which end in 1677 and 2262, cannot hold them."""
+    return pc.if_else(pc.less(pc.abs(pc.cast(moments, pa.int64())), NANOSECONDS_END), moments, None)
 
 
 def requirements() -> list[str]:

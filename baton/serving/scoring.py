@@ -26,11 +26,12 @@ import pyarrow.parquet as pq
 
 from baton import names
 from baton.config.schema import BatchInfer, Config
-from baton.data.columns import Column, is_text, type_faults, typed
+from baton.data.columns import Column, type_faults
 from baton.data.ingestion.rows import broken_reasons, reserved_faults, write_broken
 from baton.data.sources.files import Source, conformed
 from baton.errors import BadInput, BatonError, refuse, writing
 from baton.runtime import locks
+from baton.serving import printed_types
 from baton.serving.raw_columns import RawColumnModel
 
 PART = "part-00000.parquet"
@@ -86,13 +87,15 @@ def check_output(config: Config, settings: BatchInfer) -> None:
 
 def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table]:
     """Raw rows → (their columns, predictions and lineage; the quarantined rows with `reason`)."""
-    return _score_rows(model, raw, lineage)[:2]
+    return _score_rows(model, raw, lineage, {})[:2]
 
 
-def _score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table, Counter[str]]:
+def _score_rows(
+    model: RawColumnModel, raw: pa.Table, lineage: Lineage, types: dict[str, pa.DataType]
+) -> tuple[pa.Table, pa.Table, Counter[str]]:
     columns, reasons, unseen = model.score_and_count(raw)
     good = reasons.is_null()
-    scored = _with_types(raw, model).filter(good)
+    scored = printed_types.with_types(raw, types).filter(good)
     for name, values in columns.items():
         scored = scored.append_column(name, values.filter(good))
     for name in names.LINEAGE:
@@ -114,7 +117,8 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
         (conformed(table, schema) for table in source.batches(batch_rows)),
         [schema.empty_table()],
     )
-    done = score_tables(model, tables, lineage, folder / PART, quarantine / PART)
+    types = _csv_types(source, schema, model.preprocessor.features)
+    done = score_tables(model, tables, lineage, types, folder / PART, quarantine / PART)
     done += broken_lines(source.broken, quarantine)
     done.check()
     return done
@@ -125,14 +129,24 @@ def check_columns(schema: pa.Schema, features: list[Column], interval: float | N
     refuse([*reserved_faults(schema.names, interval), *type_faults(schema, features)])
 
 
-def score_tables(model: RawColumnModel, tables: Iterable[pa.Table], lineage: Lineage, good: Path, bad: Path) -> Scored:
-    """Score raw tables into two files: predictions into `good`, quarantined rows into `bad`."""
+def score_tables(
+    model: RawColumnModel,
+    tables: Iterable[pa.Table],
+    lineage: Lineage,
+    types: dict[str, pa.DataType],
+    good: Path,
+    bad: Path,
+) -> Scored:
+    """Score raw tables into two files: predictions into `good`, quarantined rows into `bad`.
+
+    In the predictions the columns of text that `types` names are of these types, all others as they came.
+    """
     done = Scored()
     with Writer(good) as predictions, Writer(bad) as quarantine:
         for raw in tables:
             if raw.num_rows == 0 and predictions.writer is not None:
                 continue
-            scored, quarantined, unseen = _score_rows(model, raw, lineage)
+            scored, quarantined, unseen = _score_rows(model, raw, lineage, types)
             predictions.write(scored)
             quarantine.write(quarantined)
             reasons = Counter(quarantined.column(names.REASON).to_pylist())
@@ -227,18 +241,12 @@ def _is_output(field: pa.Field) -> bool:
     return field.name.startswith((names.PREDICTION, names.PROBABILITY)) and pa.types.is_floating(field.type)
 
 
-def _with_types(raw: pa.Table, model: RawColumnModel) -> pa.Table:
-    """Text columns that the model reads as numbers, booleans or times, as those (CSV has only text)."""
-    for column in model.preprocessor.features:
-        index = raw.column_names.index(column.name)
-        if column.kind in ("numeric", "boolean", "datetime") and is_text(raw.column(index).type):
-            raw = raw.set_column(index, column.name, _typed_text(raw.column(index), column))
-    return raw
-
-
-def _typed_text(text: pa.ChunkedArray, column: Column) -> pa.Array:
-    values, _ = typed(pa.table({column.name: text}), [column], target=None)
-    return values.column(0)
+def _csv_types(source: Source, schema: pa.Schema, features: list[Column]) -> dict[str, pa.DataType]:
+    """The columns of a CSV source that are of a type in the predictions; of all others none, not even text's."""
+    if source.format != "csv":
+        return {}
+    types = printed_types.of_source(source, printed_types.candidates(schema, features))
+    return printed_types.chosen(types, features)
 
 
 def _constant(value: Any, rows: int) -> pa.Array:

@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config
+from baton.data.columns import Column
 from baton.data.preprocessing import Preprocessor
 from baton.data.sources import files as sources
-from baton.data.sources.spark_rows import TABLE_ROWS, Tables, encode_json, opened, partial_results
+from baton.data.sources.spark_rows import TABLE_ROWS, SparkRows, Tables, encode_json, opened, partial_results
 from baton.runtime.spark import is_local, own_errors
-from baton.serving import scoring
+from baton.serving import printed_types, scoring
 from baton.serving.raw_columns import RawColumnModel, demand_interval
 
 _models: dict[tuple[str, float | None], RawColumnModel] = {}  # of this Python worker
@@ -26,8 +27,8 @@ _models: dict[tuple[str, float | None], RawColumnModel] = {}  # of this Python w
 def score(
     config: Config, model: Path, source: sources.Source, lineage: scoring.Lineage, folder: Path
 ) -> scoring.Scored:
-    """Score a source by the model in a folder into `folder`, in one pass: each task writes files of its own,
-    the driver keeps the files of the tasks that ended well."""
+    """Score a source by the model in a folder into `folder`: each task writes files of its own, the driver keeps
+    the files of the tasks that ended well. A CSV source is read once before, for its columns' types."""
     (folder / names.QUARANTINE_OUTPUT).mkdir()
     settings = config.batch_infer
     batch, interval = (settings.batch_rows, settings.interval) if settings else (TABLE_ROWS, None)
@@ -36,10 +37,13 @@ def score(
     with own_errors(), opened(config, source, plain=False) as rows:
         scoring.check_columns(rows.schema, preprocessor.features, interval)
         place = _shipped(rows.spark, model)
-        parts = rows.collect(_score, place, lineage, str(folder.absolute()), batch, interval, tasks=0).get("scored", [])
+        types = _types(rows, preprocessor.features) if source.format == "csv" else {}
+        given = (place, lineage, types, str(folder.absolute()), batch, interval)
+        parts = rows.collect(_score, *given, tasks=0).get("scored", [])
         answers = [json.loads(part) for part in parts]
         if not any(a["file"] for a in answers):  # a source without rows gives an empty table
-            answers.append(_scored(RawColumnModel.load(model, interval), [rows.schema.empty_table()], lineage, folder))
+            loaded = RawColumnModel.load(model, interval)
+            answers.append(_scored(loaded, [rows.schema.empty_table()], lineage, types, folder))
     done = sum((scoring.Scored(**a["scored"]) for a in answers), scoring.Scored())
     done += scoring.broken_lines([line for a in answers for line in a["broken"]], folder / names.QUARANTINE_OUTPUT)
     _keep(folder, {a["file"]: a["scored"]["rows_scored"] for a in answers if a["file"]})
@@ -48,22 +52,47 @@ def score(
     return done
 
 
+def _types(rows: SparkRows, features: list[Column]) -> dict[str, pa.DataType]:
+    """What the columns of a CSV source are in the predictions, of all its cells."""
+    candidates = printed_types.candidates(rows.schema, features)
+    parts = [json.loads(part) for part in rows.collect(_count_types, candidates).get("types", [])]
+    held = [{name: frozenset(types) for name, types in part.items()} for part in parts]
+    return printed_types.chosen(printed_types.merge(held, candidates), features)
+
+
+def _count_types(tables: Tables, candidates: printed_types.Types) -> Iterator[pa.Table]:
+    """Which types hold for all cells of a task."""
+    for table in tables:
+        candidates = printed_types.holding(table, candidates)
+    yield partial_results({"types": encode_json({name: sorted(types) for name, types in candidates.items()})})
+
+
 def _score(
-    tables: Tables, place: str, lineage: scoring.Lineage, folder: str, batch_rows: int, interval: float | None
+    tables: Tables,
+    place: str,
+    lineage: scoring.Lineage,
+    types: dict[str, pa.DataType],
+    folder: str,
+    batch_rows: int,
+    interval: float | None,
 ) -> Iterator[pa.Table]:
     """Score into two files of this task's own; answer with their name and counts."""
     pieces = (table.slice(start, batch_rows) for table in tables for start in range(0, table.num_rows, batch_rows))
-    answer = _scored(_model(place, interval), pieces, lineage, Path(folder))
+    answer = _scored(_model(place, interval), pieces, lineage, types, Path(folder))
     yield partial_results({"scored": encode_json({**answer, "broken": tables.broken})})
 
 
 def _scored(
-    model: RawColumnModel, tables: Iterable[pa.Table], lineage: scoring.Lineage, folder: Path
+    model: RawColumnModel,
+    tables: Iterable[pa.Table],
+    lineage: scoring.Lineage,
+    types: dict[str, pa.DataType],
+    folder: Path,
 ) -> dict[str, Any]:
     """Score tables into two new files; their name (None if there was no table) and the counts."""
     name = f".{uuid.uuid4().hex}.parquet"
     good, bad = folder / name, folder / names.QUARANTINE_OUTPUT / name
-    done = scoring.score_tables(model, tables, lineage, good, bad)
+    done = scoring.score_tables(model, tables, lineage, types, good, bad)
     return {"scored": vars(done), "broken": [], "file": name if good.is_file() else None}
 
 

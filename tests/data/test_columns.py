@@ -166,6 +166,40 @@ def test_categories_that_are_no_whole_numbers():
     assert texts == ["0.5", "0", None, None, "1e+300"]
 
 
+UUID = bytes(range(240, 256))
+
+
+@pytest.mark.parametrize("type_", [pa.binary(16), pa.binary(), pa.large_binary()])
+@pytest.mark.parametrize("role", [{"id": ["a"]}, {"group": "a"}])
+def test_bytes_that_name_a_row_or_a_group_are_no_image(type_, role):
+    kinds, typed, reasons = read(data(**role), a=pa.array([UUID, None, bytes(16)], type_), b=[1, 2, 3])
+    assert kinds == {"a": "categorical", "b": "numeric", "y": "categorical"} and reasons == [None] * 3
+    assert typed["a"].to_pylist() == [UUID.hex(), None, "00" * 16]
+
+
+def test_bytes_of_one_size_are_no_feature():
+    with pytest.raises(
+        BadInput, match=r"Column a holds bytes that are no images: name it in data\.id if .*, as a uuid"
+    ):
+        read(a=pa.array([UUID], pa.binary(16)), b=[1])
+
+
+@pytest.mark.parametrize(("cell", "text"), [
+    (b"yes", "yes"), ("ü".encode(), "ü"), (b"", ""), (b"\xff", "ff"), (b"\x00a", "0061"), (None, None),
+])  # fmt: skip
+def test_bytes_are_the_text_they_hold_or_digits(cell, text):
+    assert columns.as_text(pa.array([cell], pa.binary())).to_pylist() == [text]
+
+
+@pytest.mark.parametrize(("role", "type_"), [("numeric", "double"), ("categorical", "string")])
+def test_numbers_beyond_int64_are_declared_as_what_holds_them(role, type_):
+    settings = data(kinds={"a": role})
+    table = pa.table({"a": pa.array([2**64 - 1], pa.uint64()), "y": ["p"]})
+    (column, _) = recognition.infer(table.schema, cell_counts.counts(table, settings), settings)
+    assert column.type == type_
+    assert columns.typed(table, [column], None)[0]["a"].to_pylist() == [{"string": str(2**64 - 1)}.get(type_, 2.0**64)]
+
+
 @settings(deadline=None)
 @given(st.sets(st.integers(-50, 50).map(str) | st.integers(0, 50).map(lambda n: f"{n}.0")), st.randoms())
 def test_classes_have_one_order(classes, random):

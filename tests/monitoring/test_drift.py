@@ -157,6 +157,54 @@ def test_live_metrics_are_those_of_evaluate(large):
     assert measured(large, table.drop_columns("y"))["live"] is None
 
 
+GONE = "y (the target) is missing"
+UNKNOWN = "y is a class that the model does not know"
+
+
+def classified(y: pa.Array) -> pa.Table:
+    """Scored rows of the classes 3 and 7, all of them taken for a 3, with this target."""
+    rows = tiny.binary_table(len(y), seed=6).set_column(2, "y", y)
+    rows = rows.append_column("probability_3", pa.array([0.9] * len(y)))
+    return rows.append_column("probability_7", pa.array([0.1] * len(y)))
+
+
+@pytest.mark.parametrize(("y", "rows", "left_out", "sentence"), [
+    (pa.array([3, 7, 3]), 3, {}, None),
+    (pa.array([3.0, 7.0, None, 5.0, None]), 2, {GONE: 2, UNKNOWN: 1},
+     f"live metrics leave out 3 of 5 rows: 2 {GONE}, 1 {UNKNOWN}"),
+    (pa.array(["3", " 7 ", "x", ""]), 2, {UNKNOWN: 1, GONE: 1},
+     f"live metrics leave out 2 of 4 rows: 1 {UNKNOWN}, 1 {GONE}"),
+    (pa.array([5, 6]), 0, {UNKNOWN: 2}, f"there are no live metrics: 2 of 2 rows left out: 2 {UNKNOWN}"),
+    (pa.array([None, 7]), 1, {GONE: 1}, f"there are no live metrics: 1 of 2 rows left out: 1 {GONE}"),
+    (pa.array([3]), 1, {}, "there are no live metrics: 0 of 1 rows left out"),
+    (pa.nulls(4), 0, {GONE: 4}, f"there are no live metrics: 4 of 4 rows left out: 4 {GONE}"),
+])  # fmt: skip
+def test_live_metrics_say_which_rows_they_leave_out(binary, y, rows, left_out, sentence):
+    live = drift.live_metrics(binary[1].preprocessor, classified(y))
+    assert (live["rows"], live["left_out"], bool(live["metrics"])) == (rows, left_out, rows >= 2)
+    assert drift.live_sentence(live) == sentence
+    assert drift.warnings({"columns": [], "prediction": None, "domain_auc": None, "live": live,
+                           "reference_metrics": {"log_loss": 9.0}}, LIMITS) == []  # fmt: skip
+
+
+@pytest.mark.parametrize(("y", "left_out"), [
+    ([1.5, 2.5, None, float("nan")], {GONE: 2}),
+    (["1.5", "2.5", "", "x"], {GONE: 1, "y is not a number": 1}),
+    ([1.5, 2.5, float("inf"), 1e39], {"y is infinite": 1, "y (the target) is beyond 3.4e+38": 1}),
+])  # fmt: skip
+def test_live_metrics_of_numbers_say_it_too(large, y, left_out):
+    rows = scored(tiny.regression_table(4))
+    live = drift.live_metrics(large[0], rows.set_column(4, "y", pa.array(y)))
+    assert live["left_out"] == left_out and live["rows"] == 2 and np.isfinite(live["metrics"]["rmse"])
+
+
+def test_live_metrics_without_the_targets_column_are_none_and_say_nothing(binary):
+    preprocessor, rows = binary[1].preprocessor, classified(pa.array([3, 7]))
+    assert drift.live_metrics(preprocessor, rows.drop_columns("y")) is None
+    assert drift.live_metrics(preprocessor, rows.slice(0, 0)) is None
+    assert drift.live_sentence(None) is None
+
+
 def test_live_metrics_of_classes(binary):
     _, dataset = binary
     preprocessor, table = dataset.preprocessor, tiny.binary_table(200, seed=6)

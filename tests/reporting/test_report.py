@@ -95,6 +95,21 @@ def test_figures_are_shown_in_their_size_in_inches_and_at_once(tmp_path):
     assert "loading=" not in html  # what loads late is blank in print
 
 
+@pytest.mark.parametrize(("live", "texts"), [
+    ({"rows": 0, "metrics": {}, "intervals": {}, "left_out": {"y (the target) is missing": 1234}},
+     ["There are no live metrics", "1,234 rows are left out: y (the target) is missing."]),
+    ({"rows": 5, "metrics": {"rmse": 2.0}, "intervals": {}, "left_out": {"y is <b>": 2}},
+     ["5 rows with the target", "2 rows are left out: y is &lt;b&gt;."]),
+    ({"rows": 5, "metrics": {"rmse": 2.0}, "intervals": {}}, ["5 rows with the target"]),  # of an earlier run
+])  # fmt: skip
+def test_rows_without_live_metrics_are_counted(tmp_path, live, texts):
+    left = made_up.artifacts()
+    left["batch_infer"][names.DRIFT]["live"] = live
+    html = section(report_of(tmp_path, left), "drift")
+    assert all(text in html for text in texts)
+    assert html.count("left out") == len(live.get("left_out", {}))
+
+
 def test_a_figure_that_an_older_run_lacks_is_said_in_its_place(tmp_path):
     left = copy.deepcopy(made_up.artifacts())
     for step, content in left.items():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import date, datetime
 from pathlib import Path
 
 import mlflow
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pytest
 import tiny
 
+from baton.data.cells import typed_cells
 from baton.data.feed import Feed
-from baton.data.preprocessing import Preprocessor
+from baton.data.preprocessing import Preprocessor, usable
 from baton.errors import BatonError
 from baton.networks import build, prediction
 from baton.serving import export, integrity
@@ -35,7 +37,11 @@ def model(regression) -> RawColumnModel:
 @pytest.fixture(scope="module")
 def logged(model, regression, tmp_path_factory):
     """The model, logged into a store of its own → its folder."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    return log(model, regression[1].raw_test(), tmp_path_factory.mktemp("mlflow"))
+
+
+def log(model: RawColumnModel, raw: pa.Table, folder: Path) -> Path:
+    """Log a model into a store in `folder` → the folder it was downloaded into."""
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -43,7 +49,7 @@ def logged(model, regression, tmp_path_factory):
         experiment = mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
         path = list(sys.path)
         with mlflow.start_run(experiment_id=experiment):
-            uri = export.log_model(model.preprocessor, model.network, regression[1].raw_test(), {"fingerprint": "f"})
+            uri = export.log_model(model.preprocessor, model.network, raw, {"fingerprint": "f"})
         assert sys.path == path, "a process started later would import the model's copy of the package"
         downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded"))
         mlflow.set_tracking_uri(before)
@@ -164,6 +170,64 @@ def test_whole_numbers_with_gaps_are_declared_as_doubles(tmp_path):
     example = export.as_declared(dataset.raw_test(), preprocessor).slice(0, 10).to_pandas()
     assert declared.inputs.input_dict()["n"].type.name == "double"
     assert example["n"].isna().any() and _enforce_schema(example, declared.inputs).equals(example)
+
+
+FAR = [datetime(9999, 12, 31, 23, 59, 59, 999999), datetime(2500, 1, 1), datetime(1600, 5, 6), datetime(1, 1, 1)]
+NEAR = [datetime(2024, 5, 31, 8, 30), datetime(1678, 1, 1), datetime(2262, 4, 11)]
+
+
+@pytest.mark.parametrize("type_", [pa.timestamp("us"), pa.timestamp("ms", "America/New_York"), pa.timestamp("s")])
+@pytest.mark.parametrize(("moments", "expected"), [
+    (FAR, [None] * 4), (NEAR, NEAR), ([FAR[0], NEAR[0], None], [None, NEAR[0], None]),
+])  # fmt: skip
+def test_an_example_holds_what_the_signature_takes(tmp_path, type_, moments, expected):
+    """In nanoseconds, which MLflow casts to, dates end in 1677 and 2262."""
+    from mlflow.models.utils import _enforce_schema
+
+    moments = [moment and moment.replace(microsecond=0) for moment in moments]
+    table = tiny.regression_table(200).append_column("t", pa.array((moments * 200)[:200], type_))
+    _, dataset = tiny.build(table, tmp_path, "regression")
+    example = export.input_example(table, dataset.preprocessor, len(moments))
+    found = _enforce_schema(example, export.signature(dataset.preprocessor).inputs)["t"]
+    assert [None if pd.isna(moment) else moment.to_pydatetime() for moment in found] == expected
+
+
+def odd_table(rows: int = 200) -> pa.Table:
+    """Columns of Parquet that pandas or MLflow hold otherwise or not at all; `uuid` is of 16 bytes each."""
+    rng = np.random.default_rng(3)
+    more = {
+        "uuid": pa.array([rng.bytes(16) for _ in range(rows)], pa.binary(16)),
+        "until": pa.array([date(9999, 12, 31) if i % 2 else date(2024, 1, 1 + i % 28) for i in range(rows)]),
+        "far": pa.array((FAR * rows)[:rows], pa.timestamp("us")),
+        "unsigned": pa.array([2**63 + i for i in range(rows)], pa.uint64()),
+        "price": pa.array([f"{x:.2f}" for x in rng.normal(100, 5, rows)]).cast(pa.decimal128(12, 2)),
+        "zone": pa.array((NEAR * rows)[:rows], pa.timestamp("us", "America/New_York")),
+        "large": pa.array(rng.choice(["ü", "b"], rows), pa.large_string()),
+    }
+    table = tiny.regression_table(rows)
+    for name, values in more.items():
+        table = table.append_column(name, values)
+    return table
+
+
+def test_a_model_of_odd_columns_is_logged_and_scores(tmp_path):
+    table = odd_table()
+    config, dataset = tiny.build(table, tmp_path, "regression", data={"id": ["uuid"]})
+    made = untrained(config, dataset)
+    assert dataset.raw_test().schema.types == table.schema.types
+    assert set(dataset.raw_test()["uuid"].to_pylist()) < set(table["uuid"].to_pylist())
+    folder = log(made, dataset.raw_test(), tmp_path)
+    described = mlflow.models.Model.load(str(folder))
+    declared = {c["name"]: c["type"] for c in described.signature.inputs.to_dict()}
+    assert "uuid" not in declared
+    assert {declared[name] for name in ("until", "far", "zone")} == {"datetime"}
+    assert (declared["unsigned"], declared["price"]) == ("string", "double")  # more digits than a double keeps
+    assert len(described.load_input_example(str(folder))) == 5
+    columns, reasons = made.score(table)
+    assert reasons.null_count == table.num_rows and np.isfinite(columns["prediction"].to_numpy()).all()
+    rows, _, _ = usable(dataset.raw_test(), dataset.preprocessor)
+    texts = {c.name: typed_cells(rows.column(c.name), c)[0] for c in dataset.preprocessor.features}
+    assert texts["far"].startswith(f"{dataset.raw_test()['far'][0].as_py().year:04}-")
 
 
 def test_the_logged_model_has_signature_example_and_pinned_requirements(logged):

@@ -12,11 +12,13 @@ import pytest
 import tiny
 
 from baton import names
+from baton.config.schema import BatchInfer
 from baton.data.sources import files
 from baton.errors import BadInput, BatonError
 from baton.networks import build
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored, replaced, score, score_rows
+from steps import batch_infer
 
 AT = datetime(2026, 11, 22, 12, 0, 1, 5)
 LINEAGE = Lineage("flights", "3", "run", "f" * 64, "scoring", AT)
@@ -111,7 +113,7 @@ def test_csv_comes_out_typed_and_its_broken_lines_are_counted(model, tmp_path):
     table = new_rows()
     csv.write_csv(table, tmp_path / "in.csv")
     lines = (tmp_path / "in.csv").read_text().splitlines()
-    lines[3] = "2,abc,1,2,a,3"  # x1 is no number
+    lines[3] = "2,abc,1.0,2,a,3"  # x1 is no number
     lines.insert(5, "one,too,many,values,in,this,line")
     (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
     output = tmp_path / "out"
@@ -122,7 +124,8 @@ def test_csv_comes_out_typed_and_its_broken_lines_are_counted(model, tmp_path):
     good, bad = read(output)
     number = pa.float64()
     types = {name: good.schema.field(name).type for name in ("x1", "x2", "n", "c", "prediction")}
-    assert types == {"x1": number, "x2": number, "n": pa.int64(), "c": pa.string(), "prediction": number}
+    text = pa.string()
+    assert types == {"x1": text, "x2": number, "n": pa.int64(), "c": text, "prediction": number}
     assert bad["x1"].to_pylist()[0] == "abc"  # as it came
     broken = pq.read_table(output / names.QUARANTINE_OUTPUT / "lines.parquet").to_pylist()
     assert len(broken) == 1 and "too,many" in broken[0]["text"]
@@ -190,6 +193,35 @@ def test_classes_have_a_probability_each(binary, tmp_path):
 def test_a_lost_row_raises():
     with pytest.raises(BatonError, match="Rows in are not rows scored plus rows quarantined"):
         Scored(3, 1, 1).check()
+
+
+class Logged:
+    """A run that keeps nothing."""
+
+    id = "scoring"
+
+    def json(self, *given): ...
+
+    metrics = params = json
+
+
+@pytest.mark.parametrize(("done", "lines"), [
+    (Scored(10, 10), [("INFO", "scored 10 of 10 rows into out")]),
+    (Scored(2000, 1500, 500, {"a": 9, "b": 400, "c": 80, "d": 6, "e": 5}),
+     [("INFO", "scored 1,500 of 2,000 rows into out"),
+      ("INFO", "quarantined 500 of 2,000 rows: 400 b, 80 c, 9 a, 11 for other reasons")]),
+    (Scored(5, 4, 1, {"x is infinite": 1}, {"c": 3, "d": 2}),
+     [("INFO", "scored 4 of 5 rows into out"), ("INFO", "quarantined 1 of 5 rows: 1 x is infinite"),
+      ("WARNING", "75.0 % of the cells of c (3) are categories that the model does not know"),
+      ("INFO", "50.0 % of the cells of d (2) are categories that the model does not know")]),
+    (Scored(1, 0, 1, {"x is infinite": 1}),
+     [("INFO", "scored 0 of 1 rows into out"), ("INFO", "quarantined 1 of 1 rows: 1 x is infinite")]),
+])  # fmt: skip
+def test_the_closing_lines_tell_what_was_quarantined_and_what_is_new(done, lines, caplog):
+    settings = BatchInfer(source="new.csv", output="out")
+    with caplog.at_level("INFO", "baton"):
+        batch_infer.report(Logged(), batch_infer.summarise(settings, done, LINEAGE))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == lines
 
 
 def listing(folder) -> list[str]:

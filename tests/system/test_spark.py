@@ -176,6 +176,20 @@ def test_a_column_has_one_encoding_for_a_list_of_several_differs_between_jvms(bu
         assert {len(group.column(i).encodings) for group in groups for i in range(metadata.num_columns)} == {1}
 
 
+def test_identifiers_of_bytes_and_numbers_beyond_int64_give_the_same_dataset(session, tmp_path):
+    rng = np.random.default_rng(2)
+    table = tiny.regression_table(300).append_column(
+        "uuid", pa.array([rng.bytes(16) for _ in range(300)], pa.binary(16))
+    )
+    table = table.append_column("unsigned", pa.array([2**63 + i for i in range(300)], pa.uint64()))
+    y = [None if i < 3 else value for i, value in enumerate(table["y"].to_pylist())]
+    pq.write_table(table.set_column(4, "y", pa.array(y)), tmp_path / "in.parquet", row_group_size=100)
+    local, remote = build_both(configured(str(tmp_path / "in.parquet"), data__id=["uuid"]), tmp_path)
+    assert local.rows == remote.rows and local.rows["quarantined"] == 3
+    kept = [set(dataset.raw_test()["uuid"].to_pylist()) for dataset in (local, remote)]
+    assert kept[0] == kept[1] < set(table["uuid"].to_pylist())
+
+
 def test_csv_split_by_time_gives_the_same_dataset_and_quarantine(session, text, tmp_path, monkeypatch):
     monkeypatch.setattr(spark_ingestion, "MERGED", 1)  # partial results are merged on executors
     _, remote = build_both(configured(text, data__time="when", data__numeric="quantile"), tmp_path)
@@ -256,6 +270,62 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))
     with pytest.raises(BadInput, match="The data lacks"):
         spark_scoring.score(configured(text), tmp_path / "raw", sources.resolve(text), lineage, (tmp_path / "raw"))
+
+
+def scored_by_both(dataset: Dataset, source: sources.Source, folder) -> list[pa.Table]:
+    """The predictions of each engine, in the source's order, without their own columns."""
+    model = RawColumnModel(dataset.preprocessor, models.build(dataset.preprocessor, configured("-").model))
+    model.save(folder / "raw")
+    lineage = scoring.Lineage("m", "1", "r", "f", "s")
+    for name in ("local", "spark"):
+        (folder / name).mkdir(parents=True)
+    scoring.score(RawColumnModel.load(folder / "raw"), source, lineage, folder / "local", 50)
+    spark_scoring.score(configured("-"), folder / "raw", source, lineage, folder / "spark")
+    return [read(folder / name).select(source.schema().names) for name in ("local", "spark")]
+
+
+def test_both_engines_carry_csv_cell_for_cell(session, tmp_path):
+    """A zip code with leading zeros, in the last file alone, makes the column of all files text."""
+    _, dataset = tiny.build(tiny.regression_table(300), tmp_path, "regression")
+    lines = [f"{i}.5,{i}.0,{i},a,{10**18 + i}" for i in range(200)]
+    (tmp_path / "new").mkdir()
+    for number, more in enumerate(([], ["1.5,3.50,00501,b,7"])):
+        (tmp_path / "new" / f"{number}.csv").write_text("\n".join(["x1,x2,n,c,order", *lines, *more]) + "\n")
+    local, remote = scored_by_both(dataset, sources.resolve(str(tmp_path / "new")), tmp_path / "both")
+    assert local.schema == remote.schema and local.equals(remote)
+    text = pa.string()
+    assert local.schema.types == [pa.float64(), text, text, text, text]
+    assert local.slice(400).to_pylist() == [{"x1": 1.5, "x2": "3.50", "n": "00501", "c": "b", "order": "7"}]
+
+
+def test_both_engines_carry_every_type_of_parquet_value_for_value(session, tmp_path):
+    _, dataset = tiny.build(tiny.regression_table(300), tmp_path, "regression")
+    moment = datetime.datetime(2024, 5, 31, 8, 30, 0, 123456)
+    table = tiny.regression_table(100, seed=7).append_column("zip", pa.array(["00501"] * 100))
+    more = {
+        "zone": pa.array([moment] * 100, pa.timestamp("us", "America/New_York")),
+        "ns": pa.array([1_700_000_000_123_456_789] * 100, pa.timestamp("ns")),
+        "far": pa.array([datetime.datetime(9999, 12, 31, 23, 59, 59)] * 100, pa.timestamp("us")),
+        "old": pa.array([datetime.date(1, 1, 1)] * 100),
+        "unsigned": pa.array([2**64 - 1] * 100, pa.uint64()),
+        "order": pa.array([2**63 - 1] * 100, pa.int64()),
+        "price": pa.array(["12345678901234567890.10"] * 100).cast(pa.decimal128(24, 2)),
+        "wide": pa.array(["1.50"] * 100).cast(pa.decimal256(50, 2)),
+        "uuid": pa.array([bytes(range(240, 256))] * 100, pa.binary(16)),
+        "bytes": pa.array([b"\xff\x00"] * 100),
+        "large": pa.array(["ü"] * 100, pa.large_string()),
+        "half": pa.array(np.full(100, 0.1, np.float16)),
+        "small": pa.array([-5] * 100, pa.int8()),
+        "clock": pa.array([datetime.time(1, 2)] * 100),
+        "list": pa.array([[1, 2]] * 100),
+    }
+    for name, values in more.items():
+        table = table.append_column(name, values)
+    pq.write_table(table, tmp_path / "new.parquet", row_group_size=30)
+    source = sources.resolve(str(tmp_path / "new.parquet"))
+    for found in scored_by_both(dataset, source, tmp_path / "both"):
+        assert found.schema.types == table.schema.types
+        assert found.equals(table)
 
 
 INTERVALS = {"edges": [0.0], "half_widths": {"0.9": [1.0, 2.0]}}

@@ -123,7 +123,9 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     """Any Arrow type → the nearest that Spark has; of those that Baton reads, none loses its meaning."""
     if pa.types.is_dictionary(type_):
         return plain_type(type_.value_type)
-    if pa.types.is_uint8(type_) or pa.types.is_uint16(type_) or pa.types.is_unsigned_integer(type_):
+    if pa.types.is_uint64(type_):
+        return pa.decimal128(20, 0)  # Spark's long ends at 2**63
+    if pa.types.is_unsigned_integer(type_):
         return pa.int64()
     if pa.types.is_timestamp(type_):
         return pa.timestamp("us", "UTC" if type_.tz else None)

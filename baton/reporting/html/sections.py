@@ -338,7 +338,7 @@ def _live(results: dict[str, Any]) -> dict[str, Any] | None:
         }
         for name, value in live["metrics"].items()
     ]
-    return {"rows": rows, "count": live["rows"]}
+    return {"rows": rows, "count": live["rows"], "left_out": live.get("left_out") or {}}
 
 
 def _epochs(evaluation: dict[str, Any]) -> str:
