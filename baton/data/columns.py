@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from baton.config.schema import Data
 
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
+NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
 MISSING_TEXTS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A", "NaT", "\\N")
 MIN_NUMERIC_SHARE = 0.99  # the share of a text column's cells that must parse for it to be numeric
