@@ -55,6 +55,10 @@ class Diverged(BadInput):
     """A training run whose loss is no longer a finite number: the config, or the data, asks for too much."""
 
 
+class OverBudget(BatonError):
+    """What was to be looked into would take more than its seconds: the step goes on without it."""
+
+
 class WorkerLost(BatonError):
     """Workers ended without saying why: killed, or cut off. Training can go on from its checkpoint."""
 

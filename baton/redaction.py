@@ -12,13 +12,14 @@ from typing import Any
 MASK = "***"
 
 # How the name of a secret ends, whatever stands before it: fs.s3a.secret.key, SharedAccessKey, DB_PASSWORD.
-_LONG = (
-    r"password|passwd|passphrase|secret|token|credentials?|signature|authorization"
-    r"|(?:api|access|account|secret|private|encryption)[_.\-]?key(?:\.[\w.\-]+)?"
-)
+_KEY = r"(?:api|access|account|secret|private|encryption)[_.\-]?key"
+_LONG = rf"password|passwd|passphrase|secret|token|credentials?|signature|authorization|{_KEY}"
 # The same for words that other words end with.
 _SHORT = r"(?<![A-Za-z0-9])(?:sig|sas|pwd|pass)"
-_NAME = rf"(?:{_LONG}|{_SHORT})\d*"
+# A whole word of names and dots that is such a name. Strangers' text comes here, so nothing may be looked at twice
+# for long: a word is tried from its start alone, and what was taken of it is not given back.
+_NAME = rf"(?>[\w.\-]*?(?:{_KEY}\.[\w.\-]++|(?:{_LONG}|{_SHORT})\d*+(?![\w.\-])))"
+_WORD = rf"(?<![\w.\-]){_NAME}"
 # A quoted value, or one that ends where an address, a list or a mapping goes on.
 _VALUE = r"""(?:"[^"]*"|'[^']*'|(?:(?!,(?:\s|$|[A-Za-z_][\w\-.]*=))[^\s&;"<>}\]])+)"""
 
@@ -34,17 +35,17 @@ _RULES: list[tuple[str, Any]] = [
     # scheme://user:password@host; raw slashes and the like in a password are wrong, and happen
     (r"(://)(?![^\s/?#:@\"<>]+:\d+/)[^\s/?#:@\"<>]*:(?:(?!://)[^\s\"<>])*@", rf"\1{MASK}@"),
     (r"(://)[^\s/?#\"<>]*@", rf"\1{MASK}@"),
-    (r"(?i)(jdbc:oracle:\w+:)[^\s/@]+/[^\s@]+@", rf"\1{MASK}@"),
+    (r"(?i)(?<![^\s@])((?>[^\s@]*?jdbc:oracle:\w+:(?!/)))[^\s/@]++/[^\s@]++@", rf"\1{MASK}@"),
     (r"(?i)\b(bearer\s+)[\w.~+/=\-]{8,}", rf"\1{MASK}"),
-    (rf"(?i)([?&]key=|{_NAME}[\"']?\s*=\s*)(?:(?:bearer|basic)\s+)?{_VALUE}", _hidden),
+    (rf"(?i)([?&]key=|{_WORD}[\"']?\s*=\s*)(?:(?:bearer|basic)\s+)?{_VALUE}", _hidden),
     # in mappings; elsewhere a colon is only a colon
-    (rf"(?i)([\"'][\w.\-]{{0,99}}?{_NAME}[\"']\s*:\s*){_VALUE}", _hidden),
-    (rf"(?i)([{{,]\s*[\w.\-]{{0,99}}?{_NAME}\s*:\s*){_VALUE}", _hidden),
+    (rf"(?i)([\"']{_NAME}[\"']\s*:\s*){_VALUE}", _hidden),
+    (rf"(?i)([{{,]\s*{_NAME}\s*:\s*){_VALUE}", _hidden),
 ]
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
 # Most of a page is pictures, and to look for names in them takes longer than to make the page.
 _PICTURE = re.compile(r'("data:image/png;base64,[A-Za-z0-9+/]+={0,2}")')
-_SECRET_KEY = re.compile(rf"(?i){_NAME}$")
+_SECRET_KEY = re.compile(rf"(?i){_WORD}$")
 
 
 def masked(text: str) -> str:

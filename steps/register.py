@@ -8,7 +8,7 @@ import numpy as np
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
-from baton.errors import Diverged
+from baton.errors import Diverged, OverBudget
 from baton.inspection import explanation, label_errors
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.orchestration.step import step
@@ -61,14 +61,23 @@ def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumn
     if not settings.rows or not dataset.rows["test"]:
         run.json(None, names.EXPLANATION)
         return
-    found = explanation.explain(model, dataset.raw_test(), settings, config.seed)
+    try:
+        found = explanation.explain(model, dataset.raw_test(), settings, config.seed)
+    except OverBudget as error:
+        reason = f"No row is explained within register.explain.seconds ({settings.seconds:g}): {error}."
+        log.warning("%s", reason)
+        run.json(explanation.lacking(reason), names.EXPLANATION)
+        return
     told = explanation.to_dict(found)
     run.json(told, names.EXPLANATION)
     run.figures(explanation_figures.draw(found))
     top = ", ".join(f"{column['name']} {column['share']:.0%}" for column in told["columns"][:MAX_NAMED])
     log.info("explained %s test rows in %.1f s: %s", f"{told['rows']:,}", told["seconds"], top)
     if told["rows"] < min(settings.rows, dataset.rows["test"]) and not found.grid:
-        log.warning("register.explain.seconds is over: %d of %d rows were explained.", told["rows"], settings.rows)
+        log.warning(
+            "register.explain.seconds is over: %d of %d rows were explained, against %d background rows.",
+            told["rows"], settings.rows, told["background"],
+        )  # fmt: skip
 
 
 def log_label_audit(

@@ -11,6 +11,7 @@ import mlflow
 import pytest
 import yaml
 from click.testing import CliRunner
+from growth import is_linear
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -107,6 +108,33 @@ def test_text_without_an_address_or_an_assignment_stays(text):
 )
 def test_what_is_no_secret_stays(text):
     assert masked(text) == text
+
+
+@pytest.mark.parametrize("text", [
+    f"jdbc:oracle:thin:scott/{MARK}@//host:1521/x", f"jdbc:oracle:thin:/ jdbc:oracle:oci:jdbc:oracle:thin:a/{MARK}/@h",
+    f"fs.azure.account.key.{'a.' * 80}net={MARK}", f"{{'{'x.' * 80}secret_key': '{MARK}'}}",
+    f"{{{'x.' * 80}token: {MARK}}}", f"api_key.api_key.secret12={MARK}", f"a.access-key.1.2 = {MARK}",
+])  # fmt: skip
+def test_long_names_and_oracles_addresses_are_masked(text):
+    assert MARK not in masked(text) and MASK in masked(text)
+
+
+# What makes a pattern look at a text again and again, if it can: repeated, and with an end that fits nothing.
+PIECES = (
+    "a", "1", " ", ",", "a.", "key ", '"', "'", "{,", ",a", "=,a", "://", "://a:", "://a:1", "@", "\n", "token",
+    "token1", "token= ", "token=", 'token="', "token='\"", "api_key.", "api_key.1=", "api_key", ".sig", "{sas", "'a':",
+    '"a.', "{,'a.api_key.1\"", "jdbc:oracle:a:", "jdbc:oracle:a:b/c", "bearer ", "token=bearer ",
+    '"data:image/png;base64,A',
+)  # fmt: skip
+ENDS = ("", "!", "=", "@", '="', ' "x')
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("function", [masked, names_secret])
+def test_masking_four_times_as_much_takes_about_four_times_as_long(function, piece):
+    for end in ENDS:
+        short, long = ((piece * size)[:size] + end for size in (8_000, 32_000))
+        assert is_linear(function, short, long), (piece, end)
 
 
 def test_headers_are_masked():

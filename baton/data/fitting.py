@@ -19,7 +19,7 @@ from baton.errors import BadInput, listed
 
 def fit_preprocessor(summary: Summary, columns: list[Column], data: Data) -> Preprocessor:
     """Train split's summary → the `Preprocessor`; raises `BadInput` for a target that can't be learnt."""
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     target: dict[str, Any] = {"name": data.target, "encoded": _slug(data.target, taken)}
     target |= _fit_target(summary, data)
     features: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def _fit_target(summary: Summary, data: Data) -> dict[str, Any]:
     return {"classes": classes, "priors": [column.counts[name] / column.present for name in classes]}
 
 
-def _fit_column(summary: Summary, column: Column, data: Data, taken: set[str]) -> dict[str, Any]:
+def _fit_column(summary: Summary, column: Column, data: Data, taken: dict[str, int]) -> dict[str, Any]:
     name, stats = column.name, summary.columns[column.name]
     if column.kind == "image":
         slug = _slug(name, taken)
@@ -72,7 +72,7 @@ def _fit_column(summary: Summary, column: Column, data: Data, taken: set[str]) -
     return _fit_number(summary, column, data, taken)
 
 
-def _fit_number(summary: Summary, column: Column, data: Data, taken: set[str]) -> dict[str, Any]:
+def _fit_number(summary: Summary, column: Column, data: Data, taken: dict[str, int]) -> dict[str, Any]:
     name, stats = column.name, summary.columns[column.name]
     parts, entries = [], []
     wanted = ("elapsed", *DATE_PARTS) if column.kind == "datetime" else ("value",)
@@ -98,7 +98,7 @@ def _fit_number(summary: Summary, column: Column, data: Data, taken: set[str]) -
     return feature
 
 
-def _fit_codes(raw: pa.Array, column: Column, present: int, data: Data, taken: set[str]) -> list[dict[str, Any]]:
+def _fit_codes(raw: pa.Array, column: Column, present: int, data: Data, taken: dict[str, int]) -> list[dict[str, Any]]:
     """The sample of a number or date with `present` values → the codes that it gets, with their sorted values.
 
     Fewer values than bins tell the network nothing new, and rare ones teach it nothing.
@@ -148,13 +148,18 @@ def _encoded(
     }  # fmt: skip
 
 
-def _slug(name: str, taken: set[str]) -> str:
-    """A name that Petastorm's namedtuples accept, like the column's own and not yet taken."""
+def _slug(name: str, taken: dict[str, int]) -> str:
+    """A name that Petastorm's namedtuples accept, like the column's own and not yet taken.
+
+    `taken` holds of each name the number that was last hung on it: of thousands alike none is tried twice.
+    """
     slug = re.sub(r"\W", "_", name, flags=re.ASCII).lstrip("_") or "column"
     if slug[0].isdigit() or keyword.iskeyword(slug):
         slug = f"c_{slug}"
-    unique, number = slug, 2
+    unique, number = slug, taken.get(slug, 1)
     while unique in taken:
-        unique, number = f"{slug}_{number}", number + 1
-    taken.add(unique)
+        number += 1
+        unique = f"{slug}_{number}"
+    taken[slug] = number
+    taken.setdefault(unique, 1)
     return unique

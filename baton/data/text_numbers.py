@@ -14,7 +14,7 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
+NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
 LEADING_ZERO = r"^[+-]?0\d+$"  # a zip code, an account: 00501
 MANY_DIGITS = r"^[+-]?\d{16,}$"  # float64 keeps 15 of them

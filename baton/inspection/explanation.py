@@ -114,7 +114,10 @@ class Explanation:
 
 
 def explain(model: RawColumnModel, raw: pa.Table, settings: Explain, seed: int) -> Explanation:
-    """A model and raw rows with the target → the explanation of a sample of them, within `settings.seconds`."""
+    """A model and raw rows with the target → the explanation of a sample of them, within `settings.seconds`.
+
+    Raises `OverBudget` where these are too few for a single row.
+    """
     started = time.monotonic()
     preprocessor, image = model.preprocessor, bool(model.preprocessor.names("image"))
     most = (min(settings.rows, IMAGES), min(settings.background, IMAGE_BACKGROUND)) if image else None
@@ -137,7 +140,7 @@ def explain(model: RawColumnModel, raw: pa.Table, settings: Explain, seed: int) 
     predicted = _explained(model.predict(explained), preprocessor)
     return Explanation(
         preprocessor, numbers[done], explained, targets[done], names, found, predicted,
-        len(others), time.monotonic() - started, grid, blocks["image"][: len(done)] if image else None,
+        len(found.absent), time.monotonic() - started, grid, blocks["image"][: len(done)] if image else None,
     )  # fmt: skip
 
 
@@ -218,6 +221,11 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
         "additivity": explanation.gap(),
         "rows_explained": [_row(explanation, index, why) for index, why in examples(explanation).items()],
     }
+
+
+def lacking(reason: str) -> dict[str, Any]:
+    """Why nothing is explained → `explanation.json`."""
+    return {"rows": 0, "reason": reason}
 
 
 def _ranked(explanation: Explanation) -> list[dict[str, Any]]:

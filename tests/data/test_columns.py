@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
+from growth import is_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -210,6 +211,12 @@ def test_classes_have_one_order(classes, random):
 def test_classes_are_ordered_as_numbers_only_if_all_are():
     assert columns.class_names({"10", "9", "1"}) == ["1", "9", "10"]
     assert columns.class_names({"10", "9", "nan"}) == ["10", "9", "nan"]
+
+
+@pytest.mark.parametrize("piece", ["1", "1.", "9e", "+", "."])
+def test_a_class_that_is_nearly_a_number_is_seen_through_at_once(piece):
+    short, long = ({(piece * size)[:size] + "x"} for size in (8_000, 32_000))
+    assert columns.class_names(long) == list(long) and is_linear(columns.class_names, short, long)
 
 
 @pytest.mark.parametrize(

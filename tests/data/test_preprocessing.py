@@ -6,6 +6,7 @@ from collections import namedtuple
 import numpy as np
 import pyarrow as pa
 import pytest
+from growth import is_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -222,6 +223,16 @@ def test_names_become_unique_and_valid():
     assert len(names) == 2 * len(odd) - 1
     assert namedtuple("Row", names)._fields == tuple(names)  # what Petastorm makes of them
     assert {"mean_radius", "mean_radius_2", "c_class", "c_1st", "x", "x_2", "c_None", "y"} <= set(names)
+
+
+def test_thousands_of_names_that_are_alike_become_unique_at_once():
+    def slugs(names: list[str]) -> list[str]:
+        taken: dict[str, int] = {}
+        return [fitting._slug(name, taken) for name in names]
+
+    short, long = (["λ" * (i + 1) for i in range(size)] for size in (500, 2_000))
+    assert slugs(long)[:3] == ["column", "column_2", "column_3"] and len(set(slugs(long))) == 2_000
+    assert is_linear(slugs, short, [*short, *["μ"] * 1_500])
 
 
 def test_blocks_are_the_inputs_of_a_network():

@@ -15,6 +15,7 @@ from mixed import mixed_table, said
 from baton.config.schema import Explain
 from baton.data.columns import typed
 from baton.data.preprocessing import usable
+from baton.errors import OverBudget
 from baton.inspection import explanation, shapley
 from baton.reporting.figures import explanation as drawn_explanation
 from baton.serving.raw_columns import RawColumnModel
@@ -71,15 +72,81 @@ def test_a_game_of_one_player_gives_it_all():
     assert found.shares[:, 0] == pytest.approx(np.array([[8.0, 6.0]] * 2))
 
 
-def test_at_the_deadline_the_row_that_was_begun_is_finished():
+class Clock:
+    """Time that passes only where a game is asked: so many seconds an output."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.now, self.asked, self.largest = seconds, 100.0, 0, 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def of(self, game: shapley.Game) -> shapley.Game:
+        def timed(row, other, mask):
+            self.now += self.seconds * len(row)
+            self.asked += len(row)
+            self.largest = max(self.largest, len(row))
+            return game(row, other, mask)
+
+        return timed
+
+
+@pytest.fixture
+def within(monkeypatch):
+    """Explain 50 rows of 4 players against 40 background rows, an output a millisecond → in so many seconds."""
     rng = np.random.default_rng(0)
-    rows, others = rng.normal(size=(50, 4)), rng.normal(size=(10, 4))
-    whole, cut = (
-        shapley.sampled(interacting(rows, others), 50, 10, 4, seed=0, batch=12, deadline=deadline)
-        for deadline in (LATER, 0.0)
-    )
-    assert (len(whole.shares), len(cut.shares)) == (50, 1)
-    assert cut.shares[0] == pytest.approx(whole.shares[0])
+    rows, others = rng.normal(size=(50, 4)), rng.normal(size=(40, 4))
+
+    def explained(seconds: float, slower: float = 1.0, batch: int = 12):
+        clock = Clock(0.001)
+        monkeypatch.setattr(shapley, "time", clock)
+        game = clock.of(interacting(rows, others))
+
+        def slowing(row, other, mask):
+            clock.seconds = 0.001 * (1 if clock.asked < 20 else slower)
+            return game(row, other, mask)
+
+        return clock, lambda: shapley.sampled(slowing, 50, 40, 4, 0, batch, clock.now + seconds)
+
+    return explained
+
+
+@pytest.mark.parametrize(("seconds", "least", "most", "background"), [
+    (100.0, 50, 50, 40), (6.0, 20, 25, 40), (1.5, 4, 7, 40), (0.5, 4, 5, 16), (0.15, 2, 4, 5), (0.06, 1, 1, 5),
+])  # fmt: skip
+def test_rows_and_background_are_as_many_as_there_is_time_for(within, seconds, least, most, background):
+    clock, explain = within(seconds)
+    found = explain()
+    assert least <= len(found.shares) == len(found.outputs) <= most and len(found.absent) <= background
+    assert found.base + found.shares.sum(axis=1) == pytest.approx(found.outputs, abs=1e-12)
+    assert clock.now <= 100 + seconds + 1e-9
+
+
+def test_without_time_for_one_row_none_is_begun(within):
+    clock, explain = within(0.03)
+    with pytest.raises(OverBudget, match=r"one row of 4 columns against 5 background rows would take about 0.03\d s"):
+        explain()
+    assert clock.asked <= 13  # what tells the rate: one to warm up, and a batch
+
+
+def test_a_first_row_that_takes_longer_than_it_should_is_told_by_what_it_met(within):
+    """Planned with a millisecond an output, which then takes three."""
+    clock, explain = within(0.15, slower=3.0)
+    found = explain()
+    assert len(found.shares) == 1 and len(found.absent) >= 5
+    assert found.base + found.shares.sum(axis=1) == pytest.approx(found.outputs, abs=1e-12)
+    clock, explain = within(0.09, slower=40.0)
+    with pytest.raises(OverBudget, match="the time was over when the first row had met"):
+        explain()
+    assert clock.now < 100 + 0.09 + 12 * 0.04 * 2
+
+
+def test_no_batch_is_larger_than_it_may_be_however_many_players_there_are():
+    clock = Clock(0.0)
+    rows = np.random.default_rng(0).normal(size=(3, 300))
+    found = shapley.sampled(clock.of(interacting(rows, rows)), 3, 3, 300, seed=0, batch=64, deadline=LATER)
+    assert clock.largest == 64 and len(found.shares) == 3
+    assert found.base + found.shares.sum(axis=1) == pytest.approx(found.outputs, abs=1e-9)
 
 
 # Of tables
@@ -183,11 +250,10 @@ def test_the_figures_name_columns_categories_and_dates(told):
     assert "furthest from the truth" in drawn["shap_row_1"] and "size = " in drawn["shap_row_1"]
 
 
-def test_a_short_time_explains_fewer_rows(mixed, monkeypatch):
-    monkeypatch.setattr(explanation, "LARGEST_BATCH", 64)
+def test_without_time_nothing_is_explained(mixed):
     model, dataset = mixed
-    found = explanation.explain(model, dataset.raw_test(), Explain(rows=1000, background=2000, seconds=1e-6), 1)
-    assert 1 <= len(found.rows) < dataset.rows["test"] and found.gap() < 1e-3
+    with pytest.raises(OverBudget):
+        explanation.explain(model, dataset.raw_test(), Explain(rows=1000, background=2000, seconds=1e-6), 1)
 
 
 # Of classes and images

@@ -184,6 +184,8 @@ def explanation(steps: Steps) -> Values:
     found = register.json(names.EXPLANATION)
     if not found:
         return register.lacking(names.EXPLANATION)
+    if not found.get("rows"):
+        return found["reason"]
     drawn = [name for prefix in SHAP for name in register.figures(prefix)]
     return {"found": found, "figures": [register.image(name) for name in drawn or SHAP[:1]]}
 
