@@ -124,7 +124,7 @@ def _source(config: Config) -> str:
         return SPARK_TABLE
     schema = source.schema()
     rows.check_reserved(schema.names)
-    columns = cols.infer(schema, {}, config.data)
+    columns = cols.infer(schema, {}, rows.without_reserved(config.data))
     features = cols.feature_columns(columns, config.data)
     return f"{len(source.files)} files, {source.bytes / 1e6:,.1f} MB, {len(features)} features"
 
@@ -136,7 +136,7 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
         return SPARK_TABLE
     schema, trained_on = source.schema(), training.schema()
     rows.check_reserved(schema.names, settings.interval)
-    features = cols.feature_columns(cols.infer(trained_on, {}, config.data), config.data)
+    features = cols.feature_columns(cols.infer(trained_on, {}, rows.without_reserved(config.data)), config.data)
     if absent := [column.name for column in features if column.name not in schema.names]:
         raise BadInput(f"{settings.source} lacks the features {listed(absent)}.")
     # What a column of text means is known when its cells are read.
@@ -193,6 +193,6 @@ def _needs_spark(config: Config) -> bool:
 
 def _resolved(config: Config, location: str) -> files.Source:
     """The source at `location`, which the config's engine can read; raises `BadInput`."""
-    source = files.resolve(location, config.data.delimiter, config.data.target)
+    source = files.resolve(location, files.Reading.of(config.data))
     files.engine(config, source)
     return source

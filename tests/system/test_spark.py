@@ -128,7 +128,7 @@ def read(folder) -> pa.Table:
 
 def build_both(settings: schema.Config, folder) -> tuple[Dataset, Dataset]:
     """The dataset of each engine, after every check that they are the same."""
-    source = sources.resolve(settings.data.source, label=settings.data.target)
+    source = sources.resolve(settings.data.source, sources.Reading.of(settings.data))
     for name, build in (("local", building.build), ("spark", spark_ingestion.build)):
         (folder / name).mkdir()
         reasons = build(settings, source, folder / name)

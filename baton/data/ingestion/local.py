@@ -28,6 +28,7 @@ from baton.data.ingestion.rows import (
     time_counts,
     time_limits,
     with_image_size,
+    without_reserved,
     write_broken,
 )
 from baton.data.sources import files
@@ -44,7 +45,7 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
         raise BadInput(f"{source.location} holds no rows that can be read.")
     check_reserved(raw.column_names)
     log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
-    columns = cols.infer(raw.schema, cols.counts(raw, config.data), config.data)
+    columns = cols.infer(raw.schema, cols.counts(raw, config.data), without_reserved(config.data))
     limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None
     typed, place, reasons, hashes = assign(raw, columns, config, limits)
     masks = {name: place == index for name, index in splits.SPLIT_INDEX.items()}

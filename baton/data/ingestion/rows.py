@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baton import names
-from baton.config.schema import Config
+from baton.config.schema import Config, Data
 from baton.data import columns as cols
 from baton.data import fitting, preprocessing, reference, splits, statistics
+from baton.data.sources.reading import Reading
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import together
 
 QUARANTINED = 3  # after the indices of train, validation and test
-RESERVED = (names.PREDICTION, names.REASON, *names.LINEAGE, statistics.HASH)
 
 
 def assign(
@@ -105,9 +105,13 @@ def check_reserved(columns: list[str], interval: float | None = None) -> None:
 
 def reserved_faults(columns: list[str], interval: float | None = None) -> list[str]:
     """A sentence if there are columns that bear a name that Baton's outputs use, with or without an interval."""
-    reserved = RESERVED if interval is None else (*RESERVED, names.PREDICTION_LOW, names.PREDICTION_HIGH)
-    taken = [c for c in columns if c.casefold() in reserved or c.casefold().startswith(names.PROBABILITY)]
+    taken = [column for column in columns if names.is_reserved(column, interval is not None)]
     return [f"Rename these columns: their names are reserved for predictions. Received: {listed(taken)}."] * bool(taken)
+
+
+def without_reserved(data: Data) -> Data:
+    """The config without the dropped columns that are not read for their names: nobody misses them then."""
+    return data.model_copy(update={"drop": [name for name in data.drop if name not in Reading.of(data).without]})
 
 
 def check_splits(rows: dict[str, int], quarantined: int) -> None:

@@ -54,7 +54,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         total, text_counts, broken = _counted(rows, config)
         if total == 0:
             raise BadInput(f"{source.location} holds no rows that can be read.")
-        columns = cols.infer(rows.schema, text_counts, config.data)
+        columns = cols.infer(rows.schema, text_counts, rows_module.without_reserved(config.data))
         limits = _time_limits(rows, columns, config) if config.data.time else None
         parts, reasons, sizes = _summarised(rows, columns, config, limits)
         rows_module.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, sum(reasons.values()))
