@@ -92,6 +92,10 @@ LINEAGE = ("model_name", "model_version", "run_id", "data_fingerprint", "scoring
 REASON = "reason"
 QUARANTINE_OUTPUT = "_quarantine"
 
+# Columns that no source may have: those above, and that of row hashes in a summary's sample
+ROW_HASH = "__baton_hash"
+RESERVED = (PREDICTION, REASON, *LINEAGE, ROW_HASH)
+
 # Levels of the prediction intervals that a model for regression keeps
 INTERVAL_LEVELS = (0.8, 0.9, 0.95)
 
@@ -102,3 +106,9 @@ PRIMARY_METRIC = {
     "multiclass": "log_loss",
     "image": "log_loss",
 }
+
+
+def is_reserved(column: str, interval: bool) -> bool:
+    """Whether a column bears a name that predictions use, in any case; with an `interval` they use two more."""
+    reserved = (*RESERVED, PREDICTION_LOW, PREDICTION_HIGH) if interval else RESERVED
+    return column.casefold() in reserved or column.casefold().startswith(PROBABILITY)

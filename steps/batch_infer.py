@@ -60,7 +60,7 @@ def score(
 ) -> tuple[Scored, Preprocessor, ReferenceData | None]:
     """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
     uri = f"models:/{version.name}/{version.version}"
-    source = files.resolve(settings.source, config.data.delimiter, config.data.target)
+    source = files.resolve(settings.source, files.Reading.of(config.data))
     with versions.downloaded(uri, version.tags) as model:
         if files.engine(config, source) == "spark":
             from baton.serving import spark

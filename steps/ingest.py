@@ -41,7 +41,7 @@ def ingest(config: Config, run: Run) -> None:
 
 def build(config: Config, folder: Path) -> Counter[str]:
     """Build the dataset on the engine that the config, or the size of the source, asks for."""
-    source = files.resolve(config.data.source, config.data.delimiter, config.data.target)
+    source = files.resolve(config.data.source, files.Reading.of(config.data))
     if files.engine(config, source) == "spark":
         from baton.data.ingestion import spark
 

@@ -17,6 +17,7 @@ from baton.data import columns as cols
 from baton.data import text_dates, text_numbers
 from baton.data.cell_counts import MARKS, CellCounts, style_key
 from baton.data.columns import Column
+from baton.data.sources.reading import Reading
 from baton.data.text_numbers import NumberStyle
 from baton.errors import BadInput, listed, printable, refuse
 
@@ -58,7 +59,7 @@ def recognise(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> 
     named += data.missing if isinstance(data.missing, dict) else ()
     wanted = {*named, *(name for name in (data.group, data.time, data.image_column) if name)}
     faults = []
-    if absent := sorted(wanted - set(schema.names)):
+    if absent := sorted(wanted - {*schema.names, *Reading.of(data).without}):
         faults = [f"The source has no column {listed(cols.alike(absent, schema.names))}."]
         faults.append(f"Its columns: {listed(schema.names)}.")
     if data.task == "image":

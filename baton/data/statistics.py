@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from baton import names
 from baton.data.splits import row_hash
 from baton.runtime.threads import mapped
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)  # the quantiles of a profile
-HASH = "__baton_hash"  # the sample's column of row hashes
 SAMPLE_ROWS = 100_000
 _UNIT = 1126  # sums are integers in units of 2**-_UNIT: the smallest float64, with room below
 _HALF_BITS = 27  # bits of the lower half of a float64's mantissa
@@ -127,7 +127,7 @@ def summarise(table: pa.Table, hashes: np.ndarray | None = None) -> Summary:
     """Typed table → its `Summary`; `hashes` are its rows', if known. Image bytes are counted, not sampled."""
     columns = dict(zip(table.column_names, mapped(_column, table.columns), strict=True))
     light = [name for name in table.column_names if not pa.types.is_binary(table.column(name).type)]
-    sample = table.select(light).append_column(HASH, pa.array(row_hash(table) if hashes is None else hashes))
+    sample = table.select(light).append_column(names.ROW_HASH, pa.array(row_hash(table) if hashes is None else hashes))
     return Summary(columns, _lowest(sample))
 
 
@@ -140,7 +140,7 @@ def merge(parts: list[Summary]) -> Summary:
 
 
 def _lowest(sample: pa.Table) -> pa.Table:
-    order = np.argsort(sample.column(HASH).to_numpy())[:SAMPLE_ROWS]
+    order = np.argsort(sample.column(names.ROW_HASH).to_numpy())[:SAMPLE_ROWS]
     return sample.take(pa.array(order)).combine_chunks()
 
 

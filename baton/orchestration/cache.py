@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -44,7 +45,8 @@ CONFIG_READ: dict[str, tuple[str, ...]] = {
     "distributed_train": ("seed", "spark", "data.task", "model", "train", "evaluation", "distributed_train"),
     "register": ("name", "seed", "data.task", "evaluation", "register"),
     "batch_infer": (
-        *("name", "engine", "spark", "data.target", "data.delimiter", "data.spark_above_mb", "batch_infer"),
+        *("name", "engine", "spark", "data.target", "data.drop", "data.delimiter", "data.encoding", "data.escape"),
+        *("data.spark_above_mb", "batch_infer"),
     ),
 }
 # Where a source lies does not matter; what it holds does, and that is an input of its own.
@@ -86,11 +88,11 @@ def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, s
     return Key(parts | environment())
 
 
-def content(files: list[Path], root: Path | None = None) -> str:
-    """Files → a hash of what they hold, whatever their order and times; of their names only those below a `root`."""
+def content(files: list[Path], names: Mapping[Path, str] | None = None) -> str:
+    """Files → a hash of what they hold and of their `names`, if these count, whatever their order and times."""
     from baton.runtime.files import sha256
 
-    named = ((file.relative_to(root).as_posix() if root else "", sha256(file)) for file in files)
+    named = ((names[file] if names else "", sha256(file)) for file in files)
     return hashlib.sha256("".join(f"{name}{digest}" for name, digest in sorted(named)).encode()).hexdigest()
 
 

@@ -61,9 +61,8 @@ def _contents(step: str, config: Config) -> dict[str, str]:
 def _source(location: str, config: Config) -> str:
     if location.startswith(files.TABLE_PREFIX):
         return f"{location} at {runs.now()}"  # a table has no content hash: it is read anew every time
-    source = files.resolve(location, config.data.delimiter, config.data.target)
-    # An image's folder is its class, and its path an ID.
-    return cache.content(source.files, Path(location) if source.format == "images" else None)
+    source = files.resolve(location, files.Reading.of(config.data))
+    return cache.content(source.files, source.names())
 
 
 def _upstream(step: str, config: Config, inputs: dict[str, str], finished_runs: Mapping[str, Any]) -> dict[str, str]:

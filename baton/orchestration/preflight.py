@@ -217,6 +217,6 @@ def _needs_spark(config: Config) -> bool:
 
 def _resolved(config: Config, location: str) -> files.Source:
     """The source at `location`, which the config's engine can read; raises `BadInput`."""
-    source = files.resolve(location, config.data.delimiter, config.data.target)
+    source = files.resolve(location, files.Reading.of(config.data))
     files.engine(config, source)
     return source

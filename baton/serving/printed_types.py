@@ -9,16 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as csv
 
 from baton.data.columns import Column, is_text
-from baton.data.sources import csv_text
-from baton.data.sources.files import CSV_BLOCK_BYTES, Source
+from baton.data.sources.files import Source
 from baton.errors import BadInput
 from baton.runtime.threads import mapped
 
@@ -64,8 +61,10 @@ def of_source(source: Source, types: Types) -> Types:
 
     Nothing is typed where a file cannot be read: the pass that scores says what is wrong with it.
     """
+    if not types:
+        return types
     try:
-        for table in _tables(source, list(types)):
+        for table in source.text_columns(list(types)):
             types = holding(table, types)
             if not any(types.values()):
                 break
@@ -90,33 +89,6 @@ def with_types(table: pa.Table, types: dict[str, pa.DataType]) -> pa.Table:
         except pa.ArrowInvalid:
             raise BadInput(f"Column {name} changed while it was read: run again when the source is whole.") from None
     return table
-
-
-def _tables(source: Source, names: list[str]) -> Iterator[pa.Table]:
-    for file in source.files:
-        yield from (pa.Table.from_batches([batch]) for batch in _batches(file, source.delimiter, names))
-
-
-def _batches(file: Path, delimiter: str, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """The named columns of a file's rows as text, on all cores; lines that are no rows are passed over."""
-    if not set(names) <= set(csv_text.header(file, delimiter)):
-        raise BadInput(f"{file} lacks columns.")
-    try:
-        yield from csv.open_csv(
-            file,
-            csv.ReadOptions(block_size=CSV_BLOCK_BYTES),
-            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=lambda row: "skip"),
-            csv.ConvertOptions(
-                include_columns=names,
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=True,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if "Empty CSV file" not in str(error):  # a header that no line end follows
-            raise
 
 
 def _holding(values: pa.ChunkedArray, types: frozenset[str]) -> frozenset[str]:

@@ -28,7 +28,7 @@ from baton import names
 from baton.config.schema import BatchInfer, Config
 from baton.data.columns import Column, type_faults
 from baton.data.ingestion.rows import broken_reasons, reserved_faults, write_broken
-from baton.data.sources.files import Source, conformed
+from baton.data.sources.files import Source
 from baton.errors import BadInput, BatonError, refuse, writing
 from baton.runtime import locks
 from baton.serving import printed_types
@@ -113,10 +113,7 @@ def score(model: RawColumnModel, source: Source, lineage: Lineage, folder: Path,
     quarantine.mkdir()
     schema = source.schema()
     check_columns(schema, model.preprocessor.features, model.interval)
-    tables = itertools.chain(
-        (conformed(table, schema) for table in source.batches(batch_rows)),
-        [schema.empty_table()],
-    )
+    tables = itertools.chain(source.tables(schema, batch_rows), [schema.empty_table()])
     types = _csv_types(source, schema, model.preprocessor.features)
     done = score_tables(model, tables, lineage, types, folder / PART, quarantine / PART)
     done += broken_lines(source.broken, quarantine)

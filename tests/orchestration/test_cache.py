@@ -192,6 +192,18 @@ def test_of_images_the_folders_count_too(tmp_path):
     assert outputs._source(str(tmp_path), FLIGHTS) != before
 
 
+def test_of_partitions_the_values_count_too(tmp_path):
+    for day in (1, 2):
+        (tmp_path / f"day={day}").mkdir()
+        (tmp_path / f"day={day}" / "r.csv").write_text(f"a\n{day}\n")
+    before = outputs._source(str(tmp_path), FLIGHTS)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "day=1").rename(tmp_path / "more" / "day=1")
+    assert outputs._source(str(tmp_path), FLIGHTS) == before
+    (tmp_path / "more" / "day=1").rename(tmp_path / "day=3")
+    assert outputs._source(str(tmp_path), FLIGHTS) != before
+
+
 def test_any_number_of_hits_hides_no_result(tmp_path, monkeypatch):
     """Each main that finds a result makes a run with its key; what worked is behind all of them."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -90,7 +91,7 @@ def build(folder: Path, source: Path | str, task: str = "regression", **data) ->
     config = tiny.config(task, str(source), data=data)
     place = folder / f"dataset{len(list(folder.iterdir()))}"
     place.mkdir()
-    reasons = local.build(config, files.resolve(str(source)), place)
+    reasons = local.build(config, files.resolve(str(source), files.Reading.of(config.data)), place)
     dataset = Dataset.open(place)
     adds_up(dataset, reasons)
     return dataset, reasons
@@ -117,17 +118,19 @@ def model(tmp_path_factory) -> RawColumnModel:
     """A built, untrained network of `kinds_table`'s columns, ingested from CSV."""
     folder = tmp_path_factory.mktemp("model")
     dataset, _ = build(folder, put(folder, as_csv(kinds_table(400))))
-    return RawColumnModel(dataset.preprocessor, models.build(dataset.preprocessor, tiny.config().model))
+    return RawColumnModel(dataset.preprocessor, network(dataset))
 
 
-def score(model: RawColumnModel, folder: Path, source: Path | str) -> tuple[Scored, pa.Table, pa.Table]:
+def score(
+    model: RawColumnModel, folder: Path, source: Path | str, reading: files.Reading = files.AS_CONFIGURED
+) -> tuple[Scored, pa.Table, pa.Table]:
     """Score a source over an old output → (counts, predictions, quarantined rows), after every check of both."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
     (output / OLD).write_text(OLD)
     try:
         with scoring.replaced(output) as aside:
-            done = scoring.score(model, files.resolve(str(source)), LINEAGE, aside, 64)
+            done = scoring.score(model, files.resolve(str(source), reading), LINEAGE, aside, 64)
     except BadInput:
         assert (output / OLD).read_text() == OLD
         raise
@@ -148,6 +151,10 @@ def score(model: RawColumnModel, folder: Path, source: Path | str) -> tuple[Scor
 def is_sentence(text: str) -> bool:
     """One line that a terminal can show, and that says something."""
     return len(text) > 15 and text.isprintable() and "Traceback" not in text
+
+
+def network(dataset: Dataset):
+    return models.build(dataset.preprocessor, tiny.config().model)
 
 
 # Refused: the same sentence from ingest and from scoring
@@ -188,6 +195,11 @@ NOT_FILES = {
     "duplicate columns": (lined(1, b"x,n,c,x,t,n"), r"in\.csv has columns of the same name: n, x\."),
     "columns that differ in case": (lined(1, b"x,n,c,C,t,X"), r"whose names differ in case only: C, X, c, x\."),
     "columns without a name": (lined(1, b"x,, ,b,t,y"), r"in\.csv has columns without a name: number 2, 3\."),
+    "a header that ends with a delimiter": (
+        lined(1, b"x,n,c,b,t,y,"),
+        r"in\.csv has columns without a name: number 7\. Its header ends with a delimiter\.",
+    ),
+    "the index of pandas": (lined(1, b",n,c,b,t,y"), r"number 1\. The first may be the index of pandas: write it with"),
     "all of these": (
         lined(1, b"x,x,c,C,,y"),
         r"same name: x\. .*without a name: number 5\. .*differ in case only: C, c\.",
@@ -197,13 +209,39 @@ NOT_FILES = {
     "no Parquet at all": ("text", r"in\.parquet is not Parquet that can be read"),
     "Parquet of text that is not UTF-8": ("not utf-8", r"in\.parquet is damaged in column c: .*UTF8"),
     "Parquet with torn pages": ("torn", r"in\.parquet is not Parquet that can be read: .*deserialize thrift"),
+    "gzip that is cut short": ("gzip cut", r"in\.csv\.gz is damaged: Compressed file ended .*\. Pack it again"),
+    "no gzip at all": ("no gzip", r"in\.csv\.gz is damaged: Not a gzipped file .*\. Pack it again"),
+    "gzip of very many bytes": (
+        "bomb",
+        r"in\.csv\.gz holds more than [\d,]+ bytes when it is unpacked: unpack it",
+    ),
+    "an archive": ("zip", r"Archives are not read: unpack it, and name the folder\. Received: .*in\.zip"),
+    "a file of no data": ("note", r"must hold only CSV, only Parquet or only image files\. Received: .*in\.md"),
+    "other partitions": ("partitions", r"d/hour=1/in\.parquet lies in other partitions .*Received: hour and day"),
+    "a folder of Delta": (
+        "Delta",
+        r"d is a table of Delta, whose folder holds deleted rows too: read it with Spark",
+    ),
+    "a folder of Iceberg": ("Iceberg", r"d is a table of Iceberg, whose folder holds deleted rows too: read it with"),
+    "a folder of Hudi": ("Hudi", r"d is a table of Hudi, whose folder holds deleted rows too: read it with Spark"),
+    "whole numbers beside doubles": (
+        "beyond doubles",
+        r"d/1\.parquet: column n holds values of type int64 that double, the type for all files, cannot hold exactly",
+    ),
+    "times of two units": (
+        "beyond microseconds",
+        r"d/2\.parquet: column t holds values of type timestamp\[ns\] that timestamp\[us\], the type for all files,",
+    ),
     "Parquet with duplicate columns": (renamed(n="x"), r"in\.parquet has columns of the same name: x"),
 }
 
 
 def not_a_file(folder: Path, content: bytes | pa.Table | str) -> Path:
+    """A source that is refused: of the bytes or the table, or of a kind that a word names."""
     if not isinstance(content, str):
         return put(folder, content)
+    if content in OTHERS:
+        return other_source(folder / "d", OTHERS[content]())
     table = kinds_table()
     if content == "not utf-8":
         table = table.set_column(2, "c", nasty._not_utf8(ROWS))
@@ -219,6 +257,39 @@ def not_a_file(folder: Path, content: bytes | pa.Table | str) -> Path:
     }
     path.write_bytes(spoil[content])
     return path
+
+
+def other_source(folder: Path, contents: dict[str, bytes | pa.Table]) -> Path:
+    """A folder of such files; if it is one file, that."""
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            pq.write_table(content, folder / name)
+    return folder / next(iter(contents)) if len(contents) == 1 else folder
+
+
+def in_two_types(name: str, one: pa.Array, other: pa.Array) -> dict[str, pa.Table]:
+    table, rows = kinds_table(), pa.array([0] * ROWS)
+    index = table.column_names.index(name)
+    return {f"{n}.parquet": table.set_column(index, name, a.take(rows)) for n, a in enumerate((one, other), 1)}
+
+
+OTHERS = {
+    "gzip cut": lambda: {"in.csv.gz": gzip.compress(as_csv(kinds_table()))[:-20]},
+    "no gzip": lambda: {"in.csv.gz": as_csv(kinds_table())},
+    "bomb": lambda: {"in.csv.gz": gzip.compress(bytes(100 << 20))},
+    "zip": lambda: {"in.zip": b"PK"},
+    "note": lambda: {"in.md": b"# Rows"},
+    "partitions": lambda: {"day=1/in.parquet": kinds_table(), "hour=1/in.parquet": kinds_table()},
+    "Delta": lambda: {"in.parquet": kinds_table(), "_delta_log/0.json": b"{}"},
+    "Iceberg": lambda: {"data/in.parquet": kinds_table(), "metadata/v1.metadata.json": b"{}"},
+    "Hudi": lambda: {"in.parquet": kinds_table(), ".hoodie/hoodie.properties": b""},
+    "beyond doubles": lambda: in_two_types("n", pa.array([2**53 + 1]), pa.array([0.5])),
+    "beyond microseconds": lambda: in_two_types("t", pa.array([0], pa.timestamp("us")), pa.array([1], NANOSECONDS)),
+}
+NANOSECONDS = pa.timestamp("ns")
 
 
 @pytest.mark.parametrize("case", NOT_FILES)
@@ -328,6 +399,40 @@ def test_unseen_categories_are_counted(model, tmp_path):
     table = kinds_table().set_column(2, "c", pa.array(["new"] * 30 + ["a"] * (ROWS - 33) + [None] * 3))
     done, _, _ = score(model, tmp_path, put(tmp_path, table))
     assert done.rows_scored == ROWS and done.unseen == {"c": 30}
+
+
+def test_dropped_columns_with_reserved_names_are_not_read(model, tmp_path):
+    table = kinds_table().append_column("Prediction", pa.array(range(ROWS))).append_column("reason", pa.nulls(ROWS))
+    drop = ["Prediction", "reason", "run_id"]  # one that is not there misses nobody
+    for content in (table, as_csv(table)):
+        dataset, _ = build(tmp_path, source := put(tmp_path, content), drop=drop)
+        assert {e["source"] for e in dataset.manifest["schema"]} == set(kinds_table().column_names)
+        assert dataset.raw_test().column_names == kinds_table().column_names
+        reading = files.Reading.of(tiny.config(data={"drop": drop}).data)
+        assert score(model, tmp_path, source, reading)[0].rows_scored == ROWS
+
+
+def test_folders_called_key_value_are_columns_of_training_and_scoring(model, tmp_path):
+    for name, content in (("1.csv", as_csv(kinds_table())), ("1.parquet", kinds_table())):
+        place = tmp_path / name.split(".")[1]
+        for c in ("a", "b"):
+            path = put(place, content, f"k={'7' if c == 'a' else '8'}/p={c}%20{c}/{name}")
+        dataset, _ = build(tmp_path, place)
+        columns = {e["source"]: e["kind"] for e in dataset.manifest["schema"]}
+        assert (columns["k"], columns["p"]) == ("numeric", "categorical") and dataset.rows["input"] == 2 * ROWS
+        done, good, _ = score(RawColumnModel(dataset.preprocessor, network(dataset)), tmp_path, place)
+        assert Counter(good["p"].to_pylist()) == {"a a": ROWS, "b b": ROWS} and done.rows_scored == 2 * ROWS
+        with pytest.raises(BadInput, match="The data lacks k, p"):
+            score(RawColumnModel(dataset.preprocessor, network(dataset)), tmp_path, path)
+
+
+def test_whole_numbers_beyond_63_bits_are_kept(tmp_path):
+    table = kinds_table().set_column(1, "n", pa.array([2**63 + 5] * 20 + list(range(ROWS - 20)), pa.uint64()))
+    source = put(tmp_path, table)
+    dataset, reasons = build(tmp_path, source)
+    assert not reasons and dataset.rows["input"] == ROWS
+    _, good, _ = score(RawColumnModel(dataset.preprocessor, network(dataset)), tmp_path, source)
+    assert good["n"].to_pylist() == table["n"].to_pylist()
 
 
 # Rows and values
@@ -475,6 +580,23 @@ def test_quotes_that_are_right_are_accepted(model, tmp_path, cell):
     source = put(tmp_path, lined(3, b"1,2," + cell + b",true,2024-01-01,3"))
     assert build(tmp_path, source)[0].rows["input"] == ROWS
     assert score(model, tmp_path, source)[0].rows_in == ROWS
+
+
+def test_lines_that_end_with_a_delimiter_are_counted_by_that_reason(model, tmp_path):
+    source = put(tmp_path, b"\n".join([lines()[0], *(line + b"," for line in lines()[1:50]), *lines()[50:]]))
+    reason = "expected 6 values, got 7 (it ends with a delimiter)"
+    assert build(tmp_path, source)[1] == score(model, tmp_path, source)[0].reasons == {reason: 49}
+
+
+@pytest.mark.parametrize("name", ["in.csv.gz", "in.txt", "in.data"])
+def test_packed_text_escapes_and_other_encodings_are_accepted(model, tmp_path, name):
+    text = as_csv(kinds_table()).decode().replace(",a,", ',"\\"Málaga, a",').replace(",", ";").encode("latin-1")
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    config = tiny.config(data={"encoding": "latin-1", "escape": "\\", "delimiter": ";"})
+    dataset, reasons = build(tmp_path, tmp_path / name, encoding="latin-1", escape="\\", delimiter=";")
+    assert not reasons and '"Málaga; a' in dataset.preprocessor.spec["features"]["c"]["vocabulary"]
+    done, _, _ = score(model, tmp_path, tmp_path / name, files.Reading.of(config.data))
+    assert done.rows_scored == ROWS and not done.reasons
 
 
 # Sources that change, and damaged parts

@@ -1,6 +1,7 @@
 """The Spark engine against the local one: the same datasets, the same predictions, the same training."""
 
 import datetime
+import gzip
 import io
 import json
 import os
@@ -128,7 +129,7 @@ def read(folder) -> pa.Table:
 
 def build_both(settings: schema.Config, folder) -> tuple[Dataset, Dataset]:
     """The dataset of each engine, after every check that they are the same."""
-    source = sources.resolve(settings.data.source, label=settings.data.target)
+    source = sources.resolve(settings.data.source, sources.Reading.of(settings.data))
     for name, build in (("local", building.build), ("spark", spark_ingestion.build)):
         (folder / name).mkdir()
         reasons = build(settings, source, folder / name)
@@ -230,6 +231,79 @@ def test_images_and_a_class_that_train_lacks(session, tmp_path):
     reasons = json.loads((remote.folder / "reasons.json").read_text())
     assert sorted(reasons.values()) == [1, 2], reasons
     assert remote.preprocessor.image_size == {"height": 28, "width": 28, "channels": 1}
+
+
+def wide_rows(folder) -> str:
+    """Parquet in folders called key=value, its types different from file to file, with columns that are not read."""
+    table = rows().append_column("reason", pa.nulls(ROWS)).append_column("Probability_x", pa.nulls(ROWS))
+    for number, (unit, kind) in enumerate([("ns", pa.uint64()), ("us", pa.float64())]):
+        part = table.slice(number * 600, 600)
+        part = part.set_column(4, "when", part["when"].cast(pa.timestamp(unit)))
+        part = part.set_column(2, "A", part["A"].cast(kind))
+        place = folder / f"year={2024 + number}" / "place=a%20b"
+        place.mkdir(parents=True)
+        pq.write_table(part, place / "part.parquet", row_group_size=250)
+    return str(folder)
+
+
+def packed_rows(folder) -> str:
+    """CSV packed by gzip, in Latin-1, with escaped quotes, in folders called key=value."""
+    table = rows()
+    table = table.set_column(1, "a b", pc.replace_substring(table["a b"], "ü", '\\"ü; ü\\"'))
+    for number in range(2):
+        out = io.BytesIO()
+        csv.write_csv(table.slice(number * 600, 600), out, csv.WriteOptions(delimiter=";", quoting_style="needed"))
+        text = out.getvalue().decode().replace('""', '"') + "1;2;\n"
+        place = folder / ("part=__HIVE_DEFAULT_PARTITION__" if number else "part=1")
+        place.mkdir()
+        (place / "rows.csv.gz").write_bytes(gzip.compress(text.encode("latin-1")))
+    return str(folder)
+
+
+PACKED = {"data__delimiter": ";", "data__encoding": "latin-1", "data__escape": "\\"}
+KINDS_OF_SOURCES = [(wide_rows, {"data__drop": ["reason", "Probability_x"]}), (packed_rows, PACKED)]
+
+
+@pytest.mark.parametrize(("write", "options"), KINDS_OF_SOURCES)
+def test_partitions_packed_text_and_types_of_several_files_give_the_same_dataset(session, tmp_path, write, options):
+    (tmp_path / "source").mkdir()
+    settings = configured(write(tmp_path / "source"), **options)
+    dataset = build_both(settings, tmp_path)[1]
+    names_read = {column["source"] for column in dataset.manifest["schema"]}
+    assert names_read >= ({"year", "place"} if write is wide_rows else {"part"})
+    source = sources.resolve(settings.data.source, sources.Reading.of(settings.data))
+    with spark_rows.opened(settings, source, plain=False) as opened:  # as when scoring
+        read_there = opened.over(iter, spark_rows.spark_schema(opened.schema)).toArrow()
+    assert bag(read_there) == bag(source.table())
+
+
+def test_a_spark_table_without_the_columns_that_are_not_read(session):
+    session.sql("select 1 as a, 2 as `Prediction`, 'x' as `b.c`").createOrReplaceTempView("reserved")
+    settings = configured("table:reserved", data__drop=["Prediction"])
+    source = sources.resolve("table:reserved", sources.Reading.of(settings.data))
+    with spark_rows.opened(settings, source) as opened:
+        assert opened.schema.names == ["a", "b.c"]
+        assert opened.over(iter, spark_rows.spark_schema(opened.schema)).toArrow().to_pylist() == [{"a": 1, "b.c": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("type_", "cell", "answer"),
+    [
+        (pa.uint64(), 2**63 + 5, r"x\.parquet: column big of type uint64 holds what Spark has no type for .*2775813"),
+        (pa.uint64(), 2**63 - 1, None),
+        (pa.timestamp("ms"), 2**60, r"x\.parquet: column big of type timestamp\[ms\] holds what Spark has no type for"),
+    ],
+)
+def test_what_spark_has_no_type_for_is_exact_or_a_sentence(session, tmp_path, type_, cell, answer):
+    pq.write_table(rows().append_column("big", pa.array([cell] * ROWS, type_)), tmp_path / "x.parquet")
+    settings = configured(str(tmp_path / "x.parquet"))
+    with spark_rows.opened(settings, sources.resolve(settings.data.source)) as opened:
+        read_there = opened.over(iter, spark_rows.spark_schema(opened.schema))
+        if answer is None:
+            assert set(read_there.toArrow()["big"].to_pylist()) == {cell}
+            return
+        with pytest.raises(BadInput, match=answer), spark.own_errors():
+            read_there.toArrow()
 
 
 @pytest.mark.parametrize("reader", ["make_reader", "make_batch_reader"])

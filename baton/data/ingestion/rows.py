@@ -25,7 +25,6 @@ from baton.runtime.threads import together
 
 QUARANTINED = 3  # after the indices of train, validation and test
 TOP_REASONS = 3  # of a quarantine, that a sentence names
-RESERVED = (names.PREDICTION, names.REASON, *names.LINEAGE, statistics.HASH)
 
 
 def assign(
@@ -192,8 +191,7 @@ def check_reserved(columns: list[str], interval: float | None = None) -> None:
 
 def reserved_faults(columns: list[str], interval: float | None = None) -> list[str]:
     """A sentence if there are columns that bear a name that Baton's outputs use, with or without an interval."""
-    reserved = RESERVED if interval is None else (*RESERVED, names.PREDICTION_LOW, names.PREDICTION_HIGH)
-    taken = [c for c in columns if c.casefold() in reserved or c.casefold().startswith(names.PROBABILITY)]
+    taken = [column for column in columns if names.is_reserved(column, interval is not None)]
     return [f"Rename these columns: their names are reserved for predictions. Received: {listed(taken)}."] * bool(taken)
 
 

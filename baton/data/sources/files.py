@@ -5,10 +5,9 @@ Nothing here interprets values: CSV cells come out as text, and `data.columns` t
 
 from __future__ import annotations
 
-import glob
+import json
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,21 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from baton.config.schema import Config
-from baton.data.sources import csv_text
+from baton.data.sources import csv_text, locations, partitions, plain_text
+from baton.data.sources.csv_text import Text
+from baton.data.sources.reading import Reading
+from baton.data.sources.schemas import conformed, decoded, united
 from baton.errors import BadInput, listed
 
 TABLE_PREFIX = "table:"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 CSV_BLOCK_BYTES = 8 << 20
 GROUP_BYTES = 1 << 30
 IMAGES_AT_ONCE = 1024
-FAULTY_FILES = 5  # that one error describes
+PACKED_TIMES = 8  # how much larger a packed file is held to be when it is unpacked
+AS_CONFIGURED = Reading()  # by the config's defaults
 ReadError = (pa.ArrowException, OSError, ValueError, MemoryError)  # all that pyarrow raises for broken files
 
 
@@ -41,33 +41,37 @@ class Source:
     location: str
     format: str  # csv | parquet | images | table
     files: list[Path]
-    delimiter: str = ","
-    label: str = "label"
+    reading: Reading = AS_CONFIGURED
     broken: list[dict[str, str]] = field(default_factory=list)
     group: int | None = None  # the one row group of a single Parquet file that is read; None: all
     share: tuple[int, int] = (0, 1)  # which of how many even shares of that row group's batches
     stamps: dict[Path, tuple[int, int]] = field(default_factory=dict)  # size and time of each file when it was found
+    partitions: dict[Path, partitions.Values] = field(default_factory=dict)  # what each file's folders say
+    partition_types: dict[str, pa.DataType] = field(default_factory=dict)  # of the whole source
 
     @property
     def bytes(self) -> int:
-        """Size of all files on disk."""
-        return sum(size for size, _ in self.stamps.values())
+        """Size of all files on disk; of packed ones, about what they hold."""
+        return sum(size * (PACKED_TIMES if plain_text.is_packed(f) else 1) for f, (size, _) in self.stamps.items())
 
     def batches(self, rows: int = 1 << 18) -> Iterator[pa.Table]:
         """Tables of about `rows` rows, in file order; refills `broken`. Raises `BadInput`.
 
         A file that is not what it was when it was found is refused, at the latest at the end.
         """
-        self.broken.clear()
-        reader = {"csv": self._csv, "parquet": self._parquet, "images": self._images}[self.format]
-        yield from reader(rows)
-        for file in self.files:
-            self._check_unchanged(file)
+        yield from (table for _, table in self._batches(rows))
+
+    def tables(self, schema: pa.Schema, rows: int = 1 << 18) -> Iterator[pa.Table]:
+        """The same in the columns of a `schema`, which is that of this source or of one that this is a piece of.
+
+        Raises `BadInput` that names file and column if a cell has no equal there.
+        """
+        for file, table in self._batches(rows):
+            yield conformed(table, schema, file)
 
     def table(self) -> pa.Table:
         """All rows in one table."""
-        schema = self.schema()
-        tables = [conformed(table, schema) for table in self.batches()]
+        tables = list(self.tables(self.schema()))
         if not tables:
             raise BadInput(f"{self.location} holds no rows that can be read.")
         return pa.concat_tables(tables)
@@ -75,8 +79,23 @@ class Source:
     def schema(self) -> pa.Schema:
         """The columns of all files together, from their headers; raises `BadInput` as reading would."""
         if self.format == "images":
-            return pa.schema([("path", pa.string()), ("image", pa.binary()), (self.label, pa.string())])
-        return _united({file: self._file_schema(file) for file in self.files})
+            return pa.schema([("path", pa.string()), ("image", pa.binary()), (self.reading.label, pa.string())])
+        return united({file: self._file_schema(file) for file in self.files})
+
+    def text_columns(self, names: list[str]) -> Iterator[pa.Table]:
+        """These columns of CSV files alone, by a quick pass; lines that are no rows are passed over."""
+        for file in self.files:
+            with self._text(file) as text:
+                header = csv_text.header(text)
+                wanted = [name for name in names if name in header] or header[:1]  # others are of its folders
+                for batch in _csv_batches(text, header, lambda row: "skip", wanted):
+                    yield self._whole(file, pa.Table.from_batches([batch])).select(names)
+
+    def names(self) -> dict[Path, str]:
+        """What each file's name says of its rows: an image's path is its ID and class, others' folders are columns."""
+        if self.format == "images":
+            return {file: file.relative_to(self.location).as_posix() for file in self.files}
+        return {file: json.dumps(sorted(values.items())) if values else "" for file, values in self.partitions.items()}
 
     def pieces(self, wanted: int) -> list[Source]:
         """This source cut up: together the pieces hold every row once, and are `wanted` or more if they can.
@@ -96,21 +115,51 @@ class Source:
 
     def _of(self, files: list[Path]) -> Source:
         stamps = {file: self.stamps[file] for file in files if file in self.stamps}
-        return replace(self, files=files, broken=[], stamps=stamps)
+        values = {file: self.partitions[file] for file in files if file in self.partitions}
+        return replace(self, files=files, broken=[], stamps=stamps, partitions=values)
+
+    def _batches(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
+        """Each table with its file, or with the first of its images."""
+        self.broken.clear()
+        reader = {"csv": self._csv, "parquet": self._parquet, "images": self._images}[self.format]
+        for file, table in reader(rows):
+            yield file, self._whole(file, table)
+        for file in self.files:
+            self._check_unchanged(file)
+
+    def _whole(self, file: Path, table: pa.Table) -> pa.Table:
+        """A file's columns without those that are not read, and with those that its folders give."""
+        kept = [number for number, name in enumerate(table.column_names) if name not in self.reading.without]
+        if len(kept) < table.num_columns:
+            table = table.select(kept)
+        types = {key: type_ for key, type_ in self.partition_types.items() if key not in self.reading.without}
+        return partitions.with_columns(table, self.partitions.get(file, {}), types)
 
     @contextmanager
     def _reading(self, file: Path) -> Iterator[None]:
-        """What goes wrong with a file comes out as a sentence that names it, and its line where it can."""
+        """What goes wrong with a file comes out as a sentence that names it."""
         try:
             yield
         except BadInput:
             raise
         except ReadError as error:
             self._check_unchanged(file)
-            if self.format == "csv" and not isinstance(error, OSError):
-                csv_text.check(file, self.delimiter, CSV_BLOCK_BYTES)
             kind = {"csv": "CSV", "parquet": "Parquet"}.get(self.format, "an image")
             raise BadInput(f"{file} is not {kind} that can be read: {error or type(error).__name__}") from None
+
+    @contextmanager
+    def _text(self, file: Path, head: int | None = None) -> Iterator[Text]:
+        """A CSV file's text; what goes wrong with it comes out as a sentence that names file and line where it can."""
+        reading = self.reading
+        with self._reading(file), plain_text.opened(file, reading.encoding, head) as path:
+            text = Text(path, file, reading.delimiter, reading.escape)
+            try:
+                yield text
+            except ReadError as error:
+                self._check_unchanged(file)
+                if not isinstance(error, OSError):
+                    csv_text.check(text, CSV_BLOCK_BYTES)
+                raise
 
     def _check_unchanged(self, file: Path) -> None:
         """Raise `BadInput` if the file has changed since it was found."""
@@ -123,39 +172,50 @@ class Source:
             raise BadInput(f"{file} changed while it was read ({how}): run again when it is whole.")
 
     def _file_schema(self, file: Path) -> pa.Schema:
+        return self._whole(file, self._own_schema(file).empty_table()).schema
+
+    def _own_schema(self, file: Path) -> pa.Schema:
+        if self.format == "csv":
+            with self._text(file, CSV_BLOCK_BYTES) as text:
+                return pa.schema([(name, pa.string()) for name in csv_text.header(text)])
         with self._reading(file):
-            if self.format == "csv":
-                return pa.schema([(name, pa.string()) for name in csv_text.header(file, self.delimiter)])
             schema = self._opened(file).schema_arrow
-            return pa.schema([(name, _decoded(t)) for name, t in zip(schema.names, schema.types, strict=True)])
+            return pa.schema([(name, decoded(t)) for name, t in zip(schema.names, schema.types, strict=True)])
 
-    def _csv(self, rows: int) -> Iterator[pa.Table]:
+    def _csv(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         for file in self.files:
-            with self._reading(file):
-                yield from self._csv_file(file)
+            with self._text(file) as text:
+                for table in self._csv_file(text):
+                    yield file, table
 
-    def _csv_file(self, file: Path) -> Iterator[pa.Table]:
-        names = csv_text.header(file, self.delimiter)
+    def _csv_file(self, text: Text) -> Iterator[pa.Table]:
+        names = csv_text.header(text)
         broken: list[csv.InvalidRow] = []
         read = 0
+
+        def keep(row: csv.InvalidRow) -> str:
+            broken.append(row)
+            return "skip"
+
         with ThreadPoolExecutor(1) as pool:
-            found = pool.submit(csv_text.scan, file)  # while Arrow reads
-            for batch in _csv_batches(file, self.delimiter, names, broken):
+            found = pool.submit(csv_text.scan, text)  # while Arrow reads
+            for batch in _csv_batches(text, names, keep):
                 read += batch.num_rows
                 yield pa.Table.from_batches([batch])
-        plain = found.result().explains(1 + read + len(broken))
+        plain = found.result().explains(1 + read + len(broken), text.escape)
         if not plain:
-            csv_text.check_quotes(file, self.delimiter)
-        lines = csv_text.record_lines(file, self.delimiter) if broken and not plain else None
+            csv_text.check_quotes(text)
+        lines = csv_text.record_lines(text) if broken and not plain else None
         for row in broken:
             line = lines[row.number - 1] if lines else row.number
-            reason = f"line {line}: expected {row.expected_columns} values, got {row.actual_columns}"
-            self.broken.append({"text": f"{file.name}: {row.text}", "reason": reason})
+            reason = f"line {line}: {_why_broken(row, text)}"
+            self.broken.append({"text": f"{text.file.name}: {row.text}", "reason": reason})
 
-    def _parquet(self, rows: int) -> Iterator[pa.Table]:
+    def _parquet(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         for file in self.files:
             with self._reading(file):
-                yield from self._parquet_file(file, rows)
+                for table in self._parquet_file(file, rows):
+                    yield file, table
 
     def _parquet_file(self, file: Path, rows: int) -> Iterator[pa.Table]:
         parquet = self._opened(file)
@@ -177,7 +237,7 @@ class Source:
         with self._reading(file):
             return pq.ParquetFile(file, page_checksum_verification=True)
 
-    def _images(self, rows: int) -> Iterator[pa.Table]:
+    def _images(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         root = Path(self.location)
         for start in range(0, len(self.files), IMAGES_AT_ONCE):
             chunk = self.files[start : start + IMAGES_AT_ONCE]
@@ -186,39 +246,35 @@ class Source:
             columns = {
                 "path": pa.array([path.as_posix() for path in relative], pa.string()),
                 "image": pa.array([self._content(file) for file in chunk], pa.binary()),
-                self.label: pa.array(labels, pa.string()),
+                self.reading.label: pa.array(labels, pa.string()),
             }
-            yield pa.table(columns)
+            yield chunk[0], pa.table(columns)
 
     def _content(self, file: Path) -> Any:
         with self._reading(file):
             return file.read_bytes()
 
 
-def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A file's columns in the order and types of the whole source; raises `BadInput` for what does not fit."""
-    return pa.table([_cast(table.column(field.name), field) for field in schema], schema)
-
-
-def resolve(location: str, delimiter: str = ",", label: str = "label") -> Source:
+def resolve(location: str, reading: Reading = AS_CONFIGURED) -> Source:
     """What `data.source` or `batch_infer.source` names → a `Source`; raises `BadInput`."""
     if location.startswith(TABLE_PREFIX):
-        return Source(location, "table", [])
-    found = _matching_files(location)
-    if not found:
-        raise BadInput(f"There is no file at the source. Received: {location}")
-    if packed := next((file for file in found if file.suffix.lower() in ARCHIVE_SUFFIXES), None):
-        raise BadInput(f"Archives are not read: unpack it, and name the folder. Received: {packed}")
-    formats = {_format(file) for file in found}
-    if len(formats) != 1 or None in formats:
-        kinds = ", ".join(sorted({file.suffix or file.name for file in found}))
-        raise BadInput(f"{location} must hold only CSV, only Parquet or only image files. Received: {kinds}")
-    if formats == {"images"} and not Path(location).is_dir():
-        raise BadInput(f"Images are read from a folder with a folder for each class. Received: {location}")
-    if formats == {"images"} and (link := next((file for file in found if file.is_symlink()), None)):
+        return Source(location, "table", [], reading)
+    files = locations.matching(location)
+    source = Source(location, locations.format_of(files, location), files, reading)
+    source.stamps = {file: stamp for file in files if (stamp := _stamp(file))}
+    if source.format == "images":
+        _check_images(source)
+    else:
+        source.partitions = partitions.of_files(files, locations.root(location))
+        source.partition_types = partitions.types(source.partitions, numbers=source.format == "parquet")
+    return source
+
+
+def _check_images(source: Source) -> None:
+    if not Path(source.location).is_dir():
+        raise BadInput(f"Images are read from a folder with a folder for each class. Received: {source.location}")
+    if link := next((file for file in source.files if file.is_symlink()), None):
         raise BadInput(f"A folder of images must hold no links: put the file in its place. Received: {link}")
-    stamps = {file: stamp for file in found if (stamp := _stamp(file))}
-    return Source(location, str(formats.pop()), found, delimiter, label, stamps=stamps)
 
 
 def engine(config: Config, source: Source) -> str:
@@ -239,23 +295,6 @@ def engine_for(config: Config) -> str:
     return config.engine
 
 
-def _matching_files(location: str) -> list[Path]:
-    """The files at a file, folder or glob, in order; raises `BadInput` if that is no path at all."""
-    try:
-        path = Path(location)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if not _hidden(p, path))
-            if dead := next((p for p in inside if p.is_symlink() and not p.is_file()), None):
-                raise BadInput(f"A link to a folder or to nothing is not followed: remove it. Received: {dead}")
-            return [p for p in inside if p.is_file()]
-        if path.is_file():
-            return [path]
-        matches = sorted(Path(p) for p in glob.glob(location, recursive=True))  # noqa: PTH207 - absolute patterns too
-        return [p for p in matches if p.is_file() and not _hidden(p, p.parent)]
-    except (OSError, ValueError) as error:  # a name too long, a NUL in it, a folder that may not be entered
-        raise BadInput(f"The source cannot be read: {error}. Received: {location[:200]}") from None
-
-
 def _stamp(file: Path) -> tuple[int, int] | None:
     """(size, time of the last change in ns), or None if the file is gone."""
     try:
@@ -265,31 +304,29 @@ def _stamp(file: Path) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _format(file: Path) -> str | None:
-    suffix = file.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "images"
-    return {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}.get(suffix)
+def _why_broken(row: csv.InvalidRow, text: Text) -> str:
+    """What is wrong with a line that is no row, without its number."""
+    surplus = row.actual_columns - row.expected_columns
+    hint = " (it ends with a delimiter)" if csv_text.ends_with_delimiter(row.text or "", text, surplus) else ""
+    return f"expected {row.expected_columns} values, got {row.actual_columns}{hint}"
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    """Spark's and Petastorm's own files (`_SUCCESS`, `_common_metadata`, `.crc`) are no data."""
-    return any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
-
-
-def _csv_batches(file: Path, delimiter: str, names: list[str], broken: list[csv.InvalidRow]) -> Any:
-    """A file's rows as text; lines that are no rows go to `broken`."""
-
-    def on_broken(row: csv.InvalidRow) -> str:
-        broken.append(row)
-        return "skip"
-
+def _csv_batches(
+    text: Text, names: list[str], on_broken: Callable[[csv.InvalidRow], str], wanted: list[str] | None = None
+) -> Any:
+    """A file's rows as text, by one thread, so that a line has a number; by all only the `wanted` columns."""
     try:
         reader = csv.open_csv(
-            file,
-            csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=False),  # else a line has no number
-            csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_broken),
+            text.path,
+            csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=wanted is not None),
+            csv.ParseOptions(
+                delimiter=text.delimiter,
+                escape_char=text.escape or False,
+                newlines_in_values=True,
+                invalid_row_handler=on_broken,
+            ),
             csv.ConvertOptions(
+                include_columns=wanted,
                 column_types={name: pa.string() for name in names},
                 null_values=[""],  # what else means missing is for `data.columns` to say
                 strings_can_be_null=True,
@@ -300,8 +337,8 @@ def _csv_batches(file: Path, delimiter: str, names: list[str], broken: list[csv.
         if "Empty CSV file" in str(error):  # a header that no line end follows
             return iter(())
         raise
-    if reader.schema.names != names:
-        raise BadInput(f"{file} has a header that can be read in two ways: {listed(names)}. Mend its quotes.")
+    if wanted is None and reader.schema.names != names:
+        raise BadInput(f"{text.file} has a header that can be read in two ways: {listed(names)}. Mend its quotes.")
     return reader
 
 
@@ -323,67 +360,3 @@ def _check_cells(batch: pa.Table, file: Path) -> None:
             column.validate(full=True)
         except pa.ArrowInvalid as error:
             raise BadInput(f"{file} is damaged in column {name}: {error}") from None
-
-
-def _decoded(type_: pa.DataType) -> pa.DataType:
-    """What a dictionary stands for; pyarrow cannot write every dictionary that it reads."""
-    return type_.value_type if pa.types.is_dictionary(type_) else type_
-
-
-def _cast(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(values.type):
-        values = pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], values.type.value_type)
-    if values.type == field.type:
-        return values
-    try:  # nanoseconds may lose their last digits, but no number may change its meaning
-        return pc.cast(values, field.type, safe=pa.types.is_unsigned_integer(values.type))
-    except pa.ArrowInvalid as error:
-        raise BadInput(f"Column {field.name} holds values that are no {field.type}: {error}") from None
-
-
-def _united(schemas: dict[Path, pa.Schema]) -> pa.Schema:
-    """Each file's columns → those of all; raises one `BadInput` that names everything that does not go together."""
-    first = next(iter(schemas.values()))
-    faults = [fault for file, schema in schemas.items() if (fault := _name_faults(file, schema.names, first.names))]
-    types: dict[str, pa.DataType] = {}
-    for file, schema in schemas.items():
-        if len(set(schema.names)) == len(schema):
-            faults += _unite(types, file, schema)
-    if faults:
-        more = f" And {len(faults) - FAULTY_FILES} more faults." if len(faults) > FAULTY_FILES else ""
-        raise BadInput(" ".join(faults[:FAULTY_FILES]) + more)
-    return pa.schema([(name, types[name]) for name in first.names])
-
-
-def _name_faults(file: Path, names: list[str], first: list[str]) -> str:
-    """What is wrong with the names of a file's columns, as sentences; empty if nothing is."""
-    faults = []
-    if repeated := sorted(name for name, number in Counter(names).items() if number > 1):
-        faults.append(f"{file} has columns of the same name: {listed(repeated)}.")
-    if blank := [str(number) for number, name in enumerate(names, 1) if not name.strip()]:
-        faults.append(f"{file} has columns without a name: number {listed(blank)}.")
-    folded = Counter(name.casefold() for name in set(names))
-    if alike := sorted(name for name in set(names) if folded[name.casefold()] > 1):
-        faults.append(f"{file} has columns whose names differ in case only: {listed(alike)}.")
-    if set(first) != set(names):
-        missing, extra = sorted(set(first) - set(names)), sorted(set(names) - set(first))
-        faults.append(f"{file} has other columns than the files before it: missing {missing}, extra {extra}.")
-    return " ".join(faults)
-
-
-def _unite(types: dict[str, pa.DataType], file: Path, schema: pa.Schema) -> list[str]:
-    """Add a file's types to those of the files before it; the columns whose types do not go together, as sentences."""
-    faults = []
-    for column in schema:
-        before = types.setdefault(column.name, column.type)
-        if before == column.type:
-            continue
-        pair = [pa.schema([(column.name, type_)]) for type_ in (before, column.type)]
-        try:
-            types[column.name] = pa.unify_schemas(pair, promote_options="permissive").field(0).type
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            faults.append(
-                f"{file}: the type of column {column.name} does not go together with that in the files before it: "
-                f"{column.type} and {before}."
-            )
-    return faults

@@ -10,6 +10,7 @@ from inspect import signature
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from baton.config.schema import Config
 from baton.data.sources import files as sources
@@ -34,16 +35,21 @@ class SparkRows:
     schema: pa.Schema
     pieces: list[sources.Source]  # of files
     frame: Any = None  # of a table, its columns named by position
+    own_schema: pa.Schema = None  # of all files together, before it is put into types that Spark has
 
     def over(self, stage: Stage, schema: Any, *arguments: Any, tasks: int = 0) -> Any:
         """The DataFrame of a stage's output; at most `tasks` tasks (0: as many as there are pieces)."""
-        of_schema, pieces = self.schema, self.pieces
+        of_schema, own_schema, pieces = self.schema, self.own_schema, self.pieces
         if self.frame is not None:
             frame = self.frame.coalesce(tasks) if tasks else self.frame
             return mapped(frame, lambda batches: stage(Tables(_of_spark(batches, of_schema)), *arguments), schema)
         tasks = min(len(pieces), tasks or len(pieces))
         numbers = self.spark.range(0, len(pieces), 1, max(tasks, 1))
-        return mapped(numbers, lambda batches: stage(Tables.of_files(batches, pieces, of_schema), *arguments), schema)
+
+        def staged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+            return stage(Tables.of_files(batches, pieces, own_schema, of_schema), *arguments)
+
+        return mapped(numbers, staged, schema)
 
     def collect(self, stage: Stage, *arguments: Any, tasks: int | None = None) -> dict[str, list[bytes]]:
         """A counting stage's answers by key."""
@@ -65,14 +71,17 @@ class Tables:
         return self.tables
 
     @staticmethod
-    def of_files(batches: Iterable[pa.RecordBatch], pieces: list[sources.Source], schema: pa.Schema) -> Tables:
+    def of_files(
+        batches: Iterable[pa.RecordBatch], pieces: list[sources.Source], own: pa.Schema, schema: pa.Schema
+    ) -> Tables:
         tables = Tables(iter(()))
 
         def read() -> Iterator[pa.Table]:
             for batch in batches:
                 for number in batch.column(0).to_pylist():
                     piece = pieces[number]
-                    yield from (sources.conformed(table, schema) for table in piece.batches(TABLE_ROWS))
+                    for table in piece.tables(own, TABLE_ROWS):
+                        yield table if own == schema else _plain(table, schema, piece)
                     tables.broken += piece.broken
 
         tables.tables = read()
@@ -86,13 +95,15 @@ def opened(config: Config, source: sources.Source, plain: bool = True) -> Iterat
     if source.format == "table":
         frame = _table(spark, source.location.removeprefix(sources.TABLE_PREFIX))
         schema = _arrow_schema(frame.schema)
-        with persisted(frame.toDF(*(f"c{i}" for i in range(len(schema))))) as held:
-            yield SparkRows(spark, schema, [], held)
+        kept = [number for number, name in enumerate(schema.names) if name not in source.reading.without]
+        read = frame.toDF(*(f"c{i}" for i in range(len(schema)))).select(*(f"c{i}" for i in kept))
+        with persisted(read) as held:
+            yield SparkRows(spark, pa.schema([schema.field(number) for number in kept]), [], held)
         return
-    schema = source.schema()
+    own = schema = source.schema()
     if plain:
-        schema = pa.schema([(field.name, plain_type(field.type)) for field in schema])
-    yield SparkRows(spark, schema, source.pieces(spark.sparkContext.defaultParallelism))
+        schema = pa.schema([(field.name, plain_type(field.type)) for field in own])
+    yield SparkRows(spark, schema, source.pieces(spark.sparkContext.defaultParallelism), own_schema=own)
 
 
 def _table(spark: Any, name: str) -> Any:
@@ -146,6 +157,23 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     kept = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal128,
             pa.types.is_binary, pa.types.is_date32)  # fmt: skip
     return type_ if any(test(type_) for test in kept) else pa.string()
+
+
+def _plain(table: pa.Table, schema: pa.Schema, piece: sources.Source) -> pa.Table:
+    """A table in types that Spark has; raises `BadInput` for a number or time that they do not reach to.
+
+    Nanoseconds lose the digits below a microsecond, which no feature has either.
+    """
+    columns = []
+    for field, values in zip(schema, table.columns, strict=True):
+        try:
+            columns.append(pc.cast(values, field.type, safe="[ns" not in str(values.type)))
+        except pa.ArrowInvalid as error:
+            raise BadInput(
+                f"{piece.files[0]}: column {field.name} of type {values.type} holds what Spark has no type for "
+                f"({error}). Set engine: local, or write the column as text."
+            ) from None
+    return pa.table(columns, schema)
 
 
 def _of_spark(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
