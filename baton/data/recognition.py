@@ -245,6 +245,8 @@ def _best_styles(sorts: Counter[str], rest: int, data: Data | None) -> tuple[lis
         return [NumberStyle()], sorts["numeric"] / rest if rest else 1.0
     read = {style: _cells_read(sorts, style) for style in allowed}
     most = max(read.values(), default=0)
+    if most < MIN_SHARE * rest <= sorts["numeric"]:  # plain numbers, whatever marks the config gives other columns
+        return [NumberStyle()], sorts["numeric"] / rest
     styles = [style for style, count in read.items() if count == most] if most else []
     unit, pure = _unit(sorts, most)
     if not pure:
@@ -278,8 +280,10 @@ def _number(
     style = _one_style(styles, counted.sorts, data)
     if style is None:
         return Recognised(column, "text", "", (_ambiguous(column.name, counted),), ambiguous=True)
+    rest = counted.cells - sum(marks.values())
+    plain = style.plain or counted.sorts["integer"] >= rest  # all its cells read so in any style
     whole = counted.sorts["integer"] == counted.sorts["numeric"] > 0 and counted.cells == counted.rows
-    declared = ("long" if whole else "double") if style.plain else "string"
+    declared = ("long" if whole else "double") if plain else "string"
     column = replace(
         column, kind="numeric", type=declared, missing=(*column.missing, *marks),
         decimal=style.decimal, thousands=style.thousands, unit=style.unit,
@@ -287,11 +291,13 @@ def _number(
     warnings = _point_warning(column.name, counted) if style.plain and data.decimal is None else ()
     if not warnings and style.plain:
         warnings = _epoch_warning(column.name, counted)
-    rest = counted.cells - sum(marks.values())
     read = _cells_read(counted.sorts, replace(style, unit=""))
     share = "all" if read >= rest else f"{100 * read / rest:.1f} % of"
-    reading = "" if style.plain else f"read as {style.words()}"
-    return Recognised(column, f"{share} its cells are {style.words()}", _with_marks(reading, marks, counted), warnings)
+    words = "numbers" if plain else style.words()
+    reading = "" if plain else f"read as {words}"
+    if style.plain and data.decimal == "," and counted.sorts["points"]:
+        reading = "read as numbers with '.' before decimals, for data.decimal does not fit their cells"
+    return Recognised(column, f"{share} its cells are {words}", _with_marks(reading, marks, counted), warnings)
 
 
 def _one_style(styles: list[NumberStyle], sorts: Counter[str], data: Data) -> NumberStyle | None:

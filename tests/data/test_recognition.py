@@ -170,7 +170,6 @@ DOUBTFUL = [
     (["2022-01-05", "2022-01-06", "soon"], {}, "66.7 % of its cells can be read as dates"),
     (["$5", "€6"], {}, "$ and € stand beside them, so it is text"),
     (["12 %", "13"], {}, "% stands beside some of them only, so it is text"),
-    (["1.5", "2.25"], {"decimal": ","}, "can be read"),
     (["03.04.22", "05.06.22"], {}, "look like dates: say how they are written, as in data.formats: {a: "),
 ]
 
@@ -187,6 +186,12 @@ def test_the_config_decides_what_is_doubtful():
     assert recognised(repeated("1,163", "985,001"), data(thousands=","))[1][:2] == [1163.0, 985001.0]
     assert recognised(repeated("1.163", "985"), data(thousands="."))[1][:2] == [1163.0, 985.0]
     assert recognised(repeated("01/02/2022"), data(formats={"a": "dmy"}))[1][0] == dt.datetime(2022, 2, 1)
+
+
+def test_plain_numbers_stay_numbers_whatever_mark_the_config_gives():
+    result, typed, _ = recognised(repeated("1.5", "2.25"), data(decimal=","))
+    assert (result.column.kind, typed[0]) == ("numeric", 1.5)
+    assert result.reading == "read as numbers with '.' before decimals, for data.decimal does not fit their cells"
 
 
 def test_points_that_could_be_thousands_are_warned_of():
