@@ -30,8 +30,8 @@ def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple
     else:
         drawn = data.target(_targets(dataset), None, preprocessor.target)
     uris = {name: figure_uri(figure) for name, figure in drawn.items()}
-    kinds = [column.to_dict() for column in preprocessor.columns]
-    return profile_page(config.name, dataset.manifest, columns, kinds, dict(reasons), uris), drawn
+    table = json.loads((dataset.folder / names.COLUMNS).read_text())
+    return profile_page(config.name, dataset.manifest, columns, table, dict(reasons), uris), drawn
 
 
 def _targets(dataset: Dataset) -> np.ndarray:

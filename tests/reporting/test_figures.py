@@ -314,6 +314,10 @@ QUANTILES = dict(zip(("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99"), (0
 DAY = 86_400_000_000
 
 
+def table(**kinds: str) -> dict:
+    return {"columns": [{"name": name, "kind": kind} for name, kind in kinds.items()], "warnings": []}
+
+
 def page(**changes) -> str:
     arguments: dict = {
         "name": "demo",
@@ -327,7 +331,7 @@ def page(**changes) -> str:
             "delay": {"rows": 1000, "missing": 25, "mean": 1.5, "std": 2.5, "min": -3, "max": 1234}
             | {"quantiles": QUANTILES}
         },
-        "columns": [{"name": "delay", "kind": "numeric", "type": "double"}],
+        "table": table(delay="numeric"),
         "quarantine": {},
         "figures": {},
     }  # fmt: skip
@@ -369,8 +373,7 @@ def test_page_tells_a_numeric_column():
 def test_page_shows_datetimes_as_dates():
     entry = {"rows": 9, "missing": 0, "mean": 3 * DAY, "std": DAY * 2, "min": 0, "max": 5.5 * DAY}
     entry["quantiles"] = {level: value * DAY / 20 for level, value in QUANTILES.items()}
-    columns = [{"name": "when", "kind": "datetime", "type": "datetime"}]
-    text = Tags(page(profile={"when": entry}, columns=columns)).text
+    text = Tags(page(profile={"when": entry}, table=table(when="datetime"))).text
     assert "1970-01-04 ± 2 days 1970-01-01 to 1970-01-06 12:00" in text
     assert "1970-01-01 median 1970-01-03 1970-01-06" in text
 
@@ -382,7 +385,7 @@ def test_page_shows_top_categories_booleans_and_columns_without_values():
         "photo": {"rows": 10, "missing": 10},
     }
     kinds = {"city": "categorical", "flag": "boolean", "photo": "image"}
-    text = Tags(page(profile=profile, columns=[{"name": n, "kind": k, "type": ""} for n, k in kinds.items()])).text
+    text = Tags(page(profile=profile, table=table(**kinds))).text
     assert "7 distinct x 4 · 50.0 % y 2 · 25.0 % and 5 more" in text
     assert "true 2 · 25.0 % false 6 · 75.0 %" in text
     assert "photo image 100 %" in text
@@ -399,7 +402,7 @@ def test_page_escapes_what_strangers_wrote():
     html = page(
         name=bad,
         profile={bad: {"rows": 3, "missing": 0, "distinct": 1, "top": {bad: 3}}},
-        columns=[{"name": bad, "kind": "categorical", "type": "string"}],
+        table={"columns": [{"name": bad, "kind": "categorical", "why": bad, "example": bad}], "warnings": [bad]},
         quarantine={bad: 1},
         figures={bad: f"<svg><title>{bad}</title></svg>"},
     )

@@ -203,13 +203,26 @@ def profile() -> dict[str, Any]:
     return {"month": number, HOSTILE: {"rows": 1000, "missing": 0, "distinct": 2, "top": {HOSTILE: 900, "b": 100}}}
 
 
+def columns() -> dict[str, Any]:
+    """columns.json: a number with a mark for missing cells, and a category that few rows share."""
+    lines = [
+        {"name": "month", "kind": "numeric", "why": "all its cells are numbers", "missing": 0.003, "unknown": None},
+        {"name": HOSTILE, "kind": "categorical", "why": "text", "missing": 0.0, "unknown": 0.7},
+    ]
+    warning = f"{HOSTILE}: 70 % of the cells of new rows are unknown to the model."
+    return {
+        "columns": [{**line, "example": f"'{HOSTILE}'"} for line in lines],
+        "warnings": ["month: '?' taken as missing (0.3 % of the cells).", warning],
+    }
+
+
 def artifacts() -> dict[str, dict[str, Any]]:
     """{step: {artifact: content}} of a run in which everything was on."""
     return {
         "ingest": {
             names.MANIFEST: manifest(),
             names.PROFILE: profile(),
-            names.PREPROCESSOR: {"columns": [{"name": "month", "kind": "numeric"}]},
+            names.COLUMNS: columns(),
             names.REASONS: {f"month is infinite {HOSTILE}": 100},
             names.CACHE_PARTS: {"data/made-up.csv content": "c" * 64},
         },
@@ -263,6 +276,16 @@ def _step_artifacts(folder: Path, step: str, left: dict[str, Any] | None, error:
     return StepArtifacts(step, "failed" if error else "finished", run, "miss: first run", 4.2)
 
 
+def _data(ingest: StepArtifacts) -> dict[str, Any] | None:
+    held = ingest.json(names.MANIFEST)
+    if not held:
+        return None
+    rows, reasons = held["rows"], ingest.json(names.REASONS)
+    warnings = (ingest.json(names.COLUMNS) or {"warnings": []})["warnings"]
+    counts = {"rows_in": rows["input"], "rows_quarantined": rows["quarantined"]}
+    return {**counts, "reasons": reasons or {}, "warnings": warnings}
+
+
 def summary(found: dict[str, StepArtifacts]) -> dict[str, Any]:
     """summary.json of such a run."""
     judged, scored = found["register"].json(names.VERDICT), found["batch_infer"].json(names.SCORING)
@@ -274,6 +297,7 @@ def summary(found: dict[str, StepArtifacts]) -> dict[str, Any]:
         },
         "model": judged and {key: judged[key] for key in kept},
         "metrics": judged["metrics"] if judged else {},
+        "data": _data(found["ingest"]),
         "predictions": scored and {k: scored[k] for k in ("path", "rows_in", "rows_scored", "rows_quarantined")},
         "wall_seconds": 130.2,
     }

@@ -17,12 +17,12 @@ def profile_page(
     name: str,
     manifest: dict[str, Any],
     profile: dict[str, dict[str, Any]],
-    columns: list[dict[str, str]],
+    table: dict[str, Any],
     quarantine: dict[str, int],
     figures: dict[str, str],
 ) -> str:
-    """Manifest, data profile, columns, reasons → rows, and figures (SVG or data URI) → an HTML page."""
-    values = profile_values(manifest, profile, columns, quarantine)
+    """Manifest, data profile, columns.json, reasons → rows, and figures (SVG or data URI) → an HTML page."""
+    values = profile_values(manifest, profile, table, quarantine)
     images = {title: _image(content) for title, content in figures.items()}
     return render("profile.html.j2", name=name, v=values, figures=images)
 
@@ -30,19 +30,20 @@ def profile_page(
 def profile_values(
     manifest: dict[str, Any],
     profile: dict[str, dict[str, Any]],
-    columns: list[dict[str, str]],
+    table: dict[str, Any],
     quarantine: dict[str, int],
 ) -> dict[str, Any]:
-    """Manifest, data profile, columns and reasons → rows → what templates show of the data."""
-    kinds = {column["name"]: column["kind"] for column in columns}
-    shown = {**dict.fromkeys(kinds, ""), **profile}  # the columns' order, then what else was profiled
+    """Manifest, data profile, columns.json and reasons → rows → what templates show of the data."""
+    lines = {line["name"]: line for line in table["columns"]}
+    shown = {**lines, **profile}  # the columns' order, then what else was profiled
     return {
         "rows": manifest["rows"],
         "parts": _shares({part: manifest["rows"].get(part, 0) for part in PARTS}),
         "fingerprint": manifest["fingerprint"],
         "files": manifest["files"],
         "encoded": len(manifest["schema"]),
-        "columns": [_column(key, kinds.get(key, ""), profile.get(key, {})) for key in shown],
+        "columns": [_column(key, lines.get(key, {}), profile.get(key, {})) for key in shown],
+        "warnings": table["warnings"],
         "quarantine": _bars(dict(sorted(quarantine.items(), key=lambda item: -item[1]))),
     }
 
@@ -78,6 +79,9 @@ class _Row:
 
     name: str
     kind: str
+    why: str
+    example: str
+    unknown: float | None  # share of a category's new cells that the model will not know
     missing: int
     missing_share: float
     typical: str
@@ -89,8 +93,9 @@ class _Row:
     more: int
 
 
-def _column(name: str, kind: str, entry: dict[str, Any]) -> _Row:
-    """A column's profile → its row of the table."""
+def _column(name: str, line: dict[str, Any], entry: dict[str, Any]) -> _Row:
+    """A column's line of columns.json and its profile → its row of the table."""
+    kind = line.get("kind", "")
     rows, missing = entry.get("rows", 0), entry.get("missing", 0)
     if kind == "boolean" and "mean" in entry:
         true = round(entry["mean"] * (rows - missing))
@@ -101,7 +106,7 @@ def _column(name: str, kind: str, entry: dict[str, Any]) -> _Row:
     typical, spread, low, high = _numbers(entry, kind == "datetime")
     top = dict(list(entry.get("top", {}).items())[:TOP])
     return _Row(
-        name, kind, missing, missing / rows if rows else 0.0, typical, spread, low, high,
+        name, kind, line.get("why", ""), line.get("example", ""), line.get("unknown"), missing, missing / rows if rows else 0.0, typical, spread, low, high,
         _strip(entry.get("quantiles"), kind == "datetime"),
         _bars(top, rows - missing),
         max(entry.get("distinct", 0) - len(top), 0),

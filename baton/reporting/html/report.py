@@ -15,7 +15,7 @@ from typing import Any
 
 from baton import names
 from baton.config.schema import Config
-from baton.formatting import number_text, span_text
+from baton.formatting import number_text, percent_text, span_text
 from baton.reporting.html import artifacts, pages, sections
 from baton.reporting.html.artifacts import StepArtifacts
 from baton.tracking import runs
@@ -107,7 +107,15 @@ def hero(config: Config, summary: dict[str, Any], steps: dict[str, StepArtifacts
         tiles.append(("rows scored", f"{counted['rows_scored']:,}", aside))
     if audit.get("issues") is not None:
         tiles.append(("labels suspected", f"{audit['issues']:,}", f"of {audit.get('rows_audited', 0):,}"))
-    return {"model": model, "tiles": tiles, "warnings": drift.get("warnings") or []}
+    data = summary.get("data") or {"rows_quarantined": 0, "warnings": []}
+    if data["rows_quarantined"]:
+        share = percent_text(data["rows_quarantined"] / data["rows_in"])
+        tiles.append(("rows set aside by ingest", f"{data['rows_quarantined']:,}", f"{share} of {data['rows_in']:,}"))
+    return {
+        "model": model,
+        "tiles": tiles,
+        "warnings": [("drift", drift.get("warnings") or []), ("data", data["warnings"])],
+    }
 
 
 def what_ran(main: Any, summary: dict[str, Any], steps: dict[str, StepArtifacts]) -> dict[str, Any]:

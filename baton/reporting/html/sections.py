@@ -52,11 +52,9 @@ def data(steps: Steps) -> Values:
     manifest, profile = ingest.json(names.MANIFEST), ingest.json(names.PROFILE)
     if manifest is None or profile is None:
         return ingest.lacking(names.MANIFEST)
-    preprocessor = ingest.json(names.PREPROCESSOR) or {"columns": []}
+    table = ingest.json(names.COLUMNS) or {"columns": [], "warnings": []}
     reasons = ingest.json(names.REASONS)
-    return profile_values(manifest, profile, preprocessor["columns"], reasons or {}) | {
-        "reasons_known": reasons is not None
-    }
+    return profile_values(manifest, profile, table, reasons or {}) | {"reasons_known": reasons is not None}
 
 
 def search(steps: Steps) -> Values:
