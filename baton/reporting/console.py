@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from baton.config.schema import Config
 from baton.errors import printable
 from baton.formatting import percent_text
 
+WIDTH = 150  # of a log
 MAX_COLUMNS, MAX_WARNINGS, TOP_REASONS = 100, 12, 3  # printed
 COLOURS = {"finished": "green", "cached": "cyan", "failed": "red", "skipped": "yellow"}
 
@@ -35,7 +37,7 @@ def table(config: Config, summary: dict[str, Any], console: Console | None = Non
 
 def columns(table: dict[str, Any], console: Console | None = None) -> None:
     """Print `table` (that of columns.json): what each column is taken for, and why."""
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     grid = Table(show_edge=False, pad_edge=False)
     for heading in ("column", "kind", "why", "missing", "unknown", "example"):
         grid.add_column(heading, justify="right" if heading in ("missing", "unknown") else "left", overflow="fold")

@@ -106,7 +106,8 @@ def _column(name: str, line: dict[str, Any], entry: dict[str, Any]) -> _Row:
     typical, spread, low, high = _numbers(entry, kind == "datetime")
     top = dict(list(entry.get("top", {}).items())[:TOP])
     return _Row(
-        name, kind, line.get("why", ""), line.get("example", ""), line.get("unknown"), missing, missing / rows if rows else 0.0, typical, spread, low, high,
+        name, kind, line.get("why", ""), line.get("example", ""), line.get("unknown"),
+        missing, missing / rows if rows else 0.0, typical, spread, low, high,
         _strip(entry.get("quantiles"), kind == "datetime"),
         _bars(top, rows - missing),
         max(entry.get("distinct", 0) - len(top), 0),
