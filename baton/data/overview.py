@@ -18,6 +18,7 @@ from baton.data.columns import Column, feature_columns
 from baton.data.preprocessing import Preprocessor
 from baton.data.recognition import Recognised, is_pandas_index, shortened
 from baton.data.reference import as_numbers
+from baton.data.sources.csv_text import looks_like_data
 from baton.data.statistics import ColumnStatistics, Summary
 from baton.errors import listed
 from baton.formatting import date_text, exact_text
@@ -81,6 +82,8 @@ def _table(
     held |= {name: ColumnOverview(name, UNUSED, why) for name, why in unused.items()}
     order = [*names, *(name for name in held if name not in names)]
     doubts = [warning for r in recognised for warning in r.warnings]
+    if looks_like_data(names):
+        doubts.insert(0, f"The header looks like a row ({listed(names, 5)}): the line of names may be missing.")
     return {
         "columns": [asdict(held[name]) for name in order],
         "warnings": [*_readings(recognised), *doubts, *suspicions],

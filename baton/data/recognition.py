@@ -61,7 +61,7 @@ def recognise(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> 
     faults = []
     if absent := sorted(wanted - {*schema.names, *Reading.of(data).without}):
         faults = [f"The source has no column {listed(cols.alike(absent, schema.names))}."]
-        faults.append(f"Its columns: {listed(schema.names)}.")
+        faults.append(f"Its columns: {listed(schema.names)}.{cols.header_hint(schema.names)}")
     if data.task == "image":
         refuse(faults)
         return _image_columns(schema, data)
