@@ -196,6 +196,8 @@ def audit(steps: Steps) -> Values:
     found = register.json(names.AUDIT)
     if not found:
         return register.lacking(names.AUDIT)
+    if not found.get("rows_audited"):
+        return found["reason"]
     shown = found.get("shown") or []
     return {
         "found": found,
