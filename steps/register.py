@@ -9,7 +9,7 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
-from baton.inspection import explanation, label_errors
+from baton.inspection import explanation, label_audit, label_errors
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.orchestration.step import step
 from baton.registry import candidates, evidence, gate, registration, versions
@@ -64,7 +64,7 @@ def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumn
     try:
         found = explanation.explain(model, dataset.raw_test(), settings, config.seed)
     except OverBudget as error:
-        reason = f"No row is explained within register.explain.seconds ({settings.seconds:g}): {error}."
+        reason = f"No row is explained: register.explain.seconds is {settings.seconds:g}, and {error}"
         log.warning("%s", reason)
         run.json(explanation.lacking(reason), names.EXPLANATION)
         return
@@ -90,9 +90,11 @@ def log_label_audit(
         return
     try:
         judged = LabelAudit(config, dataset, candidates.config_of(chosen), dataset.preprocessor)
-    except Diverged as error:
-        log.warning("no audit of the labels, for a fold's training diverged: %s", error)
-        run.json(None, names.AUDIT)
+    except (Diverged, OverBudget) as error:
+        limit = f"register.audit.seconds is {settings.seconds:g}, and "
+        reason = f"No label is audited: {'' if isinstance(error, Diverged) else limit}{error}"
+        log.warning("%s", reason)
+        run.json(label_audit.lacking(reason), names.AUDIT)
         return
     losses = evidence.losses_by_model(dataset, chosen, candidate_ids, gathered, judged.targets[judged.numbers("test")])
     ranking = label_errors.ranking(

@@ -311,7 +311,7 @@ class Explain(Section):
 
     rows: int = Field(1000, ge=0, description="explained, of an image 24 at most; 0 explains none")
     background: int = Field(100, ge=1, description="rows that stand for not knowing a value; of images 10 at most")
-    seconds: float = Field(20, gt=0, description="after these no further row is explained")
+    seconds: float = Field(20, gt=0, description="for all rows; too few explain less, or nothing")
 
 
 class Audit(Section):
@@ -319,7 +319,7 @@ class Audit(Section):
 
     folds: int = Field(3, ge=0, le=20, description="networks trained, each without rows it judges; 0 audits nothing")
     rows: int = Field(50_000, ge=20, description="these networks learn from, at most; all rows are judged")
-    seconds: float = Field(40, gt=0, description="epochs are cut so that all folds fit in")
+    seconds: float = Field(40, gt=0, description="for all of it; too few cut epochs, then rows, or audit nothing")
 
     @field_validator("folds")
     @classmethod

@@ -1,7 +1,8 @@
 """A dataset in, out-of-fold outputs out: every row of train and validation judged by a network that never saw it.
 
 The rows are dealt into folds; for each fold a network learns from (a sample of) the others, by the one
-training path, and answers for its own. How many epochs it learns hangs on the seconds there are.
+training path, and answers for its own. How many epochs it learns, and of how many rows, hangs on the
+seconds there are: the first blocks of rows tell what an epoch will take.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from baton.config.schema import Audit, Config
 from baton.data.dataset import Dataset
 from baton.data.feed import Block, Feed, HeldFeed
 from baton.data.preprocessing import Preprocessor
+from baton.errors import OverBudget
 from baton.networks import prediction
 from baton.training import fit
 from baton.training.collective import SingleProcess
@@ -31,6 +33,10 @@ log = logging.getLogger("baton")
 SPLITS = names.SPLITS[:2]
 PROBED = 0.25  # of a fold's seconds, after which its epochs may be planned anew
 NETWORKS = 2  # a fold, side by side, at most: more of them would get fewer epochs in these seconds
+JUDGING = 0.1  # of all seconds, kept for what follows: judging the outputs, the table, the figures
+ANSWERING = 0.3  # of what learning a row takes, what answering for one does
+BLOCKS = 4  # an epoch, at least: after the second is known what it will take
+MIN_LEARNT = 100  # rows; a network that has seen fewer can judge no label
 HELD_OUT = 0.1  # of the rows a network learns from, to choose its best epoch: never the fold that it judges
 
 
@@ -72,7 +78,6 @@ class OutOfFold:
     other: np.ndarray
     learnt: int  # rows that each network learnt from, about
     epochs: int
-    seconds: float
 
 
 def out_of_fold(
@@ -81,34 +86,35 @@ def out_of_fold(
     rows: LearningRows,
     settings: Audit,
     judge: Callable[[keras.Model], np.ndarray],
+    started: float | None = None,
 ) -> OutOfFold:
-    """Rows → `OutOfFold`; `judge` asks a network for the other rows' outputs. Raises `Diverged`."""
-    started = time.monotonic()
+    """Rows → `OutOfFold`; `judge` asks a network for the other rows' outputs. Raises `Diverged` and `OverBudget`.
+
+    The seconds count from `started`, of `time.monotonic`: by default from now.
+    """
+    started = time.monotonic() if started is None else started
+    end = started + (1 - JUDGING) * settings.seconds
     rng = np.random.default_rng(config.seed)
     folds = assign_folds(rows.targets, settings.folds, rng)
     sample = np.sort(rng.permutation(len(folds))[: settings.rows])
-    held = rows.take(sample)
-    learnt = round(len(sample) * (1 - 1 / settings.folds))
-    config = config.sized(learnt)
-    config = config.overridden({"model.networks": min(config.model.networks, NETWORKS)})
-    outputs, others = None, []
+    learner = _Learner(config, preprocessor, rows.take(sample), settings.folds, rng, len(folds))
+    outputs, others, answering = None, [], 0.0
     for fold in range(settings.folds):
         interrupted = time.monotonic()
-        remaining = (started + settings.seconds - interrupted) / (settings.folds - fold)
-        network, config = _learn(
-            config, preprocessor, held, folds[sample] != fold, remaining, settings.folds - fold, rng
-        )
+        remaining = (end - interrupted) / (settings.folds - fold) - answering
+        network = learner.learn(folds[sample] != fold, remaining, settings.folds - fold)
+        learnt = time.monotonic()
         found = _answers(network, preprocessor, rows, folds == fold)
         outputs = np.zeros((len(folds), found.shape[1]), np.float32) if outputs is None else outputs
         outputs[folds == fold] = found
         others.append(judge(network))
+        answering = time.monotonic() - learnt
         spent = time.monotonic() - interrupted
-        log.info("audit: fold %d of %d, %d epochs, %.1f s", fold + 1, settings.folds, config.train.epochs, spent)
+        log.info("audit: fold %d of %d, %d epochs, %.1f s", fold + 1, settings.folds, learner.epochs, spent)
         del network
         gc.collect()  # Keras' models hold themselves in cycles
     assert outputs is not None
-    seconds = time.monotonic() - started
-    return OutOfFold(outputs, np.mean(others, axis=0), learnt, config.train.epochs, seconds)
+    return OutOfFold(outputs, np.mean(others, axis=0), learner.most, learner.epochs)
 
 
 def assign_folds(targets: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
@@ -120,31 +126,72 @@ def assign_folds(targets: np.ndarray, folds: int, rng: np.random.Generator) -> n
     return found
 
 
-def _learn(
-    config: Config, preprocessor: Preprocessor, held: Block, mine: np.ndarray, seconds: float, folds: int,
-    rng: np.random.Generator,
-) -> tuple[keras.Model, Config]:  # fmt: skip
-    """Rows, and which of them to learn from within so many seconds → a network, and the config it took."""
-    numbers = rng.permutation(np.flatnonzero(mine))
-    aside = max(1, round(HELD_OUT * len(numbers)))
-    parts = [{name: values[part] for name, values in held.items()} for part in (numbers[aside:], numbers[:aside])]
-    budget = TimeBudget(seconds, folds)
-    network = _trained(config, preprocessor, parts, budget)
-    if budget.affordable:  # fewer epochs than planned: their learning rates are planned anew
-        log.info("audit: %d epochs would take too long: %d", config.train.epochs, budget.affordable)
-        config = config.overridden({"train.epochs": budget.affordable})
-        network = _trained(
-            config, preprocessor, parts, TimeBudget(max(1.0, (seconds * folds - budget.spent()) / folds))
-        )
-    return network, config
+class _Learner:
+    """Trains a network a fold: `epochs` times over `most` of the rows in `held`, fewer of both where time is short."""
+
+    def __init__(
+        self, config: Config, preprocessor: Preprocessor, held: Block, folds: int, rng: np.random.Generator, judged: int
+    ):
+        self.preprocessor, self.held, self.rng = preprocessor, held, rng
+        self.limit, self.most = len(held["target"]), round(len(held["target"]) * (1 - 1 / folds))
+        self.config = config.sized(self.most)
+        self.config = self.config.overridden({"model.networks": min(self.config.model.networks, NETWORKS)})
+        self.judged = judged / folds  # rows that a network answers for
+
+    @property
+    def epochs(self) -> int:
+        return self.config.train.epochs
+
+    def learn(self, mine: np.ndarray, seconds: float, folds: int) -> keras.Model:
+        """Which of the rows to learn from within so many seconds, as each of the `folds` left → a network."""
+        numbers = self.rng.permutation(np.flatnonzero(mine))
+        ended = time.monotonic() + seconds * folds
+        budget = self._budget(seconds, folds, numbers)
+        network = _trained(self.config, self.preprocessor, self._parts(numbers), budget)
+        if budget.share < 1:
+            self._learn_fewer(budget)
+            budget = self._budget((ended - time.monotonic()) / folds, folds, numbers)
+            network = _trained(self.config, self.preprocessor, self._parts(numbers), budget)
+        elif budget.affordable:  # fewer epochs than planned: their learning rates are planned anew
+            log.info("audit: %d epochs would take too long: %d", self.epochs, budget.affordable)
+            self.config = self.config.overridden({"train.epochs": budget.affordable})
+            budget = self._budget(max(1.0, (ended - time.monotonic()) / folds), 0, numbers)
+            network = _trained(self.config, self.preprocessor, self._parts(numbers), budget)
+        if budget.over:  # the folds to come learn no more than this one had time for
+            self.config = self.config.overridden({"train.epochs": max(1, len(budget.took))})
+        return network
+
+    def _learn_fewer(self, budget: TimeBudget) -> None:
+        """Take only the share of the rows from here on that there is time for, once; raises `OverBudget` for a few."""
+        fewer = int(budget.share * self.most)
+        if fewer < min(MIN_LEARNT, self.most):
+            raise OverBudget(
+                f"each fold has {budget.seconds:.2g} s, and would take about {budget.needed:.2g} s to learn from "
+                f"{self.most:,} rows once and to answer; {MIN_LEARNT} rows would take too long as well."
+            )
+        log.info("audit: an epoch of %s rows would take too long: %s, once", f"{self.most:,}", f"{fewer:,}")
+        self.limit = self.most = fewer
+        self.config = self.config.overridden({"train.epochs": 1})
+
+    def _budget(self, seconds: float, folds: int, numbers: np.ndarray) -> TimeBudget:
+        learnt = min(self.most, len(numbers)) * (1 - HELD_OUT)
+        return TimeBudget(seconds, folds, ANSWERING * self.judged / learnt)
+
+    def _parts(self, numbers: np.ndarray) -> list[Block]:
+        """Numbers of rows, in an order by chance → those to learn from, and those that choose the best epoch."""
+        numbers = numbers[: self.limit]
+        aside = max(1, round(HELD_OUT * len(numbers)))
+        parts = (numbers[aside:], numbers[:aside])
+        return [{name: values[part] for name, values in self.held.items()} for part in parts]
 
 
 def _trained(config: Config, preprocessor: Preprocessor, parts: list[Block], budget: TimeBudget) -> keras.Model:
     keras.utils.set_random_seed(config.seed)
+    blocks = max(1, min(config.train.steps_per_execution, len(parts[0]["target"]) // config.train.batch_size // BLOCKS))
     options: dict[str, Any] = {"dataset": _PreprocessorOnly(preprocessor), "split": names.SPLITS[0]}
     feed = HeldFeed(
         **options, batch_size=config.train.batch_size, seed=config.seed, held=parts[0],
-        block_batches=config.train.steps_per_execution,
+        block_batches=blocks,
     )  # fmt: skip
     validation = HeldFeed(**options, batch_size=prediction.PREDICT_ROWS, held=parts[1])
     return fit.train_on(config, feed, validation, SingleProcess(), [budget]).model
@@ -160,15 +207,19 @@ class _PreprocessorOnly:
 class TimeBudget(keras.callbacks.Callback):
     """Stops a training that would not end in its seconds.
 
-    When a quarter of them is over, the quickest epoch since the first (which is slow: it traces) tells what
-    an epoch takes. If those planned would not fit, the training is stopped, and `affordable` says how many
-    would, for this and the other `folds` that are left. Without `folds` it is only stopped at the end.
+    In the first epoch, the second block of rows (the first is slow: it traces) tells what an epoch takes. If
+    not even one would fit, together with the answers, which take as long as `answers` epochs, the training
+    is stopped, and `share` says of how many of the rows one would. When a quarter of the seconds is over, the
+    quickest epoch since the first tells it better. If those planned would not fit, the training is stopped,
+    and `affordable` says how many would, for this and the other `folds` that are left. Without `folds` it is
+    only stopped at the end.
     """
 
-    def __init__(self, seconds: float, folds: int = 0):
+    def __init__(self, seconds: float, folds: int = 0, answers: float = 0.0):
         super().__init__()
-        self.seconds, self.folds, self.affordable = seconds, folds, 0
-        self.started = time.monotonic()
+        self.seconds, self.folds, self.answers = seconds, folds, answers
+        self.affordable, self.share, self.needed, self.over = 0, 1.0, 0.0, False
+        self.started, self.block = time.monotonic(), 0.0
         self.took: list[float] = []
 
     def spent(self) -> float:
@@ -178,7 +229,18 @@ class TimeBudget(keras.callbacks.Callback):
         self.interrupted = self.spent()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        before, self.block = self.block, self.spent()
+        if batch == 1 and not self.took and self.folds:
+            self._foresee((self.block - before) * self.params["steps"], before)
         if self.spent() > self.seconds:
+            self.over = self.model.stop_training = True
+
+    def _foresee(self, epoch: float, before: float) -> None:
+        """What an epoch will take, and what went before it → whether there is time for one."""
+        self.needed = before + (1 + self.answers) * epoch
+        if self.needed > self.seconds:
+            left = (self.seconds * self.folds - self.spent()) / self.folds
+            self.share = float(np.clip((left - before - self.answers * epoch) / epoch, 0, 0.99))
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -186,8 +248,9 @@ class TimeBudget(keras.callbacks.Callback):
         if not self.folds or epoch == 0 or self.spent() < PROBED * self.seconds:
             return
         planned, quickest = self.params["epochs"], min(self.took[1:])
-        if self.spent() + (planned - epoch - 1) * quickest > self.seconds:
-            left = (self.seconds * self.folds - self.spent()) / self.folds - max(0.0, self.took[0] - quickest)
+        seconds = self.seconds - self.answers * quickest
+        if self.spent() + (planned - epoch - 1) * quickest > seconds:
+            left = (seconds * self.folds - self.spent()) / self.folds - max(0.0, self.took[0] - quickest)
             self.affordable = int(np.clip(left / quickest, 1, planned - 1))
             self.model.stop_training = True
         self.folds = 0  # asked once: later, less is gained by starting anew

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,19 @@ MAX_SHOWN = 100  # suspects in audit.json; the Parquet file has all
 MAX_PICTURES = 24
 
 
+def lacking(reason: str) -> dict[str, Any]:
+    """Why no label is judged → `audit.json`."""
+    return {"rows_audited": 0, "reason": reason}
+
+
 class LabelAudit:
-    """The rows of all splits, one after the other, judged out of sample, and those that are suspected."""
+    """The rows of all splits, one after the other, judged out of sample, and those that are suspected.
+
+    Raises `Diverged`, and `OverBudget` where the seconds are too few to learn anything.
+    """
 
     def __init__(self, config: Config, dataset: Dataset, trained_by: Config, preprocessor: Preprocessor):
+        started = time.monotonic()
         self.preprocessor, self.rows = preprocessor, LearningRows(dataset)
         self.test, self.test_numbers, targets = usable(dataset.raw_test(), preprocessor)
         settings = config.register_.audit
@@ -35,12 +45,14 @@ class LabelAudit:
             self.rows,
             settings,
             lambda network: RawColumnModel(preprocessor, network).predict(self.test),
+            started,
         )
         self.folds = settings.folds
         self.targets = np.concatenate([self.rows.targets, targets])
         outputs = np.concatenate([self.found.outputs, self.found.other])
         judge = audits.classes if preprocessor.classes else lambda t, o: audits.numbers(t, o[:, 0])
         self.suspects = judge(self.targets, outputs)
+        self.seconds = time.monotonic() - started
 
     def numbers(self, split: str) -> np.ndarray:
         """The numbers, among all rows, of a split's."""
@@ -78,7 +90,7 @@ class LabelAudit:
             "folds": self.folds,
             "epochs": self.found.epochs,
             "rows_learnt": self.found.learnt,
-            "seconds": round(self.found.seconds, 2),
+            "seconds": round(self.seconds, 2),
             "estimated_error_rate": self.suspects.rate,
             "issues": table.num_rows,
             "shown": shown_,

@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from baton.config.schema import Audit, Config
 from baton.data import cells
 from baton.data.dataset import Dataset
 from baton.data.preprocessing import usable
-from baton.errors import BadInput
+from baton.errors import BadInput, OverBudget
 from baton.inspection import crossfit, label_errors
 from baton.inspection import label_audit as label_audit_module
 from baton.inspection.crossfit import LearningRows
@@ -138,6 +139,62 @@ def test_epochs_are_cut_to_the_seconds_there_are(regression):
     )
     assert 1 <= found.epochs < 2500 and time.monotonic() - started < 20
     assert np.isfinite(found.outputs).all()
+
+
+@pytest.fixture
+def budget(monkeypatch):
+    """A budget of so many seconds, of which a fold's first block has taken `first` and its second `second`."""
+
+    def spent(seconds: float, folds: int, first: float, second: float, steps: int, answers: float = 0.5):
+        now = [0.0]
+        monkeypatch.setattr(crossfit, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        found = crossfit.TimeBudget(seconds, folds, answers)
+        found.set_params({"steps": steps, "epochs": 9})
+        found.set_model(SimpleNamespace(stop_training=False))
+        for batch, took in enumerate((first, second)):
+            now[0] += took
+            found.on_train_batch_end(batch)
+        return found
+
+    return spent
+
+
+def test_an_epoch_that_would_not_fit_is_foreseen_in_its_second_block(budget):
+    fits = budget(seconds=40, folds=3, first=8, second=2, steps=10)  # 8 to trace, 20 an epoch, 10 to answer
+    assert fits.share == 1 and not fits.model.stop_training
+    fewer = budget(seconds=30, folds=3, first=8, second=2, steps=10)
+    assert fewer.model.stop_training and fewer.needed == 38
+    assert fewer.share == pytest.approx((30 - 10 / 3 - 8 - 10) / 20)  # what was spent is gone for all folds
+    assert budget(seconds=10, folds=3, first=8, second=2, steps=10).share == 0
+    last = budget(seconds=30, folds=0, first=8, second=2, steps=10)
+    assert last.share == 1 and not last.model.stop_training  # without folds it only stops at the end
+
+
+@pytest.mark.parametrize("share", [0.5, 0.001])
+def test_where_an_epoch_does_not_fit_fewer_rows_are_learnt_or_none(regression, monkeypatch, share):
+    config, dataset = regression
+    learnt: list[tuple[int, int]] = []
+
+    def trained(config, preprocessor, parts, budget):
+        learnt.append((sum(len(part["target"]) for part in parts), config.train.epochs))
+        budget.share = share if len(learnt) == 1 else 1.0
+
+    monkeypatch.setattr(crossfit, "_trained", trained)
+    monkeypatch.setattr(crossfit, "_answers", lambda n, p, rows, asked: np.zeros((asked.sum(), 1)))
+    rows = LearningRows(dataset)
+
+    def audit():
+        return crossfit.out_of_fold(config, dataset.preprocessor, rows, Audit(folds=3), lambda network: np.ones((3, 1)))
+
+    if share < 0.1:
+        with pytest.raises(OverBudget, match="to learn from .* rows once and to answer; 100 rows would take too long"):
+            audit()
+        assert len(learnt) == 1
+        return
+    found = audit()
+    whole = round(len(rows.targets) * 2 / 3)
+    assert found.learnt == whole // 2 and found.epochs == 1
+    assert [count for count, _ in learnt[1:]] == [whole // 2] * 3 and {epochs for _, epochs in learnt[1:]} == {1}
 
 
 def test_rows_are_taken_by_their_numbers(regression):

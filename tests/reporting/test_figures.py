@@ -412,6 +412,16 @@ def test_page_escapes_what_strangers_wrote():
     assert tags.text.count("<script>alert(1)</script>") >= 4  # it is shown as what it is
 
 
+def test_names_and_cells_of_many_characters_are_cut():
+    long = "<é>" * 5_000
+    html = page(
+        profile={long: {"rows": 3, "missing": 0, "distinct": 1, "top": {long: 3}}},
+        columns=[{"name": long, "kind": "categorical", "type": "string"}],
+        quarantine={long: 1},
+    )
+    assert "<é>" * 50 in Tags(html).text and "<é>" * 70 not in Tags(html).text
+
+
 def test_page_loads_nothing_from_anywhere():
     figure = data_module.target(None, {"a": 1}, "y")["target"]
     html = page(figures={"png": pages.figure_uri(figure), "svg": '<svg xmlns="http://www.w3.org/2000/svg"/>'})

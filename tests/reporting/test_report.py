@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 from baton import names
+from baton.inspection import explanation, label_audit
 from baton.reporting.html import artifacts, pages, report, sections
 
 TITLES = ["Run", *(sections.SECTIONS[key][0] for key in report.REPORT), "Lineage", "Reproduce"]
@@ -165,6 +166,15 @@ def test_what_is_switched_off_is_said_in_a_sentence(tmp_path):
     assert "The run of batch_infer holds no drift.json" in section(html, "drift")
     assert "There was no champion to beat." in section(html, "gate")
     assert "validation rows, candidate of train" in section(html, "slices")
+
+
+def test_what_did_not_fit_its_seconds_is_said_in_the_steps_own_sentence(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    left["register"][names.EXPLANATION] = explanation.lacking("No row is explained: 20 s are <few>.")
+    left["register"][names.AUDIT] = label_audit.lacking("No label is audited: 40 s are <few>.")
+    html = report_of(tmp_path, left)
+    assert "No row is explained: 20 s are &lt;few&gt;." in section(html, "explanation")
+    assert "No label is audited: 40 s are &lt;few&gt;." in section(html, "audit")
 
 
 def test_artifacts_of_a_classifier(tmp_path):

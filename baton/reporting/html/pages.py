@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 from baton.formatting import number_text, percent_text
 
 COMPILED = TEMPLATES.parent / "__pycache__"  # where Python keeps compiled modules, if it may write there
+LONGEST = 200  # characters of a name or a cell
 # MLflow shows a page in a sandbox of its own, where a link to a place of the page leads nowhere.
 SCRIPT = """document.addEventListener("click", (event) => {
   const link = event.target.closest('a[href^="#"]');
@@ -55,8 +56,13 @@ def _template(name: str) -> Template:
         lstrip_blocks=True,
         bytecode_cache=FileSystemBytecodeCache(str(COMPILED)) if os.access(COMPILED, os.W_OK) else None,
     )
-    environment.filters |= {"percent": percent_text, "number": number_text}
+    environment.filters |= {"percent": percent_text, "number": number_text, "short": _short}
     return environment.get_template(name)
+
+
+def _short(text: str) -> str:
+    """A name or a cell → as much of it as somebody reads."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -180,10 +180,8 @@ def explanation(steps: Steps) -> Values:
     """SHAP: figures of the columns and of single predictions, and each column's importance in numbers."""
     register = _of(steps, "register")
     found = register.json(names.EXPLANATION)
-    if not found:
-        return register.lacking(names.EXPLANATION)
-    if not found.get("rows"):
-        return found["reason"]
+    if not found or not found.get("rows"):
+        return (found or {}).get("reason") or register.lacking(names.EXPLANATION)
     drawn = [name for prefix in SHAP for name in register.figures(prefix)]
     return {"found": found, "figures": [register.image(name) for name in drawn or SHAP[:1]]}
 
@@ -192,8 +190,8 @@ def audit(steps: Steps) -> Values:
     """Suspected labels, and the models' ranking on original and on cleaned labels."""
     register = _of(steps, "register")
     found = register.json(names.AUDIT)
-    if not found:
-        return register.lacking(names.AUDIT)
+    if not found or not found.get("rows_audited"):
+        return (found or {}).get("reason") or register.lacking(names.AUDIT)
     shown = found.get("shown") or []
     return {
         "found": found,
