@@ -64,11 +64,10 @@ def of_source(source: Source, types: Types) -> Types:
 
     Nothing is typed where a file cannot be read: the pass that scores says what is wrong with it.
     """
+    tables = _tables(source, list(types))
     try:
-        for table in _tables(source, list(types)):
+        while any(types.values()) and (table := next(tables, None)) is not None:
             types = holding(table, types)
-            if not any(types.values()):
-                break
     except (pa.ArrowException, OSError, ValueError, BadInput):
         return {}
     return types
