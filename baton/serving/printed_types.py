@@ -61,13 +61,10 @@ def of_source(source: Source, types: Types) -> Types:
 
     Nothing is typed where a file cannot be read: the pass that scores says what is wrong with it.
     """
-    if not types:
-        return types
+    tables = source.text_columns(list(types))
     try:
-        for table in source.text_columns(list(types)):
+        while any(types.values()) and (table := next(tables, None)) is not None:
             types = holding(table, types)
-            if not any(types.values()):
-                break
     except (pa.ArrowException, OSError, ValueError, BadInput):
         return {}
     return types

@@ -55,6 +55,8 @@ def score(
 def _types(rows: SparkRows, features: list[Column]) -> dict[str, pa.DataType]:
     """What the columns of a CSV source are in the predictions, of all its cells."""
     candidates = printed_types.candidates(rows.schema, features)
+    if not candidates:
+        return {}
     parts = [json.loads(part) for part in rows.collect(_count_types, candidates).get("types", [])]
     held = [{name: frozenset(types) for name, types in part.items()} for part in parts]
     return printed_types.chosen(printed_types.merge(held, candidates), features)

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from baton.data.columns import Column
 from baton.data.sources import files
@@ -75,6 +77,22 @@ def test_any_double_that_python_prints_is_one_and_another_spelling_is_not():
         assert held(*cells) == {"double"}
         assert pc.cast(pa.array(cells), pa.float64()).equals(pa.array(values))
         assert not any("double" in held(f"{cell}0") for cell in cells[:500] if "." in cell and "e" not in cell)
+
+
+TRICKY = ["", "0", "-0", "00", "1", "1.0", "1.50", "1e5", "1e+16", "true", "True", "2024-02-29", "2023-02-29", "NA",
+          "2024-02-29 01:02:03", "2024-02-29 01:02:03.000000", "2024-02-29T01:02:03"]  # fmt: skip
+CELLS = st.sampled_from(TRICKY) | st.integers(-(2**70), 2**70).map(str) | st.floats().map(repr) | st.text(max_size=4)
+CELLS |= st.datetimes().map(str) | st.dates().map(str) | st.booleans().map(lambda value: str(value).lower())
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(CELLS | st.none(), min_size=1, max_size=4))
+def test_whatever_is_typed_prints_back(cells):
+    types = held(*cells)
+    for type_ in types:
+        table = printed_types.with_types(pa.table({"a": pa.array(cells, pa.string())}), {"a": ARROW_TYPE[type_]})
+        assert printed(table["a"], type_) == cells
+    assert len(types) <= 1 or all(cell is None for cell in cells)
 
 
 def test_parts_merge_to_what_holds_in_all_in_any_order():

@@ -177,12 +177,15 @@ def test_a_column_has_one_encoding_for_a_list_of_several_differs_between_jvms(bu
         assert {len(group.column(i).encodings) for group in groups for i in range(metadata.num_columns)} == {1}
 
 
-def test_identifiers_of_bytes_and_numbers_beyond_int64_give_the_same_dataset(session, tmp_path):
+def test_identifiers_of_bytes_far_dates_and_numbers_beyond_int64_give_the_same_dataset(session, tmp_path):
     rng = np.random.default_rng(2)
     table = tiny.regression_table(300).append_column(
         "uuid", pa.array([rng.bytes(16) for _ in range(300)], pa.binary(16))
     )
     table = table.append_column("unsigned", pa.array([2**63 + i for i in range(300)], pa.uint64()))
+    far = [datetime.datetime(9999, 12, 31, 23, 59, 59), datetime.datetime(1600, 5, 6), datetime.datetime(2500, 1, 1)]
+    table = table.append_column("far", pa.array(far * 100, pa.timestamp("us")))
+    table = table.append_column("until", pa.array([moment.date() for moment in far] * 100))
     y = [None if i < 3 else value for i, value in enumerate(table["y"].to_pylist())]
     pq.write_table(table.set_column(4, "y", pa.array(y)), tmp_path / "in.parquet", row_group_size=100)
     local, remote = build_both(configured(str(tmp_path / "in.parquet"), data__id=["uuid"]), tmp_path)
