@@ -102,7 +102,7 @@ def out_of_fold(
     for fold in range(settings.folds):
         interrupted = time.monotonic()
         remaining = (end - interrupted) / (settings.folds - fold) - answering
-        network = learner.learn(folds[sample] != fold, remaining, settings.folds - fold)
+        network = learner.learn(folds[sample] != fold, remaining, settings.folds - fold, foreseeing=fold == 0)
         learnt = time.monotonic()
         found = _answers(network, preprocessor, rows, folds == fold)
         outputs = np.zeros((len(folds), found.shape[1]), np.float32) if outputs is None else outputs
@@ -142,11 +142,11 @@ class _Learner:
     def epochs(self) -> int:
         return self.config.train.epochs
 
-    def learn(self, mine: np.ndarray, seconds: float, folds: int) -> keras.Model:
+    def learn(self, mine: np.ndarray, seconds: float, folds: int, *, foreseeing: bool) -> keras.Model:
         """Which of the rows to learn from within so many seconds, as each of the `folds` left → a network."""
         numbers = self.rng.permutation(np.flatnonzero(mine))
         ended = time.monotonic() + seconds * folds
-        budget = self._budget(seconds, folds, numbers)
+        budget = self._budget(seconds, folds, numbers, foreseeing=foreseeing)
         network = _trained(self.config, self.preprocessor, self._parts(numbers), budget)
         if budget.share < 1:
             self._learn_fewer(budget)
@@ -173,9 +173,9 @@ class _Learner:
         self.limit = self.most = fewer
         self.config = self.config.overridden({"train.epochs": 1})
 
-    def _budget(self, seconds: float, folds: int, numbers: np.ndarray) -> TimeBudget:
+    def _budget(self, seconds: float, folds: int, numbers: np.ndarray, *, foreseeing: bool = False) -> TimeBudget:
         learnt = min(self.most, len(numbers)) * (1 - HELD_OUT)
-        return TimeBudget(seconds, folds, ANSWERING * self.judged / learnt)
+        return TimeBudget(seconds, folds, ANSWERING * self.judged / learnt, foreseeing=foreseeing)
 
     def _parts(self, numbers: np.ndarray) -> list[Block]:
         """Numbers of rows, in an order by chance → those to learn from, and those that choose the best epoch."""
@@ -207,7 +207,7 @@ class _PreprocessorOnly:
 class TimeBudget(keras.callbacks.Callback):
     """Stops a training that would not end in its seconds.
 
-    In the first epoch, the second block of rows (the first is slow: it traces) tells what an epoch takes. If
+    If it is `foreseeing`, the second block of rows (the first is slow: it traces) tells what an epoch takes. If
     not even one would fit, together with the answers, which take as long as `answers` epochs, the training
     is stopped, and `share` says of how many of the rows one would. When a quarter of the seconds is over, the
     quickest epoch since the first tells it better. If those planned would not fit, the training is stopped,
@@ -215,8 +215,9 @@ class TimeBudget(keras.callbacks.Callback):
     only stopped at the end.
     """
 
-    def __init__(self, seconds: float, folds: int = 0, answers: float = 0.0):
+    def __init__(self, seconds: float, folds: int = 0, answers: float = 0.0, *, foreseeing: bool = False):
         super().__init__()
+        self.foreseeing = foreseeing
         self.seconds, self.folds, self.answers = seconds, folds, answers
         self.affordable, self.share, self.needed, self.over = 0, 1.0, 0.0, False
         self.started, self.block = time.monotonic(), 0.0
@@ -230,10 +231,12 @@ class TimeBudget(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         before, self.block = self.block, self.spent()
-        if batch == 1 and not self.took and self.folds:
+        if batch == 1 and not self.took and self.foreseeing:
             self._foresee((self.block - before) * self.params["steps"], before)
         if self.spent() > self.seconds:
             self.over = self.model.stop_training = True
+            if self.foreseeing and not self.took and self.share == 1:  # a part of an epoch teaches nothing
+                self.share, self.needed = 0.0, self.spent()
 
     def _foresee(self, epoch: float, before: float) -> None:
         """What an epoch will take, and what went before it → whether there is time for one."""
@@ -249,7 +252,7 @@ class TimeBudget(keras.callbacks.Callback):
             return
         planned, quickest = self.params["epochs"], min(self.took[1:])
         seconds = self.seconds - self.answers * quickest
-        if self.spent() + (planned - epoch - 1) * quickest > seconds:
+        if epoch + 1 < planned and self.spent() + (planned - epoch - 1) * quickest > seconds:
             left = (seconds * self.folds - self.spent()) / self.folds - max(0.0, self.took[0] - quickest)
             self.affordable = int(np.clip(left / quickest, 1, planned - 1))
             self.model.stop_training = True

@@ -148,7 +148,7 @@ def budget(monkeypatch):
     def spent(seconds: float, folds: int, first: float, second: float, steps: int, answers: float = 0.5):
         now = [0.0]
         monkeypatch.setattr(crossfit, "time", SimpleNamespace(monotonic=lambda: now[0]))
-        found = crossfit.TimeBudget(seconds, folds, answers)
+        found = crossfit.TimeBudget(seconds, folds, answers, foreseeing=folds > 0)
         found.set_params({"steps": steps, "epochs": 9})
         found.set_model(SimpleNamespace(stop_training=False))
         for batch, took in enumerate((first, second)):
@@ -166,6 +166,8 @@ def test_an_epoch_that_would_not_fit_is_foreseen_in_its_second_block(budget):
     assert fewer.model.stop_training and fewer.needed == 38
     assert fewer.share == pytest.approx((30 - 10 / 3 - 8 - 10) / 20)  # what was spent is gone for all folds
     assert budget(seconds=10, folds=3, first=8, second=2, steps=10).share == 0
+    traced = budget(seconds=5, folds=3, first=8, second=2, steps=10)
+    assert traced.share == 0 and traced.over and traced.needed >= 8
     last = budget(seconds=30, folds=0, first=8, second=2, steps=10)
     assert last.share == 1 and not last.model.stop_training  # without folds it only stops at the end
 
