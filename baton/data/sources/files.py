@@ -265,7 +265,7 @@ def resolve(location: str, reading: Reading = AS_CONFIGURED) -> Source:
     if source.format == "images":
         _check_images(source)
     else:
-        source.partitions = partitions.of_files(files, locations.root(location))
+        source.partitions = partitions.of_files(files, locations.fixed_part(location))
         source.partition_types = partitions.types(source.partitions, numbers=source.format == "parquet")
     return source
 

@@ -18,21 +18,21 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
-def root(location: str) -> Path:
+def fixed_part(location: str) -> Path:
     """The folder below which names of folders say something: a folder itself, a glob's part without wildcards."""
     path = Path(location)
     if path.is_dir() or not glob.has_magic(location):
         return path if path.is_dir() else path.parent
     parts = path.parts
     wild = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[: min(wild, len(parts) - 1)])
+    return Path(*parts[:wild])
 
 
 def matching(location: str) -> list[Path]:
     """The files at a file, folder or glob, in order; raises `BadInput` if there are none, or it is no path at all."""
     try:
         files = _matching(location)
-        _check_is_no_table(files, root(location), location)
+        _check_is_no_table(files, fixed_part(location), location)
     except (OSError, ValueError) as error:  # a name too long, a NUL in it, a folder that may not be entered
         raise BadInput(f"The source cannot be read: {error}. Received: {location[:200]}") from None
     if not files:
@@ -62,7 +62,8 @@ def _matching(location: str) -> list[Path]:
     if path.is_file():
         return [path]
     matches = sorted(Path(p) for p in glob.glob(location, recursive=True))  # noqa: PTH207 - absolute patterns too
-    return [p for p in matches if p.is_file() and not _hidden(p, root(location), path.parts)]
+    root = fixed_part(location)
+    return [p for p in matches if p.is_file() and not _hidden(p, root, path.parts)]
 
 
 def _format(file: Path) -> str | None:
