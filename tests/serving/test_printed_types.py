@@ -130,7 +130,7 @@ def test_all_files_of_a_source_decide(tmp_path, texts, expected):
 
 
 def test_a_cell_far_down_decides_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(printed_types, "CSV_BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(files, "CSV_BLOCK_BYTES", 1 << 10)
     rows = "".join(f"{i},{i}.5\n" for i in range(5000))
     assert of_files(tmp_path, f"n,x\n{rows}00501,1.0\n") == {"x": "double"}
 

@@ -335,7 +335,9 @@ def test_ingest_names_all_columns_it_cannot_use(tmp_path):
     table = kinds_table().append_column("clock", pa.array([[1]] * ROWS)).append_column("d", pa.array([b"1"] * ROWS))
     with pytest.raises(BadInput, match="The source has no column g, z"):
         build(tmp_path, put(tmp_path, table), group="g", drop=["z"])
-    with pytest.raises(BadInput, match=r"no column C2, Z\. Its .*Column clock has a type .*Received: list<.*>\.$"):
+    with pytest.raises(
+        BadInput, match=r"no column C2, Z\. Its .*Column clock has a type .*Received: list<.*Column d holds"
+    ):
         build(tmp_path, put(tmp_path, table), group="C2", drop=["Z"])
     with pytest.raises(BadInput, match=r"Column clock has a type .*Received: list"):
         build(tmp_path, put(tmp_path, table))
@@ -475,8 +477,77 @@ def test_a_target_of_a_single_class(tmp_path, task):
 def test_targets_that_cannot_be_learnt_are_quarantined(tmp_path):
     y = kinds_table()["y"].to_pylist()
     y[:6] = [None, float("nan"), float("inf"), float("-inf"), 3.5e38, -4e38]
-    _, reasons = build(tmp_path, put(tmp_path, kinds_table().set_column(5, "y", pa.array(y))))
+    source = put(tmp_path, kinds_table().set_column(5, "y", pa.array(y)))
+    _, reasons = build(tmp_path, source, max_quarantine={"unreadable_targets": 0.02})
     assert reasons == {"y (the target) is missing": 2, "y is infinite": 2, "y (the target) is beyond 3.4e+38": 2}
+
+
+REFUSED = [
+    # what the target is, the answer, and what is accepted when the limit is lifted
+    (["1,234.00 kg"] * 3, "3 of 200 rows have a target that cannot be read (1.5 %), and "
+     "data.max_quarantine.unreadable_targets allows 1.0 %: y is not a number (3 rows, such as '1,234.00 kg')"),
+    ([None] * 41, "41 of 200 rows cannot be used (20.5 %), and data.max_quarantine.rows allows 20.0 %: "
+     "y (the target) is missing (41 rows)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cells", "answer"), REFUSED, ids=["unreadable", "missing"])
+def test_more_than_a_share_of_the_rows_is_not_set_aside(tmp_path, cells, answer):
+    y = kinds_table()["y"].cast(pa.string()).to_pylist()
+    path = put(tmp_path, kinds_table().set_column(5, "y", pa.array([*cells, *y[len(cells) :]])))
+    with pytest.raises(BadInput, match=re.escape(answer)):
+        build(tmp_path, path)
+    fewer = put(
+        tmp_path, kinds_table().set_column(5, "y", pa.array([*cells[: len(cells) // 2], *y[len(cells) // 2 :]]))
+    )
+    assert build(tmp_path, fewer)[1].total() == len(cells) // 2
+    lifted = {"rows": 1, "unreadable_targets": 1}
+    path = put(tmp_path, kinds_table().set_column(5, "y", pa.array([*cells, *y[len(cells) :]])))
+    assert build(tmp_path, path, max_quarantine=lifted)[1].total() == len(cells)
+
+
+def test_the_sentence_has_the_three_most_frequent_reasons_with_a_cell_each(tmp_path):
+    table = kinds_table()
+    spoilt = {"x": ["huge"] * 2, "b": ["maybe"] * 20, "t": ["2024-02-30"] * 15}
+    text = [line.split(b",") for line in lines()]
+    start = 1
+    for column, cells in spoilt.items():
+        for cell in cells:
+            text[start][table.column_names.index(column)] = cell.encode()
+            start += 1
+    config = {"kinds": {"x": "numeric", "b": "boolean", "t": "datetime"}}
+    source = put(tmp_path, b"\n".join([*(b",".join(line) for line in text), *[b"1,2"] * 25]))
+    with pytest.raises(BadInput) as caught:
+        build(tmp_path, source, **config)
+    for part in ("62 of 225 rows", "expected 6 values, got 2 (25 rows, such as 'in.csv: 1,2')",
+                 "b is not true or false (20 rows, such as 'maybe')",
+                 "t is not a date or time (15 rows, such as '2024-02-30')", "and 1 more reasons"):  # fmt: skip
+        assert part in str(caught.value)
+
+
+def test_a_file_of_lines_that_are_no_rows_says_why(tmp_path):
+    with pytest.raises(BadInput, match=r"holds no rows that can be read: expected 6 values, got 2 \(9 rows, such as"):
+        build(tmp_path, put(tmp_path, lines()[0] + b"\n" + b"1,2\n" * 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (b"x;n;y\n1;2;3\n", "Its header looks separated by ';': set data.delimiter: ';'"),
+        (b"5.1,3.5,setosa\n4.9,3.0,setosa\n", "Its header looks like a row: the line of names may be missing"),
+    ],
+)
+def test_what_may_be_wrong_with_a_header_is_said(model, tmp_path, text, hint):
+    with pytest.raises(BadInput, match=f"The source has no column y.*{hint}"):
+        build(tmp_path, put(tmp_path, text))
+    with pytest.raises(BadInput, match=f"The data lacks .*{hint}"):
+        score(model, tmp_path, put(tmp_path, text))
+
+
+def test_classes_that_differ_in_case_only_are_refused(tmp_path):
+    table = kinds_table().set_column(5, "y", pa.array(["Yes", "yes", "no", "no"] * (ROWS // 4)))
+    with pytest.raises(BadInput, match="Classes of y differ in case only: spell .* Received: Yes, yes"):
+        build(tmp_path, put(tmp_path, table), "multiclass")
 
 
 def test_constant_and_missing_columns_are_accepted(model, tmp_path):
@@ -585,7 +656,8 @@ def test_quotes_that_are_right_are_accepted(model, tmp_path, cell):
 def test_lines_that_end_with_a_delimiter_are_counted_by_that_reason(model, tmp_path):
     source = put(tmp_path, b"\n".join([lines()[0], *(line + b"," for line in lines()[1:50]), *lines()[50:]]))
     reason = "expected 6 values, got 7 (it ends with a delimiter)"
-    assert build(tmp_path, source)[1] == score(model, tmp_path, source)[0].reasons == {reason: 49}
+    _, reasons = build(tmp_path, source, max_quarantine={"rows": 0.25})
+    assert reasons == score(model, tmp_path, source)[0].reasons == {reason: 49}
 
 
 @pytest.mark.parametrize("name", ["in.csv.gz", "in.txt", "in.data"])
@@ -708,7 +780,7 @@ def test_ingest_refuses_with_a_sentence_or_keeps_every_row(arena, data, task, ma
     found = data.draw(made(task))
     path = file_of(found, arena)
     try:
-        dataset, reasons = build(arena, path, task)
+        dataset, reasons = build(arena, path, task, max_quarantine={"rows": 1, "unreadable_targets": 1})
     except BadInput as error:
         assert is_sentence(str(error)), error
         refused("ingest")

@@ -83,9 +83,17 @@ def _example(raw: pa.Table, reasons: pa.Array, reason: str, columns: list[cols.C
     named = [c.name for c in columns if reason.startswith(f"{c.name} ") and c.kind != "image"]
     if not named:
         return ""
-    cells = raw.column(max(named, key=len)).filter(pc.equal(reasons, reason)).drop_null()
-    texts = [str(cell) for cell in cells.unique().slice(0, 1000).to_pylist()]
-    return shortened(min(texts)) if texts else ""
+    cells = raw.column(max(named, key=len)).filter(pc.equal(reasons, reason))
+    least = pc.min(_texts(cells.combine_chunks())).as_py()
+    return shortened(least) if least is not None else ""
+
+
+def _texts(cells: pa.Array) -> pa.Array:
+    """Cells of any type as text; moments that no calendar holds as their number."""
+    try:
+        return cols.as_text(cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells)
+    except pa.ArrowInvalid:
+        return pc.cast(pc.cast(cells, pa.int32() if pa.types.is_date32(cells.type) else pa.int64()), pa.string())
 
 
 def check_quarantine(config: Config, quarantine: Quarantine, rows_in: int) -> None:

@@ -71,10 +71,8 @@ class Source:
 
     def table(self) -> pa.Table:
         """All rows in one table."""
-        tables = list(self.tables(self.schema()))
-        if not tables:
-            raise BadInput(f"{self.location} holds no rows that can be read.")
-        return pa.concat_tables(tables)
+        schema = self.schema()
+        return pa.concat_tables([schema.empty_table(), *self.tables(schema)])
 
     def schema(self) -> pa.Schema:
         """The columns of all files together, from their headers; raises `BadInput` as reading would."""
