@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from baton.config.schema import Data
 
 # What people write for a missing number or date; that it is missing shows in the rest of the column.
-MARKS = ("-", "--", "?", ".", "n.a.", "N.A.", "n/a")
+MARKS = ("-", "--", "?", ".", "n.a.", "N.A.", "n/a", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?")
 IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
 
 
@@ -67,14 +67,14 @@ def merge(parts: list[dict[str, CellCounts]]) -> dict[str, CellCounts]:
 
 
 def _is_counted(type_: pa.DataType) -> bool:
-    return cols.is_text(type_) or pa.types.is_integer(type_) or cols.is_binary(type_)
+    return cols.is_text(type_) or cols.is_whole(type_) or cols.is_binary(type_)
 
 
 def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
     values = values.combine_chunks()
     if cols.is_text(values.type):
         return _text_counts(values, cols.missing_texts(name, data))
-    if pa.types.is_integer(values.type):
+    if cols.is_whole(values.type):
         return _whole_counts(values)
     starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
     images = sum(bytes(start.as_py() or b"").startswith(IMAGE_STARTS) for start in starts)

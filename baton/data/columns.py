@@ -159,7 +159,7 @@ def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     """Any scalar column → canonical text: 3, 3.0 and "3" are one category; bytes that are no text: hex digits."""
     if is_binary(values.type):
         return pa.array([None if cell is None else _bytes_text(cell) for cell in values.to_pylist()], pa.string())
-    if pa.types.is_decimal(values.type):
+    if pa.types.is_decimal(values.type) and not is_whole(values.type):
         values = pc.cast(values, pa.float64())
     if pa.types.is_floating(values.type):
         whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
@@ -173,6 +173,11 @@ def is_text(type_: pa.DataType) -> bool:
     """Whether cells of that type are text, be it a dictionary's."""
     type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
     return pa.types.is_string(type_) or pa.types.is_large_string(type_)
+
+
+def is_whole(type_: pa.DataType) -> bool:
+    """Whether cells of that type are whole numbers; as Spark has no unsigned ones, decimals without places are too."""
+    return pa.types.is_integer(type_) or (pa.types.is_decimal(type_) and type_.scale == 0)
 
 
 def is_binary(type_: pa.DataType) -> bool:

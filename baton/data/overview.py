@@ -69,7 +69,9 @@ def of_rows(
     unknown = {name: _unknown_share(new.columns[name], preprocessor, name) for name in whole.columns}
     lines = [_line(r, counted.get(r.column.name), whole, unknown[r.column.name]) for r in recognised]
     features = feature_columns([r.column for r in recognised], data)
-    warnings = [w for column in features for w in _suspicions(column, whole, unknown[column.name])]
+    doubtful = {r.column.name for r in recognised if r.warnings}  # of these enough is said already
+    looked_at = [column for column in features if column.name not in doubtful]
+    warnings = [w for column in looked_at for w in _suspicions(column, whole, unknown[column.name])]
     return _table(lines, recognised, names, warnings + _leaks(parts["train"], features, data))
 
 

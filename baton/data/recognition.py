@@ -31,6 +31,7 @@ MIN_CODED_DATES = 20  # cells of eight digits, all of them dates, that can be no
 TIME_NAME = re.compile(r"(?i)time|date|epoch|stamp|(^|[_\W])(ts|at)$|[a-z]At$")
 PANDAS_INDEX = re.compile(r"^__index_level_\d+__$")
 EXAMPLE_CHARACTERS = 40
+STORED = {"double": "numbers", "boolean": "true or false", "datetime": "dates"}  # whatever an engine's types are
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,11 @@ def _recognised(arrow_field: pa.Field, counted: CellCounts, data: Data) -> Recog
     if declared == "binary" and forced in (None, "categorical"):
         return _of_bytes(name, counted, data, forced)
     column = Column(name, forced or _natural_kind(declared), declared, cols.missing_texts(name, data))
-    if declared == "long":
+    if cols.is_whole(arrow_field.type):
         if pa.types.is_uint64(arrow_field.type):
             column = replace(column, type="double")  # the long of signatures and of Spark ends at 2**63
         return _of_whole_numbers(column, counted, data, forced, why)
-    return Recognised(column, why or f"stored as {arrow_field.type}")
+    return Recognised(column, why or f"stored as {STORED.get(declared, 'text')}")
 
 
 def _forced_kind(name: str, declared: str, type_: pa.DataType, data: Data) -> tuple[str | None, str]:

@@ -115,7 +115,7 @@ def test_decimals_of_many_digits_stay_numbers():
     assert recognised(cells)[0].column.kind == "numeric"
 
 
-@pytest.mark.parametrize("mark", ["?", "-", ".", "n.a."])
+@pytest.mark.parametrize("mark", ["?", "-", ".", "n.a.", "#DIV/0!"])
 @pytest.mark.parametrize(("cell", "kind"), [("1.5", "numeric"), ("2022-01-05", "datetime"), ("3,5", "numeric")])
 def test_marks_are_missing_where_the_rest_is_numbers_or_dates(mark, cell, kind):
     result, typed, reasons = recognised(repeated(cell, times=96) + [mark] * 4)

@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import untidy
 import yaml
 
 from baton import names
@@ -180,6 +181,9 @@ def test_rows_in_are_rows_out_plus_quarantined(project):
     for split in names.SPLITS:
         assert sum(f["rows"] for f in manifest["files"] if f["split"] == split) == rows[split]
         assert sum(f["row_groups"] for f in manifest["files"] if f["split"] == split) >= 2
+    data = project.summary["data"]
+    assert (data["rows_in"], data["rows_quarantined"]) == (rows["input"], rows["quarantined"])
+    assert data["reasons"]["whole is not a number"] == STRAY and sum(data["reasons"].values()) == rows["quarantined"]
     kinds = {entry["name"]: entry["kind"] for entry in manifest["schema"]}
     expected = {"first_number": "numeric", "flag": "boolean", "city": "categorical", "at": "datetime"}
     assert expected.items() <= kinds.items()
@@ -410,6 +414,43 @@ def test_force_names_steps(project):
     done = step(project.home, "main", force="trian")
     assert done.returncode == 2
     assert "force takes steps or all" in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_table_as_people_have_it_is_understood_and_comes_back_as_it_was(project):
+    """Semicolons, decimal commas, units, days first, marks, identifiers, partitions, a packed file, odd classes."""
+    home = project.home / "untidy"
+    home.mkdir()
+    old, new = untidy.frame(1500), untidy.frame(120, seed=9).drop(columns=["severity"])
+    config = {
+        "name": "untidy",
+        "warehouse": str(home / "warehouse"),
+        "data": {"source": untidy.write(home / "old", old), "target": "severity", "task": "multiclass",
+                 "delimiter": ";", "id": ["order"]},
+        "model": {"hidden": [16], "networks": 1},
+        "train": {"epochs": 12, "batch_size": 32},
+        "tune": {"max_trials": 1, "parallelism": 1},
+        "register": {"explain": {"rows": 0}, "audit": {"folds": 0}},
+        "batch_infer": {"source": untidy.write(home / "new", new), "output": str(home / "predictions")},
+    }  # fmt: skip
+    (home / "untidy.yaml").write_text(yaml.safe_dump(config))
+    experiment = project.client.create_experiment("untidy", artifact_location=(home / "artifacts").as_uri())
+    done = step(project.home, "main", config=str(home / "untidy.yaml"), set="", force="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = project.client.search_runs([experiment], "tags.`baton.step` = 'main'")
+    summary = json.loads(Path(project.client.download_artifacts(run.info.run_id, names.SUMMARY)).read_text())
+    assert (summary["data"]["rows_in"], summary["data"]["rows_quarantined"]) == (1500, 0)
+    warnings = [
+        "revenue: read as numbers with '.' between thousands and ',' before decimals and the unit €.",
+        "day: read as dates, the day first.",
+    ]
+    assert set(warnings) < set(summary["data"]["warnings"])
+    assert any("'?' taken as missing" in warning for warning in summary["data"]["warnings"])
+    assert all(f"Warning: {warning}" in done.stdout for warning in warnings)
+    assert summary["metrics"]["test"]["accuracy"] > 0.75  # 0.5 without the three columns that text hides
+    scored = pd.read_parquet(home / "predictions")
+    kept = scored.set_index("order").loc[new["order"]].reset_index()[list(new)]
+    pd.testing.assert_frame_equal(kept, new, check_dtype=False)
+    assert set(scored["region"]) == {"north", "south"} and set(scored[names.PREDICTION]) <= set(untidy.CLASSES)
 
 
 def test_images_go_through_the_same_entry_points(project):
