@@ -579,7 +579,7 @@ def _sentence(fault: Any, lines: dict[tuple, int], where: str) -> str:
     if fault["type"] == "missing":
         return f"{place}: {path} is missing and has no default."
     message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float):
+    if fault["type"] in ("string_type", "invalid_key") and isinstance(fault["input"], bool | int | float):
         message += " (put it in quotes)"
     return f"{place}: {path}: {message[:1].lower()}{message[1:]}. Received: {received}."
 

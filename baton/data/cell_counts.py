@@ -52,9 +52,9 @@ class CellCounts:
 
 
 def counts(table: pa.Table, data: Data) -> dict[str, CellCounts]:
-    """Table → the counts of each column whose type alone does not say what it means: text, whole numbers, bytes."""
-    counted = [name for name in table.column_names if _is_counted(table.schema.field(name).type)]
-    return dict(zip(counted, mapped(lambda name: _counted(table.column(name), name, data), counted), strict=True))
+    """Table → the counts of each column; the sorts only of those whose type alone does not say what they mean."""
+    columns = table.column_names
+    return dict(zip(columns, mapped(lambda name: _counted(table.column(name), name, data), columns), strict=True))
 
 
 def merge(parts: list[dict[str, CellCounts]]) -> dict[str, CellCounts]:
@@ -66,19 +66,18 @@ def merge(parts: list[dict[str, CellCounts]]) -> dict[str, CellCounts]:
     return total
 
 
-def _is_counted(type_: pa.DataType) -> bool:
-    return cols.is_text(type_) or cols.is_whole(type_) or cols.is_binary(type_)
-
-
 def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
     values = values.combine_chunks()
     if cols.is_text(values.type):
         return _text_counts(values, cols.missing_texts(name, data))
     if cols.is_whole(values.type):
         return _whole_counts(values)
-    starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
-    images = sum(bytes(start.as_py() or b"").startswith(IMAGE_STARTS) for start in starts)
-    return CellCounts(len(values), len(values) - values.null_count, +Counter({"image": images}))
+    result = CellCounts(len(values), len(values) - _total(pc.is_null(values, nan_is_null=True), None))
+    if cols.is_binary(values.type):
+        starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
+        images = sum(bytes(start.as_py() or b"").startswith(IMAGE_STARTS) for start in starts)
+        result.sorts = +Counter({"image": images})
+    return result
 
 
 def _whole_counts(values: pa.Array) -> CellCounts:

@@ -49,7 +49,7 @@ def of_sample(recognised: list[Recognised], counted: dict[str, CellCounts], name
     """Columns as they were recognised from a sample of cells → their table; nothing is known of splits yet."""
     lines = [
         ColumnOverview(r.column.name, r.column.kind, r.why, _missing(counted.get(r.column.name)), None,
-                       shortened(counted[r.column.name].example) if r.column.name in counted else "")
+                       _quoted(counted.get(r.column.name)))
         for r in recognised
     ]  # fmt: skip
     return _table(lines, recognised, names, [])
@@ -103,10 +103,14 @@ def _readings(recognised: list[Recognised]) -> list[str]:
 
 def _line(r: Recognised, counted: CellCounts | None, whole: Summary, unknown: float | None) -> ColumnOverview:
     stats = whole.columns[r.column.name]
-    example = shortened(counted.example) if counted and counted.example else _extreme(r.column, stats)
+    example = _quoted(counted) or _extreme(r.column, stats)
     return ColumnOverview(
         r.column.name, r.column.kind, r.why, stats.missing / stats.rows if stats.rows else 0.0, unknown, example
     )
+
+
+def _quoted(counted: CellCounts | None) -> str:
+    return shortened(counted.example) if counted and counted.example else ""
 
 
 def _missing(counted: CellCounts | None) -> float | None:

@@ -17,7 +17,6 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -55,6 +54,8 @@ def validate(load: Load) -> None:
 
     good = [_passes(check) for check in [("config", config), *_of_environment()]]
     good += [_passes(check) for found in configs for check in _of_config(found)]
+    for found in configs:
+        _print_columns(found)
     print(flush=True)
     if not all(good):
         raise BadInput(f"{good.count(False)} of {len(good)} checks failed: see the lines above.")
@@ -131,8 +132,7 @@ def _source(config: Config) -> str:
         return SPARK_TABLE
     schema = source.schema()
     rows.check_reserved(schema.names)
-    recognised, counted = _recognised(source, schema, config)
-    _print_columns(overview.of_sample(recognised, counted, schema.names))
+    recognised, _ = _recognised(source, schema, config)
     features = cols.feature_columns([r.column for r in recognised], config.data)
     return f"{len(source.files)} files, {source.bytes / 1e6:,.1f} MB, {len(features)} features"
 
@@ -146,11 +146,17 @@ def _recognised(
     return recognition.recognise(schema, counted, config.data), counted
 
 
-def _print_columns(table: dict[str, Any]) -> None:
-    """The table of columns, as far as a sample tells, with what is doubtful."""
-    console.columns(table)
-    for warning in table["warnings"]:
-        print(f"note   {'source':<10} {masked(printable(warning))}", flush=True)
+def _print_columns(config: Config) -> None:
+    """The table of columns, as far as a sample tells, with what is doubtful; nothing of a source that is none."""
+    with suppress(BadInput, OSError):
+        source = _resolved(config, config.data.source)
+        if source.format in ("table", "images"):
+            return
+        schema = source.schema()
+        table = overview.of_sample(*_recognised(source, schema, config), schema.names)
+        console.columns(table)
+        for warning in table["warnings"]:
+            print(f"note   {'columns':<10} {masked(printable(warning))}", flush=True)
 
 
 def _scoring(config: Config, settings: BatchInfer) -> str:

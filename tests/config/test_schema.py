@@ -75,7 +75,7 @@ def test_every_default_is_a_value_that_is_allowed():
         ("engine: dask", r"line 6: engine: .*'auto', 'local' or 'spark'\. Received: 'dask'"),
         ("train: 3", r"line 6: train: .*Received: 3"),
         ("model:\n  hidden: [8, 0]", r"line 7: model\.hidden\.1: .*greater than or equal to 1\. Received: 0"),
-        ("7: x", r"line 6: 7: keys should be strings\. Received: 7"),
+        ("7: x", r"line 6: 7: keys should be strings \(put it in quotes\)\. Received: 7"),
     ],
 )
 def test_a_fault_has_path_line_allowed_and_received(load, line, answer):
@@ -127,6 +127,45 @@ def test_all_faults_are_named_at_once(load):
 def test_shares_add_up_and_none_is_empty(split, answer):
     with pytest.raises(BadInput, match=rf"data\.split: {answer}"):
         config.validate({**SMALL, "data": {**SMALL["data"], "split": split}}, {}, "here")
+
+
+def test_columns_and_classes_may_be_called_on_and_no(load):
+    text = "name: demo\ndata: {source: a, target: yes, task: binary, id: [on], drop: [off, No], kinds: {n: numeric}}\n"
+    config = load(text + "train: {class_weights: {no: 2, yes: 1}, calibrate: false}\n", "data.group=y,data.time=on")
+    assert (config.data.target, config.data.id, config.data.drop) == ("yes", ["on"], ["off", "No"])
+    assert config.data.kinds == {"n": "numeric"} and (config.data.group, config.data.time) == ("y", "on")
+    assert config.train.class_weights == {"no": 2.0, "yes": 1.0} and config.train.calibrate is False
+
+
+@pytest.mark.parametrize("names", ["drop: [2019]", "drop: [true]", "id: [1.5]", "kinds: {2019: numeric}", "group: 7"])
+def test_a_name_that_yaml_takes_for_a_number_or_a_truth_needs_quotes(load, names):
+    with pytest.raises(BadInput, match=r"line 2: data\.\w+.*\(put it in quotes\)\. Received: "):
+        load(f"name: demo\ndata: {{source: a, task: regression, {names}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ({"decimal": ",", "thousands": ","}, "decimal and thousands must not be the same mark"),
+        ({"decimal": ";"}, r"data\.decimal: "),
+        ({"formats": {"day": "dd.mm.yyyy"}}, r"must be iso, ymd, dmy, mdy, epoch_s, epoch_ms, or a pattern as %d"),
+        ({"encoding": "utf-16"}, "must be an encoding that Python knows and that holds ASCII as it is"),
+        ({"encoding": "nonsense"}, "must be an encoding that Python knows"),
+        ({"escape": "ab"}, r"data\.escape: "),
+        ({"max_quarantine": {"rows": 1.5}}, r"data\.max_quarantine\.rows: .*less than or equal to 1"),
+    ],
+)
+def test_how_text_is_read_is_validated(values, answer):
+    with pytest.raises(BadInput, match=answer):
+        config.validate({**SMALL, "data": {**SMALL["data"], **values}}, {}, "here")
+
+
+def test_texts_that_mean_missing_may_be_numbers_of_one_column():
+    data = {**SMALL["data"], "missing": {"age": [-1, 999.5, "none"], "note": []}}
+    assert config.validate({**SMALL, "data": data}, {}, "here").data.missing == {
+        "age": ["-1", "999.5", "none"],
+        "note": [],
+    }
 
 
 def test_a_key_given_twice_is_refused(load):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -42,10 +43,26 @@ def project(tmp_path, monkeypatch) -> SimpleNamespace:
 
     def validated(changes: str = "", config: str = "pipeline.yaml") -> tuple[int, dict[str, str], str]:
         done = CliRunner().invoke(main, [f"--config={tmp_path / config}", f"--set={changes}", "--validate"])
-        lines = {line.split()[1]: line for line in done.stdout.splitlines() if line.strip()}
+        lines = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith(("ok ", "WRONG "))}
         return done.exit_code, lines, done.stderr.strip().splitlines()[-1]
 
     return SimpleNamespace(home=tmp_path, table=table, validated=validated)
+
+
+def test_columns_are_looked_at_before_a_run(project):
+    frame = project.table.to_pandas()
+    frame["price"] = [f"{1000 * value:,.2f}" for value in range(50)]
+    frame["mark"] = ["?", *map(str, range(49))]
+    frame.to_csv(project.home / "old.csv", index=False)
+    done = CliRunner().invoke(
+        main, [f"--config={project.home}/pipeline.yaml", f"--set=data.source={project.home}/old.csv", "--validate"]
+    )
+    assert re.search(r"price +│ numeric +│ all its cells are numbers with ',' between thousands", done.stdout)
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note ")]
+    assert notes == [
+        "note   columns    price: read as numbers with ',' between thousands.",
+        "note   columns    mark: '?' taken as missing (2.0 % of the cells).",
+    ]
 
 
 def wrong(lines: dict[str, str]) -> dict[str, str]:
@@ -71,8 +88,10 @@ def test_flights_are_sound_without_tensorflow_and_nothing_is_written(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, imported = [line for line in done.stdout.splitlines() if line.strip()]
     assert json.loads(imported) == []
-    assert done.stderr.strip().splitlines()[-1] == f"All {len(lines)} checks passed."
-    assert all(line.startswith("ok ") for line in lines) and len(lines) == 9
+    assert done.stderr.strip().splitlines()[-1] == "All 9 checks passed."
+    checks = [line for line in lines if line.startswith(("ok ", "WRONG "))]
+    assert all(line.startswith("ok ") for line in checks) and checks == lines[:9]
+    assert any(line.split()[:3] == ["carrier", "│", "categorical"] for line in lines[9:])
     assert list(tmp_path.iterdir()) == []
 
 
