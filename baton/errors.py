@@ -19,6 +19,7 @@ DISK = {
     errno.EISDIR: "a folder is where a file should be",
     errno.ENAMETOOLONG: "its name is too long",
 }
+QUOTED_CHARACTERS = 40
 # How libraries say the same in an error of their own.
 DISK_TEXT = {
     "No space left on device": errno.ENOSPC,
@@ -73,6 +74,12 @@ def listed(names: list[str], most: int = 20) -> str:
     """Names for a sentence, the first `most` of them, and of each the first 100 characters."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name if len(name) <= 100 else f"{name[:99]}…" for name in names[:most]) + more
+
+
+def quoted(cell: str) -> str:
+    """A cell as a sentence quotes it: in quotes, in one line, and not for long."""
+    cell = printable(cell)
+    return repr(cell if len(cell) <= QUOTED_CHARACTERS else f"{cell[: QUOTED_CHARACTERS - 1]}…")
 
 
 def refuse(faults: list[str]) -> None:

@@ -16,11 +16,11 @@ from baton.data import statistics
 from baton.data.cell_counts import CellCounts
 from baton.data.columns import Column, feature_columns
 from baton.data.preprocessing import Preprocessor
-from baton.data.recognition import Recognised, is_pandas_index, shortened
+from baton.data.recognition import Recognised, is_pandas_index
 from baton.data.reference import as_numbers
 from baton.data.sources.csv_text import looks_like_data
 from baton.data.statistics import ColumnStatistics, Summary
-from baton.errors import listed
+from baton.errors import listed, quoted
 from baton.formatting import date_text, exact_text
 
 UNUSED = "not used"
@@ -49,7 +49,7 @@ def of_sample(recognised: list[Recognised], counted: dict[str, CellCounts], name
     """Columns as they were recognised from a sample of cells → their table; nothing is known of splits yet."""
     lines = [
         ColumnOverview(r.column.name, r.column.kind, r.why, _missing(counted.get(r.column.name)), None,
-                       _quoted(counted.get(r.column.name)))
+                       _longest(counted.get(r.column.name)))
         for r in recognised
     ]  # fmt: skip
     return _table(lines, recognised, names, [])
@@ -103,14 +103,14 @@ def _readings(recognised: list[Recognised]) -> list[str]:
 
 def _line(r: Recognised, counted: CellCounts | None, whole: Summary, unknown: float | None) -> ColumnOverview:
     stats = whole.columns[r.column.name]
-    example = _quoted(counted) or _extreme(r.column, stats)
+    example = _longest(counted) or _extreme(r.column, stats)
     return ColumnOverview(
         r.column.name, r.column.kind, r.why, stats.missing / stats.rows if stats.rows else 0.0, unknown, example
     )
 
 
-def _quoted(counted: CellCounts | None) -> str:
-    return shortened(counted.example) if counted and counted.example else ""
+def _longest(counted: CellCounts | None) -> str:
+    return quoted(counted.example) if counted and counted.example else ""
 
 
 def _missing(counted: CellCounts | None) -> float | None:

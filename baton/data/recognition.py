@@ -19,7 +19,7 @@ from baton.data.cell_counts import MARKS, CellCounts, style_key
 from baton.data.columns import Column
 from baton.data.sources.reading import Reading
 from baton.data.text_numbers import NumberStyle
-from baton.errors import BadInput, listed, printable, refuse
+from baton.errors import BadInput, listed, quoted, refuse
 
 if TYPE_CHECKING:
     from baton.config.schema import Data
@@ -30,7 +30,6 @@ MIN_PLAIN = 3  # whole numbers below 1000 without a comma, that tell commas of t
 MIN_CODED_DATES = 20  # cells of eight digits, all of them dates, that can be no chance
 TIME_NAME = re.compile(r"(?i)time|date|epoch|stamp|(^|[_\W])(ts|at)$|[a-z]At$")
 PANDAS_INDEX = re.compile(r"^__index_level_\d+__$")
-EXAMPLE_CHARACTERS = 40
 STORED = {"double": "numbers", "boolean": "true or false", "datetime": "dates"}  # whatever an engine's types are
 
 
@@ -205,7 +204,7 @@ def _as_number(column: Column, counted: CellCounts, data: Data, why: str) -> Rec
     styles, _ = _best_styles(counted.sorts, counted.cells - sum(marks.values()), data)
     result = _number(column, counted, styles, marks, data)
     if result.ambiguous:
-        raise Ambiguous(f"{result.warnings[0].removesuffix('.')}. Received: {shortened(counted.example)}")
+        raise Ambiguous(f"{result.warnings[0].removesuffix('.')}. Received: {quoted(counted.example)}")
     return replace(result, why=why if result.column.style.plain else f"{why}; {result.why}")
 
 
@@ -222,7 +221,7 @@ def _as_date(column: Column, counted: CellCounts, data: Data, why: str) -> Recog
         return Recognised(replace(column, kind="datetime", type="datetime"), why)
     result = _date(column, counted, formats, marks)
     if result.column.kind != "datetime":
-        raise BadInput(f"{result.warnings[0].removesuffix('.')}. Received: {shortened(counted.example)}")
+        raise BadInput(f"{result.warnings[0].removesuffix('.')}. Received: {quoted(counted.example)}")
     return replace(result, why=why)
 
 
@@ -318,7 +317,7 @@ def _one_style(styles: list[NumberStyle], sorts: Counter[str], data: Data) -> Nu
 
 def _ambiguous(name: str, counted: CellCounts) -> str:
     return (
-        f"{name}: cells such as {shortened(counted.example)} are numbers, but the comma may separate thousands or "
+        f"{name}: cells such as {quoted(counted.example)} are numbers, but the comma may separate thousands or "
         f"decimals: set data.thousands or data.decimal to ','."
     )
 
@@ -348,7 +347,7 @@ def _point_warning(name: str, counted: CellCounts) -> tuple[str, ...]:
         return ()
     return (
         f"{name}: every point has three digits after it, and no number above 999 is without one, as in "
-        f"{shortened(counted.example)}: it is read as a decimal point; if it separates thousands, set "
+        f"{quoted(counted.example)}: it is read as a decimal point; if it separates thousands, set "
         f"data.thousands: '.'.",
     )
 
@@ -383,7 +382,7 @@ def _date_type(format_: str) -> str:
 
 def _day_or_month(name: str, counted: CellCounts) -> str:
     return (
-        f"{name}: cells such as {shortened(counted.example)} are dates, but no cell tells the day from the month: "
+        f"{name}: cells such as {quoted(counted.example)} are dates, but no cell tells the day from the month: "
         f"set data.formats: {{{name}: dmy}} or {{{name}: mdy}}."
     )
 
@@ -440,7 +439,7 @@ def _doubts(name: str, counted: CellCounts, dated: float, marks: dict[str, int])
     rest_words = "but the config's marks are others" if most >= MIN_SHARE else "and the rest cannot"
     return (
         f"{name}: {100 * most:.1f} % of its cells can be read as {phrase}, {rest_words}, so it is text; the longest is "
-        f"{shortened(counted.example)}. Say what is missing in data.missing, or set data.kinds, data.decimal, "
+        f"{quoted(counted.example)}. Say what is missing in data.missing, or set data.kinds, data.decimal, "
         f"data.thousands or data.formats.",
     )
 
@@ -449,7 +448,7 @@ def _short_year_warning(name: str, counted: CellCounts, rest: int) -> tuple[str,
     if counted.sorts["short_year"] < MIN_SHARE * rest:
         return ()
     return (
-        f"{name}: cells such as {shortened(counted.example)} look like dates: say how they are written, as in "
+        f"{name}: cells such as {quoted(counted.example)} look like dates: say how they are written, as in "
         f"data.formats: {{{name}: '%d.%m.%y'}}.",
     )
 
@@ -460,12 +459,6 @@ def _mixed_units(sorts: Counter[str]) -> str:
     if len(units) > 1:
         return f"{' and '.join(units)} stand beside them"
     return f"{units[0]} stands beside some of them only" if units == [text_numbers.PERCENT] else ""
-
-
-def shortened(text: str) -> str:
-    """A cell as a sentence quotes it."""
-    text = printable(text)
-    return repr(text if len(text) <= EXAMPLE_CHARACTERS else f"{text[: EXAMPLE_CHARACTERS - 1]}…")
 
 
 def _image_columns(schema: pa.Schema, data: Data) -> list[Recognised]:

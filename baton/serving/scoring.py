@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 from baton import names
 from baton.config.schema import BatchInfer, Config
 from baton.data.columns import Column, type_faults
-from baton.data.ingestion.rows import broken_reasons, reserved_faults, write_broken
+from baton.data.ingestion import quarantine as quarantines
+from baton.data.ingestion.rows import reserved_faults
 from baton.data.sources.files import Source
 from baton.errors import BadInput, BatonError, refuse, writing
 from baton.runtime import locks
@@ -153,8 +154,8 @@ def score_tables(
 
 def broken_lines(broken: list[dict[str, str]], quarantine: Path) -> Scored:
     """Write the lines that were no rows, if there are any, and count them as quarantined."""
-    write_broken(broken, quarantine)
-    return Scored(len(broken), 0, len(broken), broken_reasons(broken))
+    quarantines.write_lines(broken, quarantine)
+    return Scored(len(broken), 0, len(broken), quarantines.of_lines(broken).reasons)
 
 
 class Writer:

@@ -16,22 +16,16 @@ import pyarrow.parquet as pq
 from baton import names
 from baton.config.schema import Config
 from baton.data import cell_counts, dataset, recognition, splits, statistics
+from baton.data.ingestion import quarantine
 from baton.data.ingestion.rows import (
     assign,
-    broken_lines,
-    broken_reasons,
-    check_any,
-    check_quarantine,
     check_reserved,
-    check_splits,
     fit_and_profile,
     image_sizes,
-    quarantine_of,
     refuse_unseen_classes,
     time_counts,
     time_limits,
     with_image_size,
-    write_broken,
 )
 from baton.data.sources import files
 from baton.runtime.threads import together
@@ -42,7 +36,7 @@ log = logging.getLogger("baton")
 def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons."""
     raw = source.table()
-    check_any(raw.num_rows, source.location, source.broken)
+    quarantine.check_any(raw.num_rows, source.location, source.broken)
     check_reserved(raw.column_names)
     log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
     counted = cell_counts.counts(raw, config.data)
@@ -51,11 +45,12 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None
     typed, place, reasons, hashes = assign(raw, columns, config, limits)
     total = raw.num_rows + len(source.broken)
-    quarantine = quarantine_of(raw, reasons, columns) + broken_lines(source.broken)
-    check_quarantine(config, quarantine, total)
+    lines = quarantine.of_lines(source.broken)
+    bad = quarantine.of_rows(raw, reasons, columns) + lines
+    quarantine.check(config, bad, total)
     masks = {name: place == index for name, index in splits.SPLIT_INDEX.items()}
     parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
-    check_splits({name: part.num_rows for name, part in parts.items()}, quarantine)
+    quarantine.check_splits({name: part.num_rows for name, part in parts.items()}, bad)
     found = {name: statistics.summarise(part, hashes[masks[name]]) for name, part in parts.items()}
     preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, folder)
     if config.data.task == "image":
@@ -63,6 +58,8 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
             preprocessor, image_sizes(parts["train"].column(preprocessor.features[0].name)), config
         )
     place, reasons = refuse_unseen_classes(typed, place, reasons, preprocessor)
+    by_reason = Counter(reasons.drop_null().to_pylist()) + lines.reasons
+    quarantine.check(config, quarantine.Quarantine(by_reason, bad.examples), total)
 
     def write(name: str) -> None:
         part = typed.filter(pa.array(place == splits.SPLIT_INDEX[name]))
@@ -77,7 +74,6 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     )
     dataset.write_metadata(folder, preprocessor)
     preprocessor.save(folder / names.PREPROCESSOR)
-    by_reason = Counter(reasons.drop_null().to_pylist()) + broken_reasons(source.broken)
     rows = {name: int((place == index).sum()) for name, index in splits.SPLIT_INDEX.items()}
     dataset.complete(folder, {"input": total, **rows, "quarantined": sum(by_reason.values())}, preprocessor)
     return by_reason
@@ -93,6 +89,6 @@ def write_quarantine(raw: pa.Table, reasons: pa.Array, broken: list[dict[str, st
     """Rows with a reason, as they came; and lines that were no rows, as text."""
     where = folder / names.QUARANTINE_FOLDER
     where.mkdir()
-    bad = raw.append_column(names.REASON, reasons).filter(reasons.is_valid())
-    pq.write_table(bad, where / "rows.parquet")
-    write_broken(broken, where)
+    rows = raw.append_column(names.REASON, reasons).filter(reasons.is_valid())
+    pq.write_table(rows, where / "rows.parquet")
+    quarantine.write_lines(broken, where)

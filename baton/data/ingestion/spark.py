@@ -21,7 +21,9 @@ from baton.config.schema import Config, Data
 from baton.data import cell_counts, dataset, petastorm, recognition, splits, statistics
 from baton.data import columns as cols
 from baton.data.cell_counts import CellCounts
+from baton.data.ingestion import quarantine as quarantines
 from baton.data.ingestion import rows as rows_module
+from baton.data.ingestion.quarantine import Quarantine
 from baton.data.preprocessing import Preprocessor
 from baton.data.sources import files as sources
 from baton.data.sources.spark_rows import (
@@ -52,24 +54,27 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     with own_errors(), opened(config, source) as rows:
         rows_module.check_reserved(rows.schema.names)
         total, counted, broken = _counted(rows, config)
-        rows_module.check_any(total, source.location, broken)
+        quarantines.check_any(total, source.location, broken)
         recognised = recognition.recognise(rows.schema, counted, config.data)
         columns = [r.column for r in recognised]
         limits = _time_limits(rows, columns, config) if config.data.time else None
         parts, quarantine, sizes = _summarised(rows, columns, config, limits)
-        quarantine += rows_module.broken_lines(broken)
-        rows_module.check_quarantine(config, quarantine, total + len(broken))
-        rows_module.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, quarantine)
+        lines = quarantines.of_lines(broken)
+        quarantine += lines
+        quarantines.check(config, quarantine, total + len(broken))
+        quarantines.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, quarantine)
         parts = {s: parts[s] for s in names.SPLITS}
         preprocessor = rows_module.fit_and_profile(config, recognised, counted, parts, rows.schema.names, folder)
         if config.data.task == "image":
             preprocessor = rows_module.with_image_size(preprocessor, sizes, config)
         with persisted(_placed(rows, columns, config, limits, preprocessor)) as placed:
-            reasons, written = _write(placed, config, preprocessor, folder)
-    rows_module.write_broken(broken, folder / names.QUARANTINE_FOLDER)
+            reasons, counts = _counts(placed)
+            reasons += lines.reasons
+            quarantines.check(config, Quarantine(reasons, quarantine.examples), total + len(broken))
+            _write(placed, counts, config, preprocessor, folder)
+    quarantines.write_lines(broken, folder / names.QUARANTINE_FOLDER)
     preprocessor.save(folder / names.PREPROCESSOR)
-    reasons += rows_module.broken_reasons(broken)
-    counts = {"input": total + len(broken), **written, "quarantined": sum(reasons.values())}
+    counts = {"input": total + len(broken), **counts, "quarantined": sum(reasons.values())}
     dataset.complete(folder, counts, preprocessor)
     return reasons
 
@@ -99,10 +104,10 @@ def _summarise(
 ) -> Iterator[pa.Table]:
     """The summary of each split, the reasons of quarantined rows, and the sizes of train's images."""
     parts: dict[str, statistics.Summary] = {}
-    quarantine, sizes = rows_module.Quarantine(), Counter[tuple[int, int, int]]()
+    quarantine, sizes = Quarantine(), Counter[tuple[int, int, int]]()
     for raw in tables:
         typed, place, reasons, hashes = rows_module.assign(raw, columns, config, limits)
-        quarantine += rows_module.quarantine_of(raw, reasons, columns)
+        quarantine += quarantines.of_rows(raw, reasons, columns)
         for name, index in splits.SPLIT_INDEX.items():
             mask = place == index
             if mask.any():
@@ -125,7 +130,7 @@ def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _partial(
     parts: dict[str, statistics.Summary],
-    quarantine: rows_module.Quarantine,
+    quarantine: Quarantine,
     sizes: Counter[tuple[int, int, int]],
 ) -> pa.Table:
     plain = {"quarantine": encode_json(vars(quarantine)), "sizes": encode_json([[*s, n] for s, n in sizes.items()])}
@@ -190,7 +195,7 @@ def _time_limits(rows: SparkRows, columns: list[cols.Column], config: Config) ->
 
 def _summarised(
     rows: SparkRows, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
-) -> tuple[dict[str, statistics.Summary], rows_module.Quarantine, Counter[tuple[int, int, int]]]:
+) -> tuple[dict[str, statistics.Summary], Quarantine, Counter[tuple[int, int, int]]]:
     """(summary of each split that has rows, the quarantine, sizes of train's images)."""
     tasks = rows.spark.sparkContext.defaultParallelism
     frame = rows.over(_summarise, PARTIAL, columns, config, limits, tasks=tasks)
@@ -204,16 +209,16 @@ def _summarised(
 
 def _merged(
     partials: dict[str, list[bytes]],
-) -> tuple[dict[str, statistics.Summary], rows_module.Quarantine, Counter[tuple[int, int, int]]]:
+) -> tuple[dict[str, statistics.Summary], Quarantine, Counter[tuple[int, int, int]]]:
     parts = {
         name: statistics.merge([statistics.Summary.deserialise(data) for data in partials[name]])
         for name in names.SPLITS
         if name in partials
     }
-    quarantine, sizes = rows_module.Quarantine(), Counter[tuple[int, int, int]]()
+    quarantine, sizes = Quarantine(), Counter[tuple[int, int, int]]()
     for data in partials.get("quarantine", []):
         kept = json.loads(data)
-        quarantine += rows_module.Quarantine(Counter(kept["reasons"]), kept["examples"])
+        quarantine += Quarantine(Counter(kept["reasons"]), kept["examples"])
     for data in partials.get("sizes", []):
         sizes.update({(height, width, channels): n for height, width, channels, n in json.loads(data)})
     return parts, quarantine, sizes
@@ -234,23 +239,25 @@ def _placed(
     return rows.over(_place, spark_schema(schema), columns, config, limits, preprocessor, schema)
 
 
-def _write(
-    placed: Any, config: Config, preprocessor: Preprocessor, folder: Path
-) -> tuple[Counter[str], dict[str, int]]:
-    """Write splits, raw test rows and quarantine; return quarantine reasons and the rows of each split."""
+def _counts(placed: Any) -> tuple[Counter[str], dict[str, int]]:
+    """Placed rows → quarantine reasons, and the rows of each split."""
     found = placed.groupBy("place", "reason").count().collect()
-    written = {s: sum(r["count"] for r in found if r["place"] == i) for s, i in splits.SPLIT_INDEX.items()}
+    counts = {s: sum(r["count"] for r in found if r["place"] == i) for s, i in splits.SPLIT_INDEX.items()}
+    return Counter({r["reason"]: r["count"] for r in found if r["reason"] is not None}), counts
+
+
+def _write(placed: Any, counts: dict[str, int], config: Config, preprocessor: Preprocessor, folder: Path) -> None:
+    """Write splits, raw test rows and quarantine."""
     for name, index in splits.SPLIT_INDEX.items():
         part = placed.filter(placed["place"] == index).select("encoded.*")
         groups = dataset.row_group_count(
-            written[name], name, config.distributed_train.workers, config.data.row_group_size
+            counts[name], name, config.distributed_train.workers, config.data.row_group_size
         )
-        _write_split(part, written[name], groups, folder / name, dataset.column_kinds(preprocessor))
+        _write_split(part, counts[name], groups, folder / name, dataset.column_kinds(preprocessor))
     raw = placed.filter(placed["place"] == splits.SPLIT_INDEX["test"]).select("raw.*")
     _write_parquet(raw, folder / names.RAW_FOLDER)
     bad = placed.filter(placed["place"] == rows_module.QUARANTINED).select("raw.*", "reason")
     _write_parquet(bad.coalesce(1), folder / names.QUARANTINE_FOLDER)
-    return Counter({r["reason"]: r["count"] for r in found if r["reason"] is not None}), written
 
 
 def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[str, str]) -> None:
