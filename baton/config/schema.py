@@ -90,7 +90,12 @@ class Data(Section):
     task: Task
     id: list[str] = Field([], description="columns that identify a row; no features; decide the split")
     group: str | None = Field(None, description="column whose equal values never straddle two splits")
-    time: str | None = Field(None, description="column to split by: oldest rows train, newest test")
+    time: str | None = Field(
+        None, description="column to split by, of dates or numbers: oldest rows train, newest test"
+    )
+    split_column: str | None = Field(
+        None, description="column that says each row's split: train, validation (valid, val, dev) or test; no feature"
+    )
     drop: list[str] = Field([], description="columns that are not used as features")
     kinds: dict[str, Kind] = Field({}, description="overrules the inferred kind of a column")
     missing: list[str] | dict[str, list[str]] | None = Field(
@@ -160,6 +165,13 @@ class Data(Section):
         return _demanded(value, not bad, f"must be {', '.join(DATE_FORMATS)}, or a pattern as %d.%m.%Y")
 
     @model_validator(mode="after")
+    def _splits_by_one_rule(self) -> Data:
+        rules = [key for key in ("group", "time", "split_column") if getattr(self, key)]
+        if len(rules) > 1:
+            raise ValueError(f"{' and '.join(rules)} each say how rows are split: name one of them")
+        return self
+
+    @model_validator(mode="after")
     def _separates_by_two_marks(self) -> Data:
         if self.decimal is not None and self.decimal == self.thousands:
             raise ValueError("decimal and thousands must not be the same mark")
@@ -167,7 +179,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _drops_nothing_it_needs(self) -> Data:
-        needed = [name for name in (self.target, self.group, self.time, self.image_column, *self.id) if name]
+        named = (self.target, self.group, self.time, self.split_column, self.image_column, *self.id)
+        needed = [name for name in named if name]
         if both := sorted(set(needed) & set(self.drop)):
             raise ValueError(f"drop names {', '.join(both)}, which another key of data needs")
         return self

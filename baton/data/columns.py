@@ -97,7 +97,7 @@ def missing_texts(name: str, data: Data) -> tuple[str, ...]:
 
 def feature_columns(columns: list[Column], data: Data) -> list[Column]:
     """The columns a model reads: all but the target and those that name a row or a group."""
-    aside = {data.target, data.group, *data.id, *data.drop}
+    aside = {data.target, data.group, data.split_column, *data.id, *data.drop}
     if data.task == "image":
         return [column for column in columns if column.kind == "image"]
     return [column for column in columns if column.name not in aside]

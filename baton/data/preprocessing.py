@@ -95,6 +95,10 @@ class Preprocessor:
         """The same with more that is known of the target: what was fitted on validation data."""
         return Preprocessor({**self.spec, "target": {**self.spec["target"], **more}})
 
+    def with_split(self, recipe: dict[str, Any]) -> Preprocessor:
+        """The same with how the rows were split."""
+        return Preprocessor({**self.spec, "split": recipe})
+
     def encode(self, typed: pa.Table) -> dict[str, Any]:
         """Typed table → {encoded column: array [rows]}; float32, int32, or Arrow binary for images.
 

@@ -57,7 +57,7 @@ def recognise(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> 
     """The columns a pipeline uses, each with why; raises one `BadInput` for all that cannot be used."""
     named = [data.target, *data.id, *data.drop, *data.kinds, *data.formats]
     named += data.missing if isinstance(data.missing, dict) else ()
-    wanted = {*named, *(name for name in (data.group, data.time, data.image_column) if name)}
+    wanted = {*named, *(name for name in (data.group, data.time, data.split_column, data.image_column) if name)}
     faults = []
     if absent := sorted(wanted - {*schema.names, *Reading.of(data).without}):
         faults = [f"The source has no column {listed(cols.alike(absent, schema.names))}."]
@@ -65,7 +65,7 @@ def recognise(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> 
     if data.task == "image":
         refuse(faults)
         return _image_columns(schema, data)
-    kept = {data.target, data.group}
+    kept = {data.target, data.group, data.split_column}
     used = [n for n in schema.names if (n not in data.drop or n in kept) and (n in wanted or not is_pandas_index(n))]
     results, more = _gathered([(schema.field(name), counted.get(name, CellCounts())) for name in used], data)
     refuse([*faults, *more, *cols.type_faults(schema, [result.column for result in results])])
@@ -130,6 +130,8 @@ def _forced_kind(name: str, declared: str, type_: pa.DataType, data: Data) -> tu
         if data.task == "regression" and declared in ("datetime", "binary"):
             raise BadInput(f"The target {name} must be a number for regression. Received: {type_}")
         return ("numeric" if data.task == "regression" else "categorical"), "the target"
+    if name == data.split_column:
+        return "categorical", "data.split_column"
     if name in data.kinds:
         return data.kinds[name], "data.kinds"
     return ("datetime", "data.formats") if name in data.formats else (None, "")
@@ -467,7 +469,7 @@ def _image_columns(schema: pa.Schema, data: Data) -> list[Recognised]:
     name = data.image_column or (binary[0] if len(binary) == 1 else None)
     if name is None:
         raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
-    keep = [n for n in (*data.id, data.group, data.time) if n]
+    keep = [n for n in (*data.id, data.group, data.time, data.split_column) if n]
     columns = [
         Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images"),
         Recognised(Column(data.target, "categorical", "string", cols.missing_texts(data.target, data)), "the target"),

@@ -18,13 +18,13 @@ from baton.config.schema import Config
 from baton.data import cell_counts, dataset, recognition, splits, statistics
 from baton.data.ingestion import quarantine
 from baton.data.ingestion.rows import (
-    assign,
     check_reserved,
+    checked,
     fit_and_profile,
     image_sizes,
+    plan_of,
     refuse_unseen_classes,
     time_counts,
-    time_limits,
     with_image_size,
 )
 from baton.data.sources import files
@@ -42,17 +42,21 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     counted = cell_counts.counts(raw, config.data)
     recognised = recognition.recognise(raw.schema, counted, config.data)
     columns = [r.column for r in recognised]
-    limits = time_limits(*time_counts(raw, columns, config), config) if config.data.time else None
-    typed, place, reasons, hashes = assign(raw, columns, config, limits)
+    rows = checked(raw, columns, config)
+    typed, reasons = rows.typed, rows.reasons
     total = raw.num_rows + len(source.broken)
     lines = quarantine.of_lines(source.broken)
     bad = quarantine.of_rows(raw, reasons, columns) + lines
     quarantine.check(config, bad, total)
+    times = time_counts(raw, columns, config) if config.data.time else None
+    tally = rows.tally(config.data)
+    plan = plan_of(config, tally, splits.recurring(rows.deciding[rows.good], tally.frequent), times)
+    place = rows.places(plan, config.data)
     masks = {name: place == index for name, index in splits.SPLIT_INDEX.items()}
     parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
     quarantine.check_splits({name: part.num_rows for name, part in parts.items()}, bad)
-    found = {name: statistics.summarise(part, hashes[masks[name]]) for name, part in parts.items()}
-    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, folder)
+    found = {name: statistics.summarise(part, rows.hashes[masks[name]]) for name, part in parts.items()}
+    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, plan, folder)
     if config.data.task == "image":
         preprocessor = with_image_size(
             preprocessor, image_sizes(parts["train"].column(preprocessor.features[0].name)), config
@@ -74,8 +78,8 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     )
     dataset.write_metadata(folder, preprocessor)
     preprocessor.save(folder / names.PREPROCESSOR)
-    rows = {name: int((place == index).sum()) for name, index in splits.SPLIT_INDEX.items()}
-    dataset.complete(folder, {"input": total, **rows, "quarantined": sum(by_reason.values())}, preprocessor)
+    counts = {name: int((place == index).sum()) for name, index in splits.SPLIT_INDEX.items()}
+    dataset.complete(folder, {"input": total, **counts, "quarantined": sum(by_reason.values())}, preprocessor)
     return by_reason
 
 

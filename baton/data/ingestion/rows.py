@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton import names
-from baton.config.schema import Config
+from baton.config.schema import Config, Data
 from baton.data import columns as cols
 from baton.data import fitting, overview, preprocessing, reference, splits, statistics
 from baton.data.cell_counts import CellCounts
@@ -25,21 +25,56 @@ from baton.runtime.threads import together
 QUARANTINED = 3  # after the indices of train, validation and test
 
 
-def assign(
-    raw: pa.Table, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
-) -> tuple[pa.Table, np.ndarray, pa.Array, np.ndarray]:
-    """Raw rows → (typed rows, place of each: 0, 1, 2 or `QUARANTINED`, reasons, hashes)."""
+@dataclass(frozen=True)
+class CheckedRows:
+    """Raw rows as typed ones, with the reasons of those that cannot be used, their hashes, and those that decide."""
+
+    typed: pa.Table
+    reasons: pa.Array
+    hashes: np.ndarray
+    deciding: np.ndarray
+
+    @property
+    def good(self) -> np.ndarray:
+        """Which rows can be used."""
+        return self.reasons.is_null().to_numpy(zero_copy_only=False)
+
+    def tally(self, data: Data) -> splits.Tally:
+        """What a plan of the splits has to know of the rows that can be used."""
+        good = self.good
+        return splits.tally(self.typed.filter(pa.array(good)), self.deciding[good], data)
+
+    def places(self, plan: splits.Plan, data: Data, before: Counter[int] | None = None) -> np.ndarray:
+        """The place of each row: 0, 1, 2 or `QUARANTINED`; `before` as of `Plan.place`."""
+        good = self.good
+        places = np.full(len(good), QUARANTINED, np.int8)
+        places[good] = plan.place(self.typed.filter(pa.array(good)), self.deciding[good], data, before)
+        return places
+
+
+def checked(raw: pa.Table, columns: list[cols.Column], config: Config) -> CheckedRows:
+    """Raw rows → what can be used of them."""
     data = config.data
     typed, reasons = cols.typed(raw, columns, data.target)
     hashes = splits.row_hash(typed)
     if data.time:
-        stamps = typed.column(data.time).combine_chunks()
-        reasons = pc.coalesce(reasons, pc.if_else(stamps.is_null(), f"{data.time} (data.time) is missing", None))
-        place = splits.by_time(stamps.fill_null(0), limits)  # type: ignore[arg-type]
-    else:
-        place = splits.by_hash(typed, data, hashes)
-    bad = reasons.is_valid().to_numpy(zero_copy_only=False)
-    return typed, np.where(bad, QUARANTINED, place), reasons, hashes
+        gone = typed.column(data.time).combine_chunks().is_null()
+        reasons = pc.coalesce(reasons, pc.if_else(gone, f"{data.time} (data.time) is missing", None))
+    if data.split_column:
+        _, unknown = splits.by_column(typed.column(data.split_column))
+        sentence = f"{data.split_column} is neither train, validation nor test"
+        reasons = pc.coalesce(reasons, pc.if_else(pa.array(unknown), sentence, None))
+    return CheckedRows(typed, reasons, hashes, splits.unit_hash(typed, data, hashes))
+
+
+def plan_of(
+    config: Config, tally: splits.Tally, counts: Counter[int], times: tuple[np.ndarray, np.ndarray] | None
+) -> splits.Plan:
+    """The tally of all rows, how often the frequent ones occur, and the moments with their rows → the plan."""
+    if times is None:
+        return splits.plan(tally, counts, config.data)
+    share = config.data.split
+    return splits.Plan((share.train, share.validation, share.test), time_limits(*times, config))
 
 
 def fit_and_profile(
@@ -48,6 +83,7 @@ def fit_and_profile(
     counted: dict[str, CellCounts],
     parts: dict[str, statistics.Summary],
     source_names: list[str],
+    plan: splits.Plan,
     folder: Path,
 ) -> preprocessing.Preprocessor:
     """Fit preprocessing on train's summary alone; write the profile and the table of columns, of all rows."""
@@ -57,7 +93,9 @@ def fit_and_profile(
         _write_json(statistics.profile(_in_order(statistics.merge(list(parts.values())))), folder / names.PROFILE)
 
     preprocessor = together(lambda: fitting.fit_preprocessor(parts["train"], columns, config.data), write_profile)[0]
+    preprocessor = preprocessor.with_split(splits.recipe(plan, config.data))
     table = overview.of_rows(recognised, counted, parts, preprocessor, config.data, source_names)
+    table["warnings"] += splits.words(plan, sum(part.rows for part in parts.values()))
     _write_json(table, folder / names.COLUMNS)
     reference.profile_reference(parts["train"], preprocessor, config.data.reference_rows).save(folder)
     return preprocessor
@@ -96,17 +134,17 @@ def with_image_size(
 
 
 def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Raw rows → the distinct moments (µs) of `data.time` and how many rows each has; counts add up."""
+    """Raw rows → the distinct moments (µs) or numbers of `data.time` and how many rows each has; counts add up."""
     stamps, _ = cols.typed(raw, [_time_column(columns, config)], None)
     counted = stamps.column(config.data.time).drop_null().value_counts()
-    return pc.cast(counted.field("values"), pa.int64()).to_numpy(), counted.field("counts").to_numpy()
+    return splits.moments(counted.field("values")), counted.field("counts").to_numpy()
 
 
-def time_limits(moments: np.ndarray, counts: np.ndarray, config: Config) -> tuple[int, int]:
+def time_limits(moments: np.ndarray, counts: np.ndarray, config: Config) -> tuple[float, float]:
     """Distinct moments in any order and their rows → the last moments of train and validation."""
     if len(moments) == 0:
         raise BadInput(f"data.time: column {config.data.time} holds no time at all.")
-    order = np.argsort(moments)
+    order = np.argsort(moments, kind="stable")
     return splits.time_limits(moments[order], counts[order], config.data)
 
 
@@ -129,6 +167,6 @@ def _in_order(whole: statistics.Summary) -> statistics.Summary:
 
 def _time_column(columns: list[cols.Column], config: Config) -> cols.Column:
     column = next(c for c in columns if c.name == config.data.time)
-    if column.kind != "datetime":
-        raise BadInput(f"data.time must be a date or time column. Received: {column.name}, {column.kind}")
+    if column.kind not in ("datetime", "numeric"):
+        raise BadInput(f"data.time must be a column of dates, times or numbers. Received: {column.name}, {column.kind}")
     return column

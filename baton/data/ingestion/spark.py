@@ -11,9 +11,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from baton import names
@@ -39,6 +41,7 @@ from baton.data.sources.spark_rows import (
 )
 from baton.runtime.spark import own_errors
 
+MOMENTS = "moment double, rows long"
 MERGED = 16  # the driver gets the partial results of at most so many tasks
 MAX_FILES = 1024  # of a split; beyond, a file holds several row groups
 # A footer lists a column's encodings in an order that varies from JVM to JVM: with these there is only one of them, so
@@ -57,17 +60,19 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         quarantines.check_any(total, source.location, broken)
         recognised = recognition.recognise(rows.schema, counted, config.data)
         columns = [r.column for r in recognised]
-        limits = _time_limits(rows, columns, config) if config.data.time else None
-        parts, quarantine, sizes = _summarised(rows, columns, config, limits)
+        layout = _layout(rows, columns, config)
+        parts, quarantine, sizes = _summarised(rows, columns, config, layout)
         lines = quarantines.of_lines(broken)
         quarantine += lines
         quarantines.check(config, quarantine, total + len(broken))
         quarantines.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, quarantine)
         parts = {s: parts[s] for s in names.SPLITS}
-        preprocessor = rows_module.fit_and_profile(config, recognised, counted, parts, rows.schema.names, folder)
+        preprocessor = rows_module.fit_and_profile(
+            config, recognised, counted, parts, rows.schema.names, layout.plan, folder
+        )
         if config.data.task == "image":
             preprocessor = rows_module.with_image_size(preprocessor, sizes, config)
-        with persisted(_placed(rows, columns, config, limits, preprocessor)) as placed:
+        with persisted(_placed(rows, columns, config, layout, preprocessor)) as placed:
             reasons, counts = _counts(placed)
             reasons += lines.reasons
             quarantines.check(config, Quarantine(reasons, quarantine.examples), total + len(broken))
@@ -77,6 +82,25 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     counts = {"input": total + len(broken), **counts, "quarantined": sum(reasons.values())}
     dataset.complete(folder, counts, preprocessor)
     return reasons
+
+
+@dataclass
+class Layout:
+    """A plan of the splits, and how many copies of a row that is spread stand before each part of the source."""
+
+    plan: splits.Plan
+    before: dict[str, Counter[int]] = field(default_factory=dict)
+
+    def placed(
+        self, raw: pa.Table, part: str, columns: list[cols.Column], config: Config
+    ) -> tuple[rows_module.CheckedRows, np.ndarray]:
+        """Raw rows of a part, in order → the checked rows and their places; counts the copies on."""
+        rows = rows_module.checked(raw, columns, config)
+        before = self.before.get(part, Counter())
+        places = rows.places(self.plan, config.data, before)
+        if self.plan.spread:
+            self.before[part] = before + splits.recurring(rows.deciding[rows.good], self.plan.spread)
+        return rows, places
 
 
 # Stages, run on executors
@@ -99,15 +123,33 @@ def _moments(tables: Tables, columns: list[cols.Column], config: Config) -> Iter
         yield pa.table({"moment": moments, "rows": rows})
 
 
-def _summarise(
-    tables: Tables, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
-) -> Iterator[pa.Table]:
+def _tally(tables: Tables, columns: list[cols.Column], config: Config) -> Iterator[pa.Table]:
+    """What a plan of the splits has to know of the rows."""
+    total = splits.Tally(bool(config.data.group))
+    for raw in tables:
+        total += rows_module.checked(raw, columns, config).tally(config.data)
+    yield partial_results({"tally": encode_json(total.to_dict())})
+
+
+def _recur(tables: Tables, columns: list[cols.Column], config: Config, frequent: set[int]) -> Iterator[pa.Table]:
+    """How often frequent rows occur in each part of the source."""
+    parts: dict[str, Counter[int]] = {}
+    for raw in tables:
+        rows = rows_module.checked(raw, columns, config)
+        found = splits.recurring(rows.deciding[rows.good], frequent)
+        parts[tables.part] = parts.get(tables.part, Counter()) + found
+    plain = {part: {str(value): count for value, count in found.items()} for part, found in parts.items()}
+    yield partial_results({"recurring": encode_json(plain)})
+
+
+def _summarise(tables: Tables, columns: list[cols.Column], config: Config, layout: Layout) -> Iterator[pa.Table]:
     """The summary of each split, the reasons of quarantined rows, and the sizes of train's images."""
     parts: dict[str, statistics.Summary] = {}
     quarantine, sizes = Quarantine(), Counter[tuple[int, int, int]]()
     for raw in tables:
-        typed, place, reasons, hashes = rows_module.assign(raw, columns, config, limits)
-        quarantine += quarantines.of_rows(raw, reasons, columns)
+        rows, place = layout.placed(raw, tables.part, columns, config)
+        typed, hashes = rows.typed, rows.hashes
+        quarantine += quarantines.of_rows(raw, rows.reasons, columns)
         for name, index in splits.SPLIT_INDEX.items():
             mask = place == index
             if mask.any():
@@ -141,15 +183,16 @@ def _place(
     tables: Tables,
     columns: list[cols.Column],
     config: Config,
-    limits: tuple[int, int] | None,
+    layout: Layout,
     preprocessor: Preprocessor,
     schema: pa.Schema,
 ) -> Iterator[pa.Table]:
     """Every row's place and reason; encoded if it is used; raw if it is of the test split or quarantined."""
     test = splits.SPLIT_INDEX["test"]
     for raw in tables:
-        typed, place, reasons, _ = rows_module.assign(raw, columns, config, limits)
-        place, reasons = rows_module.refuse_unseen_classes(typed, place, reasons, preprocessor)
+        rows, place = layout.placed(raw, tables.part, columns, config)
+        typed = rows.typed
+        place, reasons = rows_module.refuse_unseen_classes(typed, place, rows.reasons, preprocessor)
         for mask in (place < test, place == test, place == rows_module.QUARANTINED):
             if mask.any():
                 here, first = pa.array(mask), int(place[mask][0])
@@ -159,12 +202,12 @@ def _place(
                     else dataset.encoded_table(typed.filter(here), preprocessor)
                 )
                 kept = None if first < test else raw.filter(here)
-                rows = int(mask.sum())
+                size = int(mask.sum())
                 arrays = [
                     pa.array(place[mask], pa.int32()),
                     reasons.filter(here),
-                    _struct(encoded, schema.field("encoded").type, rows),
-                    _struct(kept, schema.field("raw").type, rows),
+                    _struct(encoded, schema.field("encoded").type, size),
+                    _struct(kept, schema.field("raw").type, size),
                 ]
                 yield pa.table(arrays, schema)
 
@@ -188,17 +231,39 @@ def _counted(rows: SparkRows, config: Config) -> tuple[int, dict[str, CellCounts
     return sum(answer["rows"] for answer in answers), counts, [line for a in answers for line in a["broken"]]
 
 
-def _time_limits(rows: SparkRows, columns: list[cols.Column], config: Config) -> tuple[int, int]:
-    found = rows.over(_moments, "moment long, rows long", columns, config).groupBy("moment").sum("rows").toArrow()
-    return rows_module.time_limits(found.column(0).to_numpy(), found.column(1).to_numpy(), config)
+def _layout(rows: SparkRows, columns: list[cols.Column], config: Config) -> Layout:
+    """By which rows are placed, after a look at all of them."""
+    if config.data.time:
+        found = rows.over(_moments, MOMENTS, columns, config).groupBy("moment").sum("rows").toArrow()
+        times = (found.column(0).to_numpy(), found.column(1).to_numpy())
+        return Layout(rows_module.plan_of(config, splits.Tally(), Counter(), times))
+    if config.data.split_column:
+        return Layout(splits.plan(splits.Tally(), Counter(), config.data))
+    answers = rows.collect(_tally, columns, config).get("tally", [])
+    tally = sum((splits.Tally.of(json.loads(data)) for data in answers), splits.Tally(bool(config.data.group)))
+    parts: dict[str, Counter[int]] = {}
+    for data in rows.collect(_recur, columns, config, tally.frequent, tasks=0).get("recurring", []):
+        parts |= {part: Counter({int(h): n for h, n in found.items()}) for part, found in json.loads(data).items()}
+    plan = rows_module.plan_of(config, tally, sum(parts.values(), Counter()), None)
+    return Layout(plan, _offsets(plan, parts))
+
+
+def _offsets(plan: splits.Plan, parts: dict[str, Counter[int]]) -> dict[str, Counter[int]]:
+    """How many copies of each row that is spread stand in the parts before each part."""
+    before, offsets = Counter[int](), {}
+    for part in sorted(parts, key=int):
+        offsets[part] = Counter({value: before[value] for value in plan.spread})
+        before += parts[part]
+    return offsets
 
 
 def _summarised(
-    rows: SparkRows, columns: list[cols.Column], config: Config, limits: tuple[int, int] | None
+    rows: SparkRows, columns: list[cols.Column], config: Config, layout: Layout
 ) -> tuple[dict[str, statistics.Summary], Quarantine, Counter[tuple[int, int, int]]]:
     """(summary of each split that has rows, the quarantine, sizes of train's images)."""
     tasks = rows.spark.sparkContext.defaultParallelism
-    frame = rows.over(_summarise, PARTIAL, columns, config, limits, tasks=tasks)
+    own_tasks = 0 if layout.plan.spread else tasks  # a part is a task's own then
+    frame = rows.over(_summarise, PARTIAL, columns, config, layout, tasks=own_tasks)
     if tasks > MERGED:
         frame = mapped(frame.repartition(MERGED), _merge, PARTIAL)
     found: dict[str, list[bytes]] = {}
@@ -228,7 +293,7 @@ def _placed(
     rows: SparkRows,
     columns: list[cols.Column],
     config: Config,
-    limits: tuple[int, int] | None,
+    layout: Layout,
     preprocessor: Preprocessor,
 ) -> Any:
     """The DataFrame of `_place`: place, reason, encoded, raw."""
@@ -236,7 +301,7 @@ def _placed(
     fields = [("place", pa.int32()), ("reason", pa.string()), ("encoded", pa.struct(encoded)),
               ("raw", pa.struct(list(rows.schema)))]  # fmt: skip
     schema = pa.schema(fields)
-    return rows.over(_place, spark_schema(schema), columns, config, limits, preprocessor, schema)
+    return rows.over(_place, spark_schema(schema), columns, config, layout, preprocessor, schema)
 
 
 def _counts(placed: Any) -> tuple[Counter[str], dict[str, int]]:

@@ -42,7 +42,7 @@ class SparkRows:
         of_schema, own_schema, pieces = self.schema, self.own_schema, self.pieces
         if self.frame is not None:
             frame = self.frame.coalesce(tasks) if tasks else self.frame
-            return mapped(frame, lambda batches: stage(Tables(_of_spark(batches, of_schema)), *arguments), schema)
+            return mapped(frame, lambda batches: stage(_of_frame(batches, of_schema), *arguments), schema)
         tasks = min(len(pieces), tasks or len(pieces))
         numbers = self.spark.range(0, len(pieces), 1, max(tasks, 1))
 
@@ -62,10 +62,13 @@ class SparkRows:
 
 
 class Tables:
-    """Raw tables as a task reads them; `broken` fills up with lines that are no rows."""
+    """Raw tables as a task reads them; `broken` fills up with lines that are no rows.
 
-    def __init__(self, tables: Iterator[pa.Table]):
-        self.tables, self.broken = tables, list[dict[str, str]]()
+    `part` is that of the source which the last table came from; a part's rows are in the same order in every stage.
+    """
+
+    def __init__(self, tables: Iterator[pa.Table], part: str = ""):
+        self.tables, self.broken, self.part = tables, list[dict[str, str]](), part
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self.tables
@@ -79,7 +82,7 @@ class Tables:
         def read() -> Iterator[pa.Table]:
             for batch in batches:
                 for number in batch.column(0).to_pylist():
-                    piece = pieces[number]
+                    piece, tables.part = pieces[number], str(number)
                     for table in piece.tables(own, TABLE_ROWS):
                         yield table if own == schema else _plain(table, schema, piece)
                     tables.broken += piece.broken
@@ -174,6 +177,13 @@ def _plain(table: pa.Table, schema: pa.Schema, piece: sources.Source) -> pa.Tabl
                 f"({error}). Set engine: local, or write the column as text."
             ) from None
     return pa.table(columns, schema)
+
+
+def _of_frame(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Tables:
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return Tables(_of_spark(batches, schema), str(context.partitionId() if context else 0))
 
 
 def _of_spark(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
