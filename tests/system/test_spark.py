@@ -560,3 +560,36 @@ def test_sparks_workers_have_petastorms_names_and_todays_pyarrow(session):
 
     sent = session.sparkContext.parallelize([petastorm.unischema({"x": "float32"})], 1)
     assert sent.map(seen).collect() == [(["x"], True, False, False)]
+
+
+SPLITS = [
+    {"data__group": "g"},
+    {"data__split_column": "part"},
+    {"data__time": "year"},
+    {"data__task": "multiclass", "data__target": "c", "data__drop": ["y"]},
+    {"data__drop": ["x", "year", "y"], "data__target": "c", "data__task": "multiclass"},  # few rows are distinct
+]
+
+
+@pytest.mark.parametrize("options", SPLITS, ids=lambda options: "-".join(options))
+@pytest.mark.parametrize("kind", ["files", "table"])
+def test_both_engines_split_alike(session, tmp_path, options, kind):
+    rng = np.random.default_rng(11)
+    size = 1500
+    table = pa.table({
+        "x": rng.normal(size=size), "y": rng.normal(size=size), "year": rng.integers(1990, 2020, size),
+        "g": rng.choice([f"site {i}" for i in range(7)], size), "part": rng.choice(["train", "val", "test"], size),
+        "c": rng.choice(["a", "b", "rare"], size, p=[0.7, 0.285, 0.015]),
+    })  # fmt: skip
+    for number in range(3):
+        pq.write_table(table.slice(number * 500, 500), tmp_path / f"{number}.parquet", row_group_size=190)
+    settings = configured(str(tmp_path / "*.parquet"), **options)
+    if kind == "files":
+        build_both(settings, tmp_path)
+        return
+    session.read.parquet(str(tmp_path / "0.parquet")).repartition(3).createOrReplaceTempView("split_rows")
+    remote = tmp_path / "remote"
+    remote.mkdir()
+    asked = settings.overridden({"data.source": "table:split_rows"})
+    spark_ingestion.build(asked, sources.resolve("table:split_rows"), remote)
+    assert Dataset.load(remote).rows["input"] == 500 and min(Dataset.load(remote).rows[s] for s in names.SPLITS) > 0
