@@ -11,6 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         with persisted(_placed(rows, columns, config, limits, preprocessor)) as placed:
             reasons, counts = _counts(placed)
             reasons += lines.reasons
-            quarantines.check(config, Quarantine(reasons, quarantine.examples), total + len(broken))
+            quarantines.check(config, replace(quarantine, reasons=reasons), total + len(broken))
             _write(placed, counts, config, preprocessor, folder)
     quarantines.write_lines(broken, folder / names.QUARANTINE_FOLDER)
     preprocessor.save(folder / names.PREPROCESSOR)
@@ -218,7 +219,7 @@ def _merged(
     quarantine, sizes = Quarantine(), Counter[tuple[int, int, int]]()
     for data in partials.get("quarantine", []):
         kept = json.loads(data)
-        quarantine += Quarantine(Counter(kept["reasons"]), kept["examples"])
+        quarantine += Quarantine(**{**kept, "reasons": Counter(kept["reasons"])})
     for data in partials.get("sizes", []):
         sizes.update({(height, width, channels): n for height, width, channels, n in json.loads(data)})
     return parts, quarantine, sizes
