@@ -7,6 +7,8 @@ path, its line, what is allowed and what was received.
 from __future__ import annotations
 
 import math
+import re
+from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -111,7 +113,7 @@ class Data(Section):
     )
     formats: dict[str, str] = Field(
         {},
-        description="how a column's dates are written: iso, ymd, dmy, mdy, epoch_s, epoch_ms, or a pattern as %d.%m.%y",
+        description="how a column's dates are written: iso, ymd, dmy, mdy, epoch_s (_ms, _us, _ns), or as %d.%m.%y",
     )
     max_quarantine: MaxQuarantine = MaxQuarantine()
     split: Split = Split()
@@ -161,7 +163,7 @@ class Data(Section):
     @field_validator("formats")
     @classmethod
     def _are_formats(cls, value: dict[str, str]) -> dict[str, str]:
-        bad = [text for text in value.values() if text not in DATE_FORMATS and "%" not in text]
+        bad = [text for text in value.values() if text not in DATE_FORMATS and not _is_pattern(text)]
         return _demanded(value, not bad, f"must be {', '.join(DATE_FORMATS)}, or a pattern as %d.%m.%Y")
 
     @model_validator(mode="after")
@@ -169,6 +171,14 @@ class Data(Section):
         rules = [key for key in ("group", "time", "split_column") if getattr(self, key)]
         if len(rules) > 1:
             raise ValueError(f"{' and '.join(rules)} each say how rows are split: name one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _says_a_kind_once(self) -> Data:
+        if named := [key for key in ("kinds", "formats") if self.target in getattr(self, key)]:
+            raise ValueError(f"{' and '.join(named)} must not name the target: the task says what it is")
+        if both := sorted(name for name in self.formats if self.kinds.get(name, "datetime") != "datetime"):
+            raise ValueError(f"formats says that {', '.join(both)} holds dates, and kinds something else")
         return self
 
     @model_validator(mode="after")
@@ -270,7 +280,7 @@ SIZES: list[tuple[float, list[int], int, int]] = [
     (100_000, [256, 128], 1, 8),
     (math.inf, [512, 256], 1, 1),
 ]
-DATE_FORMATS = ("iso", "ymd", "dmy", "mdy", "epoch_s", "epoch_ms")
+DATE_FORMATS = ("iso", "ymd", "dmy", "mdy", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns")
 # Keys of earlier versions → what they are called now.
 RENAMED = {
     "model.forget": "model.category_dropout",
@@ -506,6 +516,17 @@ def validate(tree: dict[str, Any], lines: dict[tuple, int], where: str) -> Confi
     except ValidationError as error:
         faults = [_sentence(fault, lines, where) for fault in error.errors()]
         raise BadInput(" ".join(faults)) from None
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether it is a pattern that strptime knows."""
+    if "%" not in text:
+        return False
+    try:
+        datetime.strptime("", text)
+    except (ValueError, re.error) as error:
+        return "does not match" in str(error)
+    return False
 
 
 def _texts(value: Any) -> Any:

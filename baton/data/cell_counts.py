@@ -37,18 +37,19 @@ class CellCounts:
     cells: int = 0
     sorts: Counter[str] = field(default_factory=Counter)
     example: str = ""
+    odd: str = ""  # the longest cell that is no plain number
 
     def __add__(self, other: CellCounts) -> CellCounts:
-        example = max(self.example, other.example, key=_by_length)
-        return CellCounts(self.rows + other.rows, self.cells + other.cells, self.sorts + other.sorts, example)
+        example, odd = (max(pair, key=_by_length) for pair in ((self.example, other.example), (self.odd, other.odd)))
+        return CellCounts(self.rows + other.rows, self.cells + other.cells, self.sorts + other.sorts, example, odd)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "cells": self.cells, "sorts": dict(self.sorts), "example": self.example}
+        return {**vars(self), "sorts": dict(self.sorts)}
 
     @staticmethod
     def of(kept: dict[str, Any]) -> CellCounts:
         """The counts that `to_dict` made plain."""
-        return CellCounts(kept["rows"], kept["cells"], Counter(kept["sorts"]), kept["example"])
+        return CellCounts(**{**kept, "sorts": Counter(kept["sorts"])})
 
 
 def counts(table: pa.Table, data: Data) -> dict[str, CellCounts]:
@@ -70,8 +71,8 @@ def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
     values = values.combine_chunks()
     if cols.is_text(values.type):
         return _text_counts(values, cols.missing_texts(name, data))
-    if cols.is_whole(values.type):
-        return _whole_counts(values)
+    if cols.is_whole(values.type) or _holds_whole(values):
+        return _whole_counts(values, cols.missing_numbers(cols.missing_texts(name, data)))
     result = CellCounts(len(values), len(values) - _total(pc.is_null(values, nan_is_null=True), None))
     if cols.is_binary(values.type):
         starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
@@ -80,15 +81,33 @@ def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
     return result
 
 
-def _whole_counts(values: pa.Array) -> CellCounts:
+def _holds_whole(values: pa.Array) -> bool:
+    """Whether floats are whole numbers, as pandas holds those with gaps."""
+    if not pa.types.is_floating(values.type) or pa.types.is_float16(values.type):
+        return False
+    edges = pc.min_max(values).as_py()
+    if edges["max"] is None or not 10_000_000 <= edges["max"] < 2**63:  # none of them is a date
+        return False
+    whole = pc.or_(pc.equal(pc.floor(values), values), pc.is_nan(values))
+    return bool(pc.all(whole).as_py()) and edges["min"] > -(2**63)
+
+
+def _whole_counts(values: pa.Array, missing: list[float]) -> CellCounts:
     """Whole numbers → how many could be dates, and how many have more digits than a float64 keeps."""
+    floats = pa.types.is_floating(values.type)
+    if floats:
+        values = pc.cast(pc.if_else(pc.is_nan(values), None, values), pa.int64())
+    if missing:
+        values = pc.if_else(pc.is_in(pc.cast(values, pa.float64(), safe=False), pa.array(missing)), None, values)
     result = CellCounts(len(values), len(values) - values.null_count)
     edges = pc.min_max(values).as_py()
     if edges["max"] is None or max(abs(edges["min"]), abs(edges["max"])) < 10_000_000:
         return result
     text = pc.cast(values.drop_null(), pa.string())
-    result.sorts = _coded_dates(text, None) + _counter(text, None, many_digits=text_numbers.MANY_DIGITS)
-    result.sorts["beyond"] = int(edges["max"] >= 2**63)
+    result.sorts = _coded_dates(text, None)
+    if not floats:
+        result.sorts += _counter(text, None, many_digits=text_numbers.MANY_DIGITS)
+        result.sorts["beyond"] = int(edges["max"] >= 2**63)
     result.sorts = +result.sorts
     return result
 
@@ -105,10 +124,9 @@ def _text_counts(text: pa.Array, missing: tuple[str, ...]) -> CellCounts:
     sorts = Counter(numeric=_total(plain, weight))
     if sorts["numeric"]:
         sorts += _plain_sorts(cells, weight)
-    if sorts["numeric"] == result.cells:
-        sorts += _coded_dates(cells, weight)
-    else:
+    if sorts["numeric"] < result.cells:
         sorts += _other_sorts(cells, weight, pc.invert(plain))
+        result.odd = _longest(cells.filter(pc.invert(plain)))
     result.sorts = +sorts
     return result
 
@@ -124,7 +142,7 @@ def _plain_sorts(cells: pa.Array, weight: np.ndarray) -> Counter[str]:
         sorts += _counter(cells, weight, many_digits=text_numbers.MANY_DIGITS)
     if points := _total(pc.match_substring(cells, "."), weight):
         sorts += Counter(points=points) + _counter(cells, weight, three_points=text_numbers.THREE_DIGITS["."])
-    return sorts
+    return sorts + _coded_dates(cells, weight)
 
 
 def _other_sorts(cells: pa.Array, weight: np.ndarray, unexplained: pa.Array) -> Counter[str]:
@@ -133,19 +151,31 @@ def _other_sorts(cells: pa.Array, weight: np.ndarray, unexplained: pa.Array) -> 
     for mark in MARKS:
         sorts[f"mark {mark}"] = _total(pc.equal(cells, mark), weight)
     sorts["boolean"] = _total(pc.is_in(pc.utf8_lower(cells), pa.array(list(cols.BOOLEAN_TEXT))), weight)
-    if _total(pc.match_substring_regex(cells, r"^\d{1,4}[./ \-]|^[A-Za-z]{3,9}\.? +\d|^\d{8}([T ]|$)"), weight):
-        for format_ in text_dates.FORMATS:
-            sorts[f"date {format_}"] += _total(text_dates.matches(cells, format_), weight)
-        sorts += _counter(cells, weight, short_year=text_dates.SHORT_YEAR)
+    if _total(pc.match_substring_regex(cells, r"^\d{1,4}[./ \-]|^[A-Za-z]{3,9}[.,]? +\d|^\d{8}[ Tt]"), weight):
+        sorts += _date_sorts(cells, weight, unexplained)
     like = pc.and_(unexplained, pc.match_substring_regex(cells, text_numbers.NUMBER_LIKE))
     held = like.to_numpy(zero_copy_only=False)
     return sorts + _styled(cells.filter(like), weight[held]) if held.any() else sorts
 
 
+def _date_sorts(cells: pa.Array, weight: np.ndarray, unexplained: pa.Array) -> Counter[str]:
+    """Cells → how many are dates of each format, of the day or the month first in one of the two ways, and alike."""
+    found = {format_: text_dates.matches(cells, format_) for format_ in text_dates.FORMATS}
+    found["ymd"] = pc.and_(found["ymd"], unexplained)  # plain numbers are counted by themselves
+    sorts = Counter({f"date {format_}": _total(mask, weight) for format_, mask in found.items()})
+    sorts["day_month"] = _total(pc.or_(found["dmy"], found["mdy"]), weight)
+    return sorts + _counter(cells, weight, dated=text_dates.DATED)
+
+
 def _styled(cells: pa.Array, weight: np.ndarray) -> Counter[str]:
     """Cells that look like numbers but are no plain ones → how many each style reads, and their units."""
     units, bare = text_numbers.units(cells), text_numbers.bare(cells)
-    sorts = _counter(bare, weight, three=text_numbers.THREE_DIGITS[","])
+    sorts = _counter(
+        bare, weight, three=text_numbers.THREE_DIGITS[","], groups=text_numbers.MANY_GROUPS,
+        bare_three_points=text_numbers.THREE_DIGITS["."], bare_points=r"\.", bare_integer=text_numbers.INTEGER,
+        bare_small=r"^[+-]?\d{1,3}$",
+    )  # fmt: skip
+    sorts += _counter(cells, weight, brackets=text_numbers.BRACKETS)
     for unit in units.unique().drop_null().to_pylist():
         sorts[f"unit {unit}"] = _total(pc.equal(units, unit), weight)
     for style in text_numbers.STYLES:
@@ -158,13 +188,15 @@ def style_key(style: NumberStyle) -> str:
 
 
 def _coded_dates(cells: pa.Array, weight: np.ndarray | None) -> Counter[str]:
-    """Whole numbers that are dates of eight digits, or seconds or milliseconds since 1970."""
-    lengths = pc.min_max(pc.utf8_length(cells)).as_py()
-    if lengths["min"] != lengths["max"]:
-        return Counter()
-    if lengths["min"] == 8:
-        return Counter({"date ymd": _total(text_dates.matches(cells, "ymd"), weight)})
-    return _counter(cells, weight, **text_dates.EPOCH_LIKE) if lengths["min"] in (10, 13) else Counter()
+    """Whole numbers that are dates of eight digits, or seconds or parts of them since 1970."""
+    cells = pc.replace_substring_regex(cells, r"^(\d{8,})\.0+$", r"\1")
+    lengths = pc.utf8_length(cells)
+    held = set(lengths.unique().to_pylist())
+    wanted = {} if held.isdisjoint((10, 13, 16, 19)) else text_dates.EPOCH_LIKE
+    sorts = _counter(cells, weight, **wanted)
+    if 8 in held:
+        sorts["date ymd"] = _total(pc.and_(text_dates.matches(cells, "ymd"), pc.equal(lengths, 8)), weight)
+    return sorts
 
 
 def _counter(cells: pa.Array, weight: np.ndarray | None, **patterns: str) -> Counter[str]:

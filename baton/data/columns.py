@@ -162,6 +162,7 @@ def as_text(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     if pa.types.is_decimal(values.type) and not is_whole(values.type):
         values = pc.cast(values, pa.float64())
     if pa.types.is_floating(values.type):
+        values = pc.cast(values, pa.float32()) if pa.types.is_float16(values.type) else values
         whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
         integers = pc.cast(pc.if_else(whole, values, None), pa.int64())
         values = pc.if_else(pc.is_nan(values), None, values)
@@ -286,11 +287,24 @@ def _numeric(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
     if not is_text(values.type):
         number = pc.cast(values, pa.float64(), safe=False)
         number = pc.if_else(pc.is_nan(number), None, number)
-        gone = [float(text) for text in column.missing if re.match(text_numbers.NUMBER, text)]
-        return (pc.if_else(pc.is_in(number, pa.array(gone)), None, number) if gone else number), []
+        number = _without_missing(number, column)
+        if column.unit == text_numbers.PERCENT:  # 0.12 may be 12 %
+            return pc.if_else(True, None, number), [(pc.is_valid(number), "is written without %")]
+        return number, []
     text = clean(values, column.missing)
     number = text_numbers.parsed(text, column.style)
-    return number, [(pc.and_(pc.is_valid(text), pc.is_null(number)), "is not a number")]
+    stray = pc.and_(pc.is_valid(text), pc.is_null(number))
+    return _without_missing(number, column), [(stray, "is not a number")]
+
+
+def missing_numbers(texts: Sequence[str]) -> list[float]:
+    """The numbers among the texts that mean a cell holds no value."""
+    return [float(text) for text in texts if re.match(text_numbers.NUMBER, text)]
+
+
+def _without_missing(number: pa.Array, column: Column) -> pa.Array:
+    gone = missing_numbers(column.missing)
+    return pc.if_else(pc.is_in(number, pa.array(gone)), None, number) if gone else number
 
 
 def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
@@ -298,7 +312,8 @@ def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
         return values, []
     if is_text(values.type):
         cells = pc.utf8_lower(clean(values, column.missing))
-        good, true = pc.is_in(cells, pa.array(list(BOOLEAN_TEXT))), pc.equal(cells, "true")
+        true = pc.is_in(cells, pa.array(["true", "1"]))
+        good = pc.or_(true, pc.is_in(cells, pa.array(["false", "0"])))
     else:
         cells, _ = _numeric(values, column)
         good, true = pc.is_in(cells, pa.array([0.0, 1.0])), pc.equal(cells, 1.0)
@@ -307,7 +322,8 @@ def _boolean(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any
 
 
 def _categorical(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    return (canonical(clean(values, column.missing)) if is_text(values.type) else as_text(values)), []
+    text = values if is_text(values.type) else as_text(values)
+    return canonical(clean(text, column.missing)), []
 
 
 def canonical(text: pa.Array) -> pa.Array:
@@ -321,6 +337,8 @@ def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[An
         stamps = text_dates.parsed(text, column.format)
         return stamps, [(pc.and_(pc.is_valid(text), pc.is_null(stamps)), "is not a date or time")]
     if not (pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)):
+        if column.format == "iso":
+            raise pa.ArrowInvalid("numbers are no dates")
         number, _ = _numeric(values, column)
         stamps = _coded(number, column.format)
         return stamps, [(pc.and_(pc.is_valid(number), pc.is_null(stamps)), "is not a date or time")]
@@ -329,6 +347,8 @@ def _datetime(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[An
         stamps = pc.cast(stamps, pa.timestamp("us", "UTC"), safe=False)
     stamps = pc.cast(stamps, pa.timestamp("us"), safe=False)
     beyond = pc.and_(pc.is_valid(values), pc.is_null(stamps))
+    gone = text_dates.parsed(pa.array(column.missing, pa.string()), "iso").drop_null()
+    stamps = pc.if_else(pc.is_in(stamps, gone), None, stamps) if len(gone) else stamps
     return stamps, [(beyond, "is not in the years 1 to 9999")]
 
 
@@ -337,7 +357,9 @@ def _coded(number: pa.Array, format_: str) -> pa.Array:
     if format_ in text_dates.EPOCHS:
         return text_dates.epochs(number, format_)
     whole = pc.if_else(pc.equal(pc.floor(number), number), number, None)
-    return text_dates.parsed(pc.cast(pc.cast(whole, pa.int64()), pa.string()), format_)
+    text = pc.cast(pc.cast(whole, pa.int64()), pa.string())
+    width = {"%d%m%Y": 8, "%m%d%Y": 8, "%d%m%y": 6, "%m%d%y": 6, "%y%m%d": 6}.get(format_, 0)
+    return text_dates.parsed(pc.utf8_lpad(text, width, "0"), format_)  # a number has lost the zeros before it
 
 
 def _image(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:

@@ -28,8 +28,19 @@ MIN_SHARE = 0.99  # the share of a text column's cells that must parse for it to
 DOUBTFUL_SHARE = 0.5  # from here on, a column that is not taken for numbers or dates is warned of
 MIN_PLAIN = 3  # whole numbers below 1000 without a comma, that tell commas of thousands from those of decimals
 MIN_CODED_DATES = 20  # cells of eight digits, all of them dates, that can be no chance
-TIME_NAME = re.compile(r"(?i)time|date|epoch|stamp|(^|[_\W])(ts|at)$|[a-z]At$")
+LIKELY_CODED = 0.9  # the share of whole numbers that are dates, from which that is said
+TIME_NAME = re.compile(
+    r"(?:^|[_\W\d])(?i:time|timestamp|datetime|date|epoch|unix|ts|at)(?:$|[_\W\d])"
+    r"|[a-z](?:Time|Timestamp|DateTime|Date|Epoch|At)(?:$|[A-Z_\d])"
+)
 PANDAS_INDEX = re.compile(r"^__index_level_\d+__$")
+CODED = {
+    "ymd": "dates of eight digits",
+    "epoch_s": "seconds since 1970",
+    "epoch_ms": "milliseconds since 1970",
+    "epoch_us": "microseconds since 1970",
+    "epoch_ns": "nanoseconds since 1970",
+}
 STORED = {"double": "numbers", "boolean": "true or false", "datetime": "dates"}  # whatever an engine's types are
 
 
@@ -41,7 +52,7 @@ class Recognised:
     why: str
     reading: str = ""
     warnings: tuple[str, ...] = ()
-    ambiguous: bool = False  # its numbers can be read in two ways
+    ambiguous: bool = False  # its numbers can be read in two ways, of which the other columns may tell one
 
 
 class Ambiguous(BadInput):
@@ -64,7 +75,7 @@ def recognise(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> 
         faults.append(f"Its columns: {listed(schema.names)}.{cols.header_hint(schema.names)}")
     if data.task == "image":
         refuse(faults)
-        return _image_columns(schema, data)
+        return _image_columns(schema, counted, data)
     kept = {data.target, data.group, data.split_column}
     used = [n for n in schema.names if (n not in data.drop or n in kept) and (n in wanted or not is_pandas_index(n))]
     results, more = _gathered([(schema.field(name), counted.get(name, CellCounts())) for name in used], data)
@@ -103,7 +114,7 @@ def _attempt(arrow_field: pa.Field, counted: CellCounts, data: Data) -> Recognis
 
 def _decimal(result: Recognised | BadInput, counted: CellCounts) -> str:
     """The decimal mark that a column shows; empty if it shows none."""
-    if isinstance(result, BadInput) or result.column.type == "datetime" or result.column.kind != "numeric":
+    if isinstance(result, BadInput) or result.ambiguous or result.column.kind != "numeric":
         return ""
     style = result.column.style
     return style.decimal if style.decimal == "," or style.thousands in (",", ".") or counted.sorts["points"] else ""
@@ -117,7 +128,7 @@ def _recognised(arrow_field: pa.Field, counted: CellCounts, data: Data) -> Recog
     if declared == "binary" and forced in (None, "categorical"):
         return _of_bytes(name, counted, data, forced)
     column = Column(name, forced or _natural_kind(declared), declared, cols.missing_texts(name, data))
-    if cols.is_whole(arrow_field.type):
+    if cols.is_whole(arrow_field.type) or declared == "double":
         if pa.types.is_uint64(arrow_field.type):
             column = replace(column, type="double")  # the long of signatures and of Spark ends at 2**63
         return _of_whole_numbers(column, counted, data, forced, why)
@@ -156,12 +167,14 @@ def _of_whole_numbers(column: Column, counted: CellCounts, data: Data, forced: s
     """Whole numbers of a typed source: numbers, but for dates in disguise and identifiers."""
     if counted.sorts["beyond"] and forced != "numeric":
         column = replace(column, type="string")  # no signed type of 64 bits holds it
-    if forced in (None, "datetime") and (coded := _coded_date(column.name, counted, data)):
-        return Recognised(replace(column, kind="datetime", format=coded), *_coded_words(coded, column.name, data))
+    if forced in (None, "datetime") and (coded := _coded_date(column.name, counted, counted.cells, data, forced)):
+        words = _coded_words(coded, column.name, counted, counted.cells, data)
+        return Recognised(replace(column, kind="datetime", format=coded), *words)
     if forced is None and counted.sorts["many_digits"]:
         return Recognised(replace(column, kind="categorical"), "whole numbers of more than 15 digits: identifiers")
-    warnings = _epoch_warning(column.name, counted) if forced is None else ()
-    return Recognised(column, why or "whole numbers", "", warnings)
+    warnings = _code_warning(column.name, counted, counted.cells) if forced is None else ()
+    plain = "stored as numbers" if column.type == "double" else "whole numbers"
+    return Recognised(column, why or plain, "", warnings)
 
 
 def _of_text(name: str, counted: CellCounts, data: Data, forced: str | None, why: str) -> Recognised:
@@ -174,7 +187,16 @@ def _of_text(name: str, counted: CellCounts, data: Data, forced: str | None, why
         return _as_date(column, counted, data, why)
     if forced == "numeric":
         return _as_number(column, counted, data, why)
-    return _natural(column, counted, data)
+    result = _natural(column, counted, data)
+    if name not in (*data.id, data.group) or _reads_all(result.column, counted):
+        return result
+    return Recognised(column, "names a row or a group, as it is")
+
+
+def _reads_all(column: Column, counted: CellCounts) -> bool:
+    """Whether every cell is a plain number, or a date: else a row or group would lose its name."""
+    plain = counted.sorts["numeric"] == counted.cells and column.kind == "numeric"
+    return plain or (counted.sorts["date iso"] == counted.cells and column.kind == "datetime")
 
 
 def _natural(column: Column, counted: CellCounts, data: Data) -> Recognised:
@@ -186,15 +208,20 @@ def _natural(column: Column, counted: CellCounts, data: Data) -> Recognised:
         return Recognised(replace(column, kind="boolean", type="boolean"), "all its cells are true or false")
     marks = _marks(column, counted, data)
     rest = cells - sum(marks.values())
-    if coded := _coded_date(column.name, counted, data):
-        why, reading = _coded_words(coded, column.name, data)
-        return Recognised(replace(column, kind="datetime", type="string", format=coded), why, reading)
+    if not rest:
+        return Recognised(column, f"all its cells are {listed([repr(mark) for mark in marks])}")
+    if coded := _coded_date(column.name, counted, rest, data):
+        why, reading = _coded_words(coded, column.name, counted, rest, data)
+        column = replace(column, kind="datetime", type="string", format=coded, missing=(*column.missing, *marks))
+        return Recognised(column, why, _with_marks(reading, marks, counted))
     styles, share = _best_styles(sorts, rest, data)
     if share >= MIN_SHARE and (identifier := _identifier_words(sorts, cells)):
         return Recognised(column, identifier, "", _identifier_warning(column.name, sorts, cells))
     if share >= MIN_SHARE:
         return _number(column, counted, styles, marks, data)
     formats, dated = _best_formats(sorts, rest)
+    if dated >= MIN_SHARE and _contradicts_itself(sorts):
+        return Recognised(column, "text", "", (_day_or_month(column.name, counted, "some cells have the day first"),))
     if dated >= MIN_SHARE:
         return _date(column, counted, formats, marks)
     return Recognised(column, "text", "", _doubts(column.name, counted, dated, marks))
@@ -205,19 +232,22 @@ def _as_number(column: Column, counted: CellCounts, data: Data, why: str) -> Rec
     marks = _marks(column, counted, data)
     styles, _ = _best_styles(counted.sorts, counted.cells - sum(marks.values()), data)
     result = _number(column, counted, styles, marks, data)
-    if result.ambiguous:
+    if result.column.kind != "numeric":
         raise Ambiguous(f"{result.warnings[0].removesuffix('.')}. Received: {quoted(counted.example)}")
     return replace(result, why=why if result.column.style.plain else f"{why}; {result.why}")
 
 
 def _as_date(column: Column, counted: CellCounts, data: Data, why: str) -> Recognised:
     """A column that must be of dates, in the config's format or the one that reads most cells."""
+    marks = _marks(column, counted, data)
     if column.name in data.formats:
         format_ = data.formats[column.name]
-        return Recognised(replace(column, kind="datetime", type=_date_type(format_), format=format_), why)
-    marks = _marks(column, counted, data)
+        column = replace(
+            column, kind="datetime", type=_date_type(format_), format=format_, missing=(*column.missing, *marks)
+        )
+        return Recognised(column, why, _with_marks("", marks, counted))
     formats, share = _best_formats(counted.sorts, counted.cells - sum(marks.values()))
-    if coded := _coded_date(column.name, counted, data):
+    if coded := _coded_date(column.name, counted, counted.cells - sum(marks.values()), data, "datetime"):
         formats, share = [coded], 1.0
     if not share:
         return Recognised(replace(column, kind="datetime", type="datetime"), why)
@@ -238,18 +268,20 @@ def _marks(column: Column, counted: CellCounts, data: Data) -> dict[str, int]:
 
 
 def _best_styles(sorts: Counter[str], rest: int, data: Data | None) -> tuple[list[NumberStyle], float]:
-    """The styles that read most cells, and their share; plain numbers alone where they are nearly all.
+    """The styles that read most cells, and their share; of those that `data` allows, or of all.
 
-    Of the styles that `data` allows, or of all.
+    Where plain numbers are nearly all, a style that reads the rest too must not give them other values.
     """
     allowed = text_numbers.allowed(data.decimal, data.thousands) if data else text_numbers.STYLES
-    if NumberStyle() in allowed and sorts["numeric"] >= MIN_SHARE * rest:
-        return [NumberStyle()], sorts["numeric"] / rest if rest else 1.0
     read = {style: _cells_read(sorts, style) for style in allowed}
     most = max(read.values(), default=0)
-    if most < MIN_SHARE * rest <= sorts["numeric"]:  # plain numbers, whatever marks the config gives other columns
-        return [NumberStyle()], sorts["numeric"] / rest
     styles = [style for style, count in read.items() if count == most] if most else []
+    if sorts["numeric"] >= MIN_SHARE * rest > 0:
+        if most < MIN_SHARE * rest:  # whatever marks the config gives other columns
+            return [NumberStyle()], sorts["numeric"] / rest
+        alike = [style for style in styles if style.decimal == "." or not sorts["points"]]
+        decided = sorts["groups"] or NumberStyle() not in allowed
+        styles = alike or (styles if decided else [NumberStyle(), *styles])
     unit, pure = _unit(sorts, most)
     if not pure:
         return styles, min(most / rest, MIN_SHARE - 1e-9) if rest else 0.0
@@ -279,27 +311,60 @@ def _number(
     column: Column, counted: CellCounts, styles: list[NumberStyle], marks: dict[str, int], data: Data
 ) -> Recognised:
     """A column of numbers in one of the styles; or the same as text, with a warning, if it cannot be told in which."""
-    style = _one_style(styles, counted.sorts, data)
+    sorts, rest = counted.sorts, counted.cells - sum(marks.values())
+    style = _one_style(styles, sorts, data)
+    doubts: tuple[str, ...] = ()
+    if style is None and sorts["numeric"] >= MIN_SHARE * rest and not _contested(styles, sorts):
+        style, doubts = NumberStyle(), (f"{_ambiguous(column.name, counted)} Until then such rows are set aside.",)
     if style is None:
         return Recognised(column, "text", "", (_ambiguous(column.name, counted),), ambiguous=True)
-    rest = counted.cells - sum(marks.values())
-    plain = style.plain or counted.sorts["integer"] >= rest  # all its cells read so in any style
-    whole = counted.sorts["integer"] == counted.sorts["numeric"] > 0 and counted.cells == counted.rows
-    declared = ("long" if whole else "double") if plain else "string"
+    read = _cells_read(sorts, replace(style, unit=""))
     column = replace(
-        column, kind="numeric", type=declared, missing=(*column.missing, *marks),
+        column, kind="numeric", type=_number_type(style, counted, rest), missing=(*column.missing, *marks),
         decimal=style.decimal, thousands=style.thousands, unit=style.unit,
     )  # fmt: skip
-    warnings = _point_warning(column.name, counted) if style.plain and data.decimal is None else ()
-    if not warnings and style.plain:
-        warnings = _epoch_warning(column.name, counted)
-    read = _cells_read(counted.sorts, replace(style, unit=""))
+    unclear = style.decimal == "." and not style.thousands and _could_be_thousands(sorts) and data.decimal is None
+    doubts = doubts or (_point_warning(column.name, counted) if unclear else ())
+    doubts = doubts or _code_warning(column.name, counted, rest)
+    words = style.words() if column.type == "string" else "numbers"
     share = "all" if read >= rest else f"{100 * read / rest:.1f} % of"
-    words = "numbers" if plain else style.words()
-    reading = "" if plain else f"read as {words}"
-    if style.plain and data.decimal == "," and counted.sorts["points"]:
-        reading = "read as numbers with '.' before decimals, for data.decimal does not fit their cells"
-    return Recognised(column, f"{share} its cells are {words}", _with_marks(reading, marks, counted), warnings)
+    reading = _number_reading(column, counted, data)
+    return Recognised(column, f"{share} its cells are {words}", _with_marks(reading, marks, counted), doubts, unclear)
+
+
+def _number_type(style: NumberStyle, counted: CellCounts, rest: int) -> str:
+    """As which type a signature declares numbers: text, where a caller must write them as the source does."""
+    sorts = counted.sorts
+    own = sorts[style_key(style)] if style.decimal == "." else rest - sorts["integer"]
+    if style.unit or own > 0:
+        return "string"
+    whole = sorts["integer"] == _cells_read(sorts, replace(style, unit="")) > 0 and rest == counted.rows
+    return "long" if whole else "double"
+
+
+def _number_reading(column: Column, counted: CellCounts, data: Data) -> str:
+    """What is assumed of how numbers are written, as a phrase; empty if nothing is."""
+    sorts, phrase = counted.sorts, ""
+    if column.type == "string" and not column.style.plain:
+        phrase = f"read as {column.style.words()}"
+    elif sorts["points"] and column.style.plain and (data.decimal == "," or data.thousands == "."):
+        phrase = "read as numbers with '.' before decimals, for the config's marks do not fit their cells"
+    if sorts["brackets"]:
+        phrase = f"{phrase}; " * bool(phrase) + "brackets taken for a minus"
+    return phrase
+
+
+def _contested(styles: list[NumberStyle], sorts: Counter[str]) -> bool:
+    """Whether plain numbers and another style, which reads more, give most cells other values."""
+    bare = {replace(style, unit="") for style in styles}
+    return NumberStyle() in bare and any(style.decimal == "," for style in bare) and sorts["points"] > 0
+
+
+def _could_be_thousands(sorts: Counter[str]) -> bool:
+    """Whether every point has three digits after it, and no number above 999 is without one."""
+    points, whole = sorts["points"] + sorts["bare_points"], sorts["integer"] + sorts["bare_integer"]
+    three, small = sorts["three_points"] + sorts["bare_three_points"], sorts["small"] + sorts["bare_small"]
+    return points == three > 0 and whole == small
 
 
 def _one_style(styles: list[NumberStyle], sorts: Counter[str], data: Data) -> NumberStyle | None:
@@ -309,18 +374,23 @@ def _one_style(styles: list[NumberStyle], sorts: Counter[str], data: Data) -> Nu
     """
     if not styles:
         return NumberStyle(data.decimal or ".", data.thousands or "")
+    if _contested(styles, sorts):
+        return None
     comma = {style.decimal for style in styles if style.thousands in ("", ",") and sorts["three"]}
     if comma != {".", ","}:
         return styles[0]
-    if sorts["small"] >= MIN_PLAIN and sorts["small"] == sorts["integer"]:
+    small, whole = sorts["small"] + sorts["bare_small"], sorts["integer"] + sorts["bare_integer"]
+    if small >= MIN_PLAIN and small == whole:
         return next(style for style in styles if style.thousands == ",")
     return None
 
 
 def _ambiguous(name: str, counted: CellCounts) -> str:
+    mark = "," if counted.sorts["three"] else "."
     return (
-        f"{name}: cells such as {quoted(counted.example)} are numbers, but the comma may separate thousands or "
-        f"decimals: set data.thousands or data.decimal to ','."
+        f"{name}: cells such as {quoted(counted.odd or counted.example)} are numbers, but the "
+        f"{'comma' if mark == ',' else 'point'} may separate thousands or decimals: set data.thousands or data.decimal "
+        f"to {mark!r}."
     )
 
 
@@ -342,10 +412,8 @@ def _identifier_warning(name: str, sorts: Counter[str], cells: int) -> tuple[str
 
 
 def _point_warning(name: str, counted: CellCounts) -> tuple[str, ...]:
-    """Points are taken for decimals; where they could be thousands, that is said."""
-    sorts = counted.sorts
-    points = sorts["points"]
-    if not points or points != sorts["three_points"] or not sorts["small"] or sorts["small"] != sorts["integer"]:
+    """Points are taken for decimals; where small whole numbers say that they could be thousands, that is said."""
+    if not counted.sorts["small"] + counted.sorts["bare_small"]:
         return ()
     return (
         f"{name}: every point has three digits after it, and no number above 999 is without one, as in "
@@ -382,42 +450,54 @@ def _date_type(format_: str) -> str:
     return "datetime" if format_ == "iso" else "string"
 
 
-def _day_or_month(name: str, counted: CellCounts) -> str:
+def _day_or_month(name: str, counted: CellCounts, why: str = "no cell tells the day from the month") -> str:
     return (
-        f"{name}: cells such as {quoted(counted.example)} are dates, but no cell tells the day from the month: "
-        f"set data.formats: {{{name}: dmy}} or {{{name}: mdy}}."
+        f"{name}: cells such as {quoted(counted.example)} are dates, but {why}"
+        f"{', others the month' if 'some' in why else ''}: set data.formats: {{{name}: dmy}} or {{{name}: mdy}}."
     )
 
 
-def _coded_date(name: str, counted: CellCounts, data: Data) -> str:
+def _contradicts_itself(sorts: Counter[str]) -> bool:
+    """Whether some cells can only have the day first, and not next to none of the others only the month."""
+    only = sorted(sorts["day_month"] - sorts[f"date {format_}"] for format_ in ("dmy", "mdy"))
+    return only[0] > 0 and only[0] >= 0.1 * only[1]
+
+
+def _coded_date(name: str, counted: CellCounts, rest: int, data: Data, forced: str | None = None) -> str:
     """The format of whole numbers that are dates, by the config or beyond doubt; empty if they are numbers."""
     if name in data.formats:
         return data.formats[name]
-    for format_, key in (("ymd", "date ymd"), *((epoch, epoch) for epoch in text_dates.EPOCHS)):
-        if counted.sorts[key] == counted.cells >= MIN_CODED_DATES and (format_ == "ymd" or TIME_NAME.search(name)):
+    timely = forced == "datetime" or TIME_NAME.search(name)
+    for format_, count in _codes(counted):
+        if count >= MIN_SHARE * rest and count >= MIN_CODED_DATES and (format_ == "ymd" or timely):
             return format_
     return ""
 
 
-def _coded_words(format_: str, name: str, data: Data) -> tuple[str, str]:
+def _codes(counted: CellCounts) -> list[tuple[str, int]]:
+    """Each format of whole numbers that are dates, with the cells that fit it."""
+    return [("ymd", counted.sorts["date ymd"]), *((epoch, counted.sorts[epoch]) for epoch in text_dates.EPOCHS)]
+
+
+def _coded_words(format_: str, name: str, counted: CellCounts, rest: int, data: Data) -> tuple[str, str]:
     """Why whole numbers are dates, and how they are read where the config does not say so."""
-    words = {"ymd": "dates of eight digits", "epoch_s": "seconds since 1970", "epoch_ms": "milliseconds since 1970"}
-    phrase = words.get(format_, f"dates ({format_})")
-    return ("data.formats", "") if name in data.formats else (f"all its cells are {phrase}", f"read as {phrase}")
+    if name in data.formats:
+        return "data.formats", ""
+    others = rest - dict(_codes(counted))[format_]
+    but = f", but for {others:,} of {rest:,} cells" if others else ""
+    return f"its cells are {CODED[format_]}{but}", f"read as {CODED[format_]}{but}"
 
 
-def _epoch_warning(name: str, counted: CellCounts) -> tuple[str, ...]:
-    for format_ in text_dates.EPOCHS:
-        if counted.sorts[format_] == counted.cells >= MIN_CODED_DATES:
-            unit = "seconds" if format_ == "epoch_s" else "milliseconds"
+def _code_warning(name: str, counted: CellCounts, rest: int) -> tuple[str, ...]:
+    """A word where whole numbers that are taken as such could be dates."""
+    for format_, count in _codes(counted):
+        if count >= LIKELY_CODED * rest and count >= MIN_CODED_DATES:
+            share = "its numbers" if count == rest else f"{100 * count / rest:.1f} % of its numbers"
             return (
-                f"{name}: its numbers could be {unit} since 1970; "
-                f"data.formats: {{{name}: {format_}}} would make dates of them.",
+                f"{name}: {share} could be {CODED[format_]}; data.formats: {{{name}: {format_}}} would make dates of "
+                f"them.",
             )
     return ()
-
-
-# What is doubtful
 
 
 def _with_marks(reading: str, marks: dict[str, int], counted: CellCounts) -> str:
@@ -434,24 +514,24 @@ def _doubts(name: str, counted: CellCounts, dated: float, marks: dict[str, int])
     styles, share = _best_styles(sorts, rest, None)
     most = max(share, dated)
     if most < DOUBTFUL_SHARE:
-        return _short_year_warning(name, counted, rest)
+        return _dated_warning(name, counted, rest)
     if share >= dated and (mixed := _mixed_units(sorts)):
         return (f"{name}: its cells are numbers, but {mixed}, so it is text: make one unit of them.",)
     phrase = styles[0].words() if share >= dated and styles else "dates"
     rest_words = "but the config's marks are others" if most >= MIN_SHARE else "and the rest cannot"
     return (
-        f"{name}: {100 * most:.1f} % of its cells can be read as {phrase}, {rest_words}, so it is text; the longest is "
-        f"{quoted(counted.example)}. Say what is missing in data.missing, or set data.kinds, data.decimal, "
-        f"data.thousands or data.formats.",
+        f"{name}: {100 * most:.1f} % of its cells can be read as {phrase}, {rest_words}, so it is text; another is "
+        f"{quoted(counted.odd or counted.example)}. Say what is missing in data.missing, or set data.kinds, "
+        f"data.decimal, data.thousands or data.formats.",
     )
 
 
-def _short_year_warning(name: str, counted: CellCounts, rest: int) -> tuple[str, ...]:
-    if counted.sorts["short_year"] < MIN_SHARE * rest:
+def _dated_warning(name: str, counted: CellCounts, rest: int) -> tuple[str, ...]:
+    if counted.sorts["dated"] < DOUBTFUL_SHARE * rest:
         return ()
     return (
-        f"{name}: cells such as {quoted(counted.example)} look like dates: say how they are written, as in "
-        f"data.formats: {{{name}: '%d.%m.%y'}}.",
+        f"{name}: cells such as {quoted(counted.example)} look like dates, but are of no form that is known: say how "
+        f"they are written, as in data.formats: {{{name}: '%d.%m.%y'}}.",
     )
 
 
@@ -463,7 +543,7 @@ def _mixed_units(sorts: Counter[str]) -> str:
     return f"{units[0]} stands beside some of them only" if units == [text_numbers.PERCENT] else ""
 
 
-def _image_columns(schema: pa.Schema, data: Data) -> list[Recognised]:
+def _image_columns(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> list[Recognised]:
     fields = [arrow_field for arrow_field in schema if arrow_field.name not in data.drop]
     binary = [arrow_field.name for arrow_field in fields if cols.declared_type(arrow_field) == "binary"]
     name = data.image_column or (binary[0] if len(binary) == 1 else None)
@@ -474,4 +554,4 @@ def _image_columns(schema: pa.Schema, data: Data) -> list[Recognised]:
         Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images"),
         Recognised(Column(data.target, "categorical", "string", cols.missing_texts(data.target, data)), "the target"),
     ]
-    return columns + [_recognised(schema.field(n), CellCounts(), data) for n in dict.fromkeys(keep)]
+    return columns + [_recognised(schema.field(n), counted.get(n, CellCounts()), data) for n in dict.fromkeys(keep)]

@@ -12,16 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ISO = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$"
+ISO = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
 FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
 _DAY, _MONTH, _YEAR = (
     r"(?P<day>0?[1-9]|[12]\d|3[01])", r"(?P<month>0?[1-9]|1[0-2])", r"(?P<year>\d{4})",
 )  # fmt: skip
-_NAME = r"(?P<name>(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))(?i:[a-z]{0,6})\.?"
+_NAME = (
+    r"(?P<name>(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?))\.?"
+)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = (
-    r"(?:(?:,? +|T)(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
-    r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?(?: ?(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2}))?)?"
+    r"(?:(?:,? +|[Tt])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)"
+    r"(?::(?P<second>[0-5]\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
+    r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?(?: ?(?P<zone>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?)?"
 )
 _SEPARATORS = (r"\.", "/", "-")
 
@@ -35,12 +39,16 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "iso": _with_separators(_YEAR, _MONTH, _DAY),
     "dmy": (*_with_separators(_DAY, _MONTH, _YEAR), rf"^{_DAY}[ .\-]+{_NAME}[ ,\-]+{_YEAR}{_TIME}$"),
     "mdy": (*_with_separators(_MONTH, _DAY, _YEAR), rf"^{_NAME} +{_DAY},? +{_YEAR}{_TIME}$"),
-    "ymd": (rf"^(?P<year>19\d{{2}}|20\d{{2}})(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01]){_TIME}$",),
+    "ymd": (rf"^(?P<year>19\d{{2}}|20\d{{2}}|9999)(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01]){_TIME}$",),
 }
-EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1000}  # µs in a unit
-# Whole numbers between 2001 and 2033; seconds and milliseconds since 1970 cannot be taken for one another.
-EPOCH_LIKE = {"epoch_s": r"^1\d{9}$", "epoch_ms": r"^1\d{12}$"}
-SHORT_YEAR = r"^\d{1,2}[./\-]\d{1,2}[./\-]\d{2}(?:[ T].*)?$"  # 03/04/05: nobody can say what it is
+EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1000, "epoch_us": 1, "epoch_ns": 0.001}  # µs in a unit
+# Whole numbers between 2001 and 2033; seconds and their parts since 1970 cannot be taken for one another.
+EPOCH_LIKE = {"epoch_s": r"^1\d{9}$", "epoch_ms": r"^1\d{12}$", "epoch_us": r"^1\d{15}$", "epoch_ns": r"^1\d{18}$"}
+# What looks like a date, though of a form that is not read: 03/04/05, Fri, 31 May 2024, 31.12.2022 10.30
+DATED = (
+    r"^\d{1,4}[./\-]\d{1,2}[./\-]\d{1,4}(?:[ Tt\-,].*)?$|^\d{8}T\d{4,6}Z?$"
+    rf"|(?i:^(?:[a-z]{{2,9}},? )?\d{{1,2}}[ .\-](?:{'|'.join(_MONTHS)})[a-z]{{0,6}}[ .,\-]+\d{{2,4}}\b)"
+)
 
 
 def matches(text: pa.Array, format_: str) -> pa.Array:
@@ -53,6 +61,8 @@ def matches(text: pa.Array, format_: str) -> pa.Array:
 
 def parsed(text: pa.Array, format_: str) -> pa.Array:
     """Cleaned cells → timestamps in µs, UTC where there is a zone; null where they are no date of that format."""
+    if format_ == "ymd" or format_ in EPOCHS:  # pandas writes whole numbers with gaps so
+        text = pc.replace_substring_regex(text, r"^(\d+)\.0+$", r"\1")
     if format_ in EPOCHS:
         return epochs(pc.cast(pc.if_else(pc.match_substring_regex(text, r"^-?\d+(\.\d+)?$"), text, None),
                               pa.float64()), format_)  # fmt: skip
@@ -113,7 +123,7 @@ def _joined(parts: pa.StructArray) -> pa.Array:
     # 13 pm is no time: it stays beyond 23, and is refused by what parses it
     hour = pc.if_else(pc.equal(half, ""), hour, pc.add(pc.if_else(pc.greater(hour, 12), 99, twelve), late))
     zone = part("zone")
-    zone = pc.if_else(pc.is_in(zone, pa.array(["UTC", "GMT", "Z"])), "+00:00", zone)
+    zone = pc.if_else(pc.is_in(zone, pa.array(["UTC", "GMT", "Z", "z"])), "+00:00", zone)
     two = [pc.utf8_lpad(value, 2, "0") for value in (month, part("day"), pc.cast(hour, pa.string()))]
     date = pc.binary_join_element_wise(part("year"), two[0], two[1], "-")
     time = pc.binary_join_element_wise(two[2], part("minute", "00"), part("second", "00"), ":")

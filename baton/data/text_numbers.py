@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 INTEGER = r"^[+-]?\d{1,18}$"
-LEADING_ZERO = r"^[+-]?0\d+$"  # a zip code, an account: 00501
+LEADING_ZERO = r"^[+-]?0\d+$|^\+\d{7,}$"  # a zip code, an account: 00501; a telephone with its country
 MANY_DIGITS = r"^[+-]?\d{16,}$"  # float64 keeps 15 of them
 SPACES = "[ \u00a0\u2009\u202f]"
 MINUS = "\u2212"
@@ -27,12 +27,14 @@ PERCENT = "%"
 _MARKS = {",": ",", ".": r"\.", " ": SPACES, "'": APOSTROPHES}
 _UNITS = "|".join(re.escape(unit) for unit in sorted((*CURRENCIES, PERCENT), key=len, reverse=True))
 # A number, perhaps, with a unit before or after it, or in the brackets that accountants put round what is negative.
-NUMBER_LIKE = (
-    rf"^\(?[+\-{MINUS}]?{SPACES}?(?:(?:{_UNITS}){SPACES}?)?[+\-{MINUS}]?(?:\d|[.,]|{SPACES}|{APOSTROPHES})*\d"
-    rf"[.,]?(?:{SPACES}?(?:{_UNITS}))?\)?$"
-)
+_DIGITS = rf"[+\-{MINUS}]?(?:\d|[.,]|{SPACES}|{APOSTROPHES})*\d[.,]?"
+_BEFORE = rf"[+\-{MINUS}]?{SPACES}?(?:{_UNITS}){SPACES}?{_DIGITS}"
+_AFTER = rf"[+\-{MINUS}]?{SPACES}?{_DIGITS}(?:{SPACES}?(?:{_UNITS}))?"
+NUMBER_LIKE = rf"^\(?(?:{_BEFORE}|{_AFTER})\)?$"
 UNIT = rf"(?P<unit>{_UNITS})"
 # One comma, or one point, with three digits after it: thousands, or decimals?
+MANY_GROUPS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3}){2,}(?:,\d*)?$"  # points of thousands, beyond doubt
+BRACKETS = r"^\(.+\)$"
 THREE_DIGITS = {",": r"^[+-]?[1-9]\d{0,2},\d{3}$", ".": r"^[+-]?[1-9]\d{0,2}\.\d{3}$"}
 
 
@@ -78,7 +80,7 @@ def bare(text: pa.Array, unit: str | None = None) -> pa.Array:
 
 def units(text: pa.Array) -> pa.Array:
     """The unit of each cell; null where there is none."""
-    return pc.extract_regex(text, UNIT).field("unit") if len(text) else pa.array([], pa.string())
+    return pc.struct_field(pc.extract_regex(text, UNIT), "unit") if len(text) else pa.array([], pa.string())
 
 
 def matches(text: pa.Array, style: NumberStyle) -> pa.Array:
@@ -88,6 +90,9 @@ def matches(text: pa.Array, style: NumberStyle) -> pa.Array:
 
 def parsed(text: pa.Array, style: NumberStyle) -> pa.Array:
     """Cleaned cells → float64; null where they are no number of that style."""
+    if style.unit == PERCENT:  # 0.12 beside 12 % may be a share
+        signed = pc.or_(pc.match_substring(text, PERCENT), pc.match_substring_regex(text, "^0+$"))
+        text = pc.if_else(signed, text, None)
     good = matches(text, style)
     if not style.plain or pc.sum(good).as_py() != len(text) - text.null_count:
         text = bare(text, style.unit)

@@ -166,7 +166,8 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
         return SPARK_TABLE
     schema, trained_on = source.schema(), training.schema()
     rows.check_reserved(schema.names, settings.interval)
-    features = cols.feature_columns(recognition.infer(trained_on, {}, config.data), config.data)
+    recognised, _ = _recognised(training, trained_on, config)
+    features = cols.feature_columns([r.column for r in recognised], config.data)
     if absent := [column.name for column in features if column.name not in schema.names]:
         raise BadInput(f"{settings.source} lacks the features {listed(absent)}.")
     # What a column of text means is known when its cells are read.

@@ -117,7 +117,7 @@ def _is_repr(cell: str) -> bool:
 
 
 def _is_boolean(cells: pa.Array) -> bool:
-    return bool(pc.all(pc.is_in(cells, pa.array(["true", "false"], pa.string())), min_count=0).as_py())
+    return bool(pc.all(pc.is_in(cells, pa.array(["True", "False"], pa.string())), min_count=0).as_py())
 
 
 def _is_date(cells: pa.Array) -> bool:

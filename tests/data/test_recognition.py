@@ -170,7 +170,7 @@ DOUBTFUL = [
     (["2022-01-05", "2022-01-06", "soon"], {}, "66.7 % of its cells can be read as dates"),
     (["$5", "€6"], {}, "$ and € stand beside them, so it is text"),
     (["12 %", "13"], {}, "% stands beside some of them only, so it is text"),
-    (["03.04.22", "05.06.22"], {}, "look like dates: say how they are written, as in data.formats: {a: "),
+    (["03.04.22", "05.06.22"], {}, "look like dates, but are of no form that is known: say how they are written"),
 ]
 
 
@@ -191,7 +191,7 @@ def test_the_config_decides_what_is_doubtful():
 def test_plain_numbers_stay_numbers_whatever_mark_the_config_gives():
     result, typed, _ = recognised(repeated("1.5", "2.25"), data(decimal=","))
     assert (result.column.kind, typed[0]) == ("numeric", 1.5)
-    assert result.reading == "read as numbers with '.' before decimals, for data.decimal does not fit their cells"
+    assert result.reading == "read as numbers with '.' before decimals, for the config's marks do not fit their cells"
 
 
 def test_points_that_could_be_thousands_are_warned_of():
@@ -300,3 +300,200 @@ def test_columns_that_contradict_each_other_tell_nothing():
     table = pa.table({"a": repeated("1,163", "985,001"), "b": ["2,5"] * 100, "c": ["2.5"] * 100, "y": ["p", "n"] * 50})
     results = recognition.recognise(table.schema, cell_counts.counts(table, DATA), DATA)
     assert [r.column.kind for r in results] == ["categorical", "numeric", "numeric", "categorical"]
+
+
+# What a review with fresh eyes found
+
+
+def first_and_reading(cells, config: Data = DATA, name: str = "a"):
+    result, typed, reasons = recognised(cells, config, name)
+    return result.column.kind, typed, result, [reason for reason in reasons if reason]
+
+
+def test_the_few_largest_numbers_are_not_set_aside():
+    kind, typed, _, reasons = first_and_reading(["12.50", "850.10"] * 496 + ["1,200.50"] * 8)
+    assert (kind, typed[-1], reasons) == ("numeric", 1200.5, [])
+    kind, typed, _, reasons = first_and_reading(["12.345"] * 995 + ["1.234.567"] * 5)
+    assert (kind, typed[0], typed[-1], reasons) == ("numeric", 12345.0, 1234567.0, [])
+    kind, typed, _, reasons = first_and_reading(["12.50"] * 995 + ["$5"] * 5)
+    assert (kind, typed[-1], reasons) == ("numeric", 5.0, [])
+
+
+def test_plain_numbers_are_kept_where_few_cells_are_ambiguous():
+    kind, typed, result, reasons = first_and_reading(["15000"] * 995 + ["1,163"] * 5)
+    assert (kind, typed[0], len(reasons)) == ("numeric", 15000.0, 5)
+    assert "the comma may separate thousands or decimals" in result.warnings[0]
+
+
+def test_what_would_give_most_cells_another_value_is_asked():
+    kind, _, result, _ = first_and_reading(["12.345"] * 995 + ["1,5"] * 5)
+    assert kind == "categorical" and "the point may separate thousands or decimals" in result.warnings[0]
+
+
+@pytest.mark.parametrize(("other", "first"), [("3,5", 12345.0), ("3.5", 12.345)])
+def test_points_of_three_digits_follow_the_table(other, first):
+    table = pa.table({"a": ["12.345", "54.321"] * 50, "b": [other] * 100, "c": ["1,163", "985,001"] * 50,
+                      "y": ["p", "n"] * 50})  # fmt: skip
+    results = recognition.recognise(table.schema, cell_counts.counts(table, DATA), DATA)
+    typed, _ = columns.typed(table, [r.column for r in results], "y")
+    assert typed["a"][0].as_py() == first
+    assert typed["c"][0].as_py() == (1.163 if other == "3,5" else 1163.0)
+
+
+def test_points_of_three_digits_are_no_proof_of_a_decimal_point():
+    table = pa.table({"a": ["12.345", "54.321"] * 50, "c": ["1,163", "985,001"] * 50, "y": ["p", "n"] * 50})
+    results = recognition.recognise(table.schema, cell_counts.counts(table, DATA), DATA)
+    assert [r.column.kind for r in results] == ["numeric", "categorical", "categorical"]
+
+
+def test_units_do_not_hide_what_is_ambiguous():
+    _, typed, result, _ = first_and_reading(repeated("1.163 €", "985 €", "12 €", "4 €"))
+    assert typed[0] == 1.163 and "set data.thousands: '.'" in result.warnings[0]
+    assert first_and_reading(repeated("$1,163", "$985", "$12", "$4"))[1][0] == 1163.0
+    kind, typed, _, _ = first_and_reading(repeated("$1,234.00", "985", "1,200.50"))
+    assert (kind, typed[:3]) == ("numeric", [1234.0, 985.0, 1200.5])
+
+
+@pytest.mark.parametrize(
+    ("cells", "name", "last"),
+    [
+        (["20220105", "20220228"] * 500 + ["99991231"], "a", dt.datetime(9999, 12, 31)),
+        (["20220105", "20220228"] * 500 + ["-"], "a", None),
+        (["20220105.0", "20220228.0"] * 500 + [None], "a", None),
+        (pa.array([20220105.0, 20220228.0] * 500 + [None]), "a", None),
+        (pa.array([20220105, 99991231] * 500), "a", dt.datetime(9999, 12, 31)),
+        (["1646136000000000"] * 100, "created_at", dt.datetime(2022, 3, 1, 12)),
+        (pa.array([1646136000000000000] * 100), "event_time", dt.datetime(2022, 3, 1, 12)),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_coded_dates_with_gaps_and_ends(cells, name, last):
+    kind, typed, _, reasons = first_and_reading(cells, name=name)
+    assert (kind, typed[-1], reasons) == ("datetime", last, [])
+
+
+def test_a_sentinel_among_coded_dates_is_said():
+    kind, typed, result, reasons = first_and_reading(["20220105", "20220228"] * 500 + ["0"])
+    assert (kind, typed[-1], reasons) == ("datetime", None, ["a is not a date or time"])
+    assert result.reading == "read as dates of eight digits, but for 1 of 1,001 cells"
+    _, _, result, _ = first_and_reading(["20220105"] * 95 + ["17"] * 5)
+    assert "95.0 % of its numbers could be dates of eight digits" in result.warnings[0]
+
+
+def test_formats_count_for_typed_numbers_too():
+    config = data(formats={"t": "epoch_s"})
+    assert recognised(pa.array([1646136000.5] * 4), config, "t")[1][0] == UTC_NOON + dt.timedelta(seconds=0.5)
+    config = data(formats={"t": "%d%m%Y"})
+    assert recognised(pa.array([1052024] * 4), config, "t")[1][0] == dt.datetime(2024, 5, 1)
+    assert recognised(repeated("31.12.2022", "-"), data(formats={"a": "dmy"}))[1][:2] == [
+        dt.datetime(2022, 12, 31),
+        None,
+    ]
+
+
+def test_what_is_missing_is_so_in_every_type():
+    config = data(missing={"a": ["-1", "9999-12-31"]})
+    for cells in (["-1.0", "2"], pa.array([-1, 2]), pa.array([-1.0, 2.0])):
+        assert recognised(cells, config)[1] == [None, 2.0]
+    typed = recognised(pa.array([-1, 2]), data(missing={"a": ["-1"]}, kinds={"a": "categorical"}))[1]
+    assert typed == [None, "2"]
+    dates = pa.array([dt.date(9999, 12, 31), dt.date(2024, 1, 1)])
+    assert recognised(dates, config)[1] == [None, dt.datetime(2024, 1, 1)]
+    table = pa.table({"a": [1.0, 2.0], "y": [-1, 3]})
+    config = data(task="multiclass", missing={"y": ["-1"]})
+    found = recognition.infer(table.schema, cell_counts.counts(table, config), config)
+    assert columns.typed(table, found, "y")[0]["y"].to_pylist() == [None, "3"]
+
+
+def test_parts_of_other_lengths_do_not_change_what_a_column_is():
+    parts = [pa.table({"a": cells}) for cells in (["20220105"] * 500 + ["2022010"], ["20220105 10:30"] * 500)]
+    merged = cell_counts.merge([cell_counts.counts(part, DATA) for part in parts])
+    assert merged == cell_counts.counts(pa.concat_tables(parts), DATA)
+
+
+def test_percent_needs_its_sign_when_scoring_too():
+    column = recognised(repeated("12 %", "0.5 %"))[0].column
+    for cells in (["0.12", "3 %"], pa.array([0.12, None])):
+        typed, reasons = columns.typed(pa.table({"a": cells}), [column], None)
+        assert typed["a"].to_pylist()[0] is None and reasons[0].as_py() is not None
+    assert columns.typed(pa.table({"a": ["3 %", "0"]}), [column], None)[0]["a"].to_pylist() == [3.0, 0.0]
+
+
+def test_days_and_months_that_contradict_each_other_are_asked():
+    kind, _, result, _ = first_and_reading(["01/02/2022"] * 990 + ["05/13/2022"] * 6 + ["13/05/2022"] * 4)
+    assert kind == "categorical" and "some cells have the day first, others the month" in result.warnings[0]
+    assert first_and_reading(["01/02/2022"] * 500 + ["05/13/2022"] * 499 + ["13/05/2022"])[0] == "datetime"
+
+
+def test_brackets_are_said_to_mean_minus():
+    _, typed, result, _ = first_and_reading(repeated("3", "4", "(5.5)"))
+    assert typed[:3] == [3.0, 4.0, -5.5] and "brackets taken for a minus" in result.reading
+    assert result.column.type != "long"
+
+
+def test_a_mark_makes_whole_numbers_no_column_without_gaps():
+    assert recognised(["7"] * 99 + ["-"])[0].column.type == "double"
+
+
+@pytest.mark.parametrize("role", [{"id": ["a"]}, {"group": "a"}])
+def test_identifiers_lose_no_row(role):
+    table = pa.table({"a": ["17"] * 997 + ["A300"] * 3, "x": range(1000), "y": ["p", "n"] * 500})
+    config = data(**role)
+    found = recognition.infer(table.schema, cell_counts.counts(table, config), config)
+    typed, reasons = columns.typed(table, found, "y")
+    assert reasons.null_count == 1000 and typed["a"].to_pylist()[-1] == "A300"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("created_at", "datetime"), ("eventTime", "datetime"), ("ts", "datetime"), ("unix_time", "datetime"),
+     ("candidate_id", "numeric"), ("sentiment", "numeric"), ("estimate", "numeric")],
+)  # fmt: skip
+def test_names_that_speak_of_time(name, kind):
+    assert recognised(["1646136000"] * 30, name=name)[0].column.kind == kind
+
+
+def test_telephones_are_identifiers():
+    assert recognised(repeated("+4915112345678"))[0].column.kind == "categorical"
+
+
+@pytest.mark.parametrize(
+    "cell", ["2024-05-31 10:00:00+00", "2024-05-31t10:00:00z", "May 31, 2024 10:00", "31 May 2024 10:00"]
+)
+def test_more_ways_to_write_a_moment(cell):
+    assert recognised(repeated(cell))[1][0] == dt.datetime(2024, 5, 31, 10)
+
+
+@pytest.mark.parametrize("cell", ["Fri, 31 May 2024", "31-May-24", "31.12.2022 10.30", "2024-05-31-10.00.00"])
+def test_what_looks_like_a_date_and_is_not_read_is_warned_of(cell):
+    result, _, _ = recognised(repeated(cell))
+    assert result.column.kind == "categorical" and "look like dates" in result.warnings[0]
+
+
+def test_names_of_people_are_no_months():
+    assert recognised(repeated("Mark 5 2022", "Mayor 7, 2022"))[0].column.kind == "categorical"
+
+
+def test_a_warning_shows_a_cell_that_does_not_fit():
+    result, _, _ = recognised(repeated("5", "9", "x"), data(missing=["unknown"]))
+    assert "another is 'x'" in result.warnings[0]
+    assert recognised(["-"] * 10)[0].why == "all its cells are '-'"
+
+
+@pytest.mark.parametrize("thousands", [",", "."])
+def test_marks_of_the_config_do_not_touch_plain_columns(thousands):
+    config = data(thousands=thousands)
+    result, typed, _ = recognised(repeated("1.5", "2.25"), config)
+    assert (result.column.type, typed[0]) == ("double", 1.5)
+    assert bool(result.reading) is (thousands == ".")
+
+
+def test_booleans_of_text_and_of_numbers():
+    column = columns.Column("a", "boolean", "boolean")
+    for cells in (["1", "0", "TRUE"], pa.array([1, 0, 1])):
+        assert columns.typed(pa.table({"a": cells}), [column], None)[0]["a"].to_pylist() == [True, False, True]
+
+
+def test_half_floats_are_categories():
+    typed = recognised(pa.array(np.array([1, 2.5], np.float16)), data(kinds={"a": "categorical"}))[1]
+    assert typed == ["1", "2.5"]

@@ -416,7 +416,7 @@ def test_names_and_cells_of_many_characters_are_cut():
     long = "<é>" * 5_000
     html = page(
         profile={long: {"rows": 3, "missing": 0, "distinct": 1, "top": {long: 3}}},
-        columns=[{"name": long, "kind": "categorical", "type": "string"}],
+        table=table(**{long: "categorical"}),
         quarantine={long: 1},
     )
     assert "<é>" * 50 in Tags(html).text and "<é>" * 70 not in Tags(html).text

@@ -27,7 +27,7 @@ def held(*cells: str | None) -> set[str]:
 
 def printed(values: pa.ChunkedArray, type_: str) -> list[str | None]:
     """What Python prints of a typed column."""
-    write = {"double": repr, "boolean": lambda value: str(value).lower()}.get(type_, str)
+    write = repr if type_ == "double" else str
     return [None if value is None else write(value) for value in values.to_pylist()]
 
 
@@ -35,7 +35,7 @@ def printed(values: pa.ChunkedArray, type_: str) -> list[str | None]:
     ("long", ["0", "-1", "7", "501", str(2**63 - 1), str(-(2**63)), "1000000000000000000", None]),
     ("double", ["2.0", "0.1", "-0.0", "0.0", "1e-05", "0.0001", "-12.5", "1e+16", "1234567890123456.0", "1e+300", "inf",
                 "0.30000000000000004", "5e-324", "1.7976931348623157e+308", "0.5", None]),
-    ("boolean", ["true", "false", None]),
+    ("boolean", ["True", "False", None]),
     ("date", ["0001-01-01", "9999-12-31", "2024-02-29", "2000-02-29", "1582-10-10", None]),
     ("datetime", ["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "2024-02-29 12:00:00.000001", None]),
 ])  # fmt: skip
@@ -50,20 +50,20 @@ def test_these_cells_are_of_one_type_and_print_back(type_, cells):
     "00501", "-0", "+3", "1_000", " 1", "1 ", "9223372036854775808", "-9223372036854775809", "1,5", "1,000",
     "3.50", "3.", ".5", "1e5", "1E-05", "1e-5", "0.00001", "10000000000000000.0", "12345678901234567.0", "nan", "NaN",
     "Infinity", "1.00000000000000001", "0x1p3",
-    "True", "TRUE", "yes", "NA", " ", "٣",
+    "true", "TRUE", "yes", "NA", " ", "٣",
     "2023-02-29", "1900-02-29", "2024-13-01", "2024-00-10", "2024-04-31", "2024-01-00", "0000-01-01", "2024-1-1",
     "2024-01-01T00:00:00", "2024-01-01 00:00", "2024-01-01 24:00:00", "2024-01-01 00:00:60", "2024-01-01 00:00:00.5",
     "2024-01-01 00:00:00.000000", "2024-01-01 00:00:00Z", "2024-01-01 00:00:00+02:00", "2023-02-29 00:00:00",
 ])  # fmt: skip
 def test_one_such_cell_makes_a_column_text(cell):
     assert held(cell) == set()
-    for good in ("7", "2.5", "true", "2024-01-01", "2024-01-01 10:00:00"):
+    for good in ("7", "2.5", "True", "2024-01-01", "2024-01-01 10:00:00"):
         assert held(good, None, cell) == set()
 
 
 def test_no_cell_fits_every_type_and_two_sorts_fit_none():
     assert held(None, None) == held() == ALL
-    assert [held(*pair) for pair in permutations(["1", "1.5", "true", "2024-01-01", "2024-01-01 10:00:00"], 2)] == [
+    assert [held(*pair) for pair in permutations(["1", "1.5", "True", "2024-01-01", "2024-01-01 10:00:00"], 2)] == [
         set()
     ] * 20
 
@@ -82,7 +82,7 @@ def test_any_double_that_python_prints_is_one_and_another_spelling_is_not():
 TRICKY = ["", "0", "-0", "00", "1", "1.0", "1.50", "1e5", "1e+16", "true", "True", "2024-02-29", "2023-02-29", "NA",
           "2024-02-29 01:02:03", "2024-02-29 01:02:03.000000", "2024-02-29T01:02:03"]  # fmt: skip
 CELLS = st.sampled_from(TRICKY) | st.integers(-(2**70), 2**70).map(str) | st.floats().map(repr) | st.text(max_size=4)
-CELLS |= st.datetimes().map(str) | st.dates().map(str) | st.booleans().map(lambda value: str(value).lower())
+CELLS |= st.datetimes().map(str) | st.dates().map(str) | st.booleans().map(str)
 
 
 @settings(deadline=None, max_examples=500)
@@ -114,11 +114,11 @@ def of_files(folder, *texts: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("texts", "expected"), [
-    (["n,x,b,t,c,z\n1,2.0,true,2024-01-01,a,1\n"],
+    (["n,x,b,t,c,z\n1,2.0,True,2024-01-01,a,1\n"],
      {"n": "int64", "x": "double", "b": "bool", "t": "date32[day]"}),
-    (["n,x,b,t,c\n1,2.0,true,2024-01-01 01:02:03,a\n", "c,t,b,x,n\n,,,,\n"],  # columns in another order
+    (["n,x,b,t,c\n1,2.0,True,2024-01-01 01:02:03,a\n", "c,t,b,x,n\n,,,,\n"],  # columns in another order
      {"n": "int64", "x": "double", "b": "bool", "t": "timestamp[us]"}),
-    (["n,x,b,t,c\n1,2.0,true,2024-01-01,a\n", "n,x,b,t,c\n01,2,1,2024-01-01 00:00:00,a\n"], {}),
+    (["n,x,b,t,c\n1,2.0,True,2024-01-01,a\n", "n,x,b,t,c\n01,2,1,2024-01-01 00:00:00,a\n"], {}),
     (["n,x,b,t,c\n5,7,,,a\n"], {"n": "int64", "x": "int64", "b": "bool", "t": "timestamp[us]"}),
     (["n,x,b,t,c"], {"n": "int64", "x": "double", "b": "bool", "t": "timestamp[us]"}),
     (["n,x\n1,2.5\n1,2,3\nx\n2,\n"], {"n": "int64", "x": "double"}),  # lines that are no rows don't count

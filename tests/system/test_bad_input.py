@@ -506,6 +506,12 @@ def test_more_than_a_share_of_the_rows_is_not_set_aside(tmp_path, cells, answer)
     assert build(tmp_path, path, max_quarantine=lifted)[1].total() == len(cells)
 
 
+def test_a_feature_that_starts_like_the_target_is_not_taken_for_it(tmp_path):
+    x = [float("inf")] * 8 + [1.0] * (ROWS - 8)
+    table = kinds_table().append_column("y too", pa.array(x))
+    assert build(tmp_path, put(tmp_path, table))[1] == {"y too is infinite": 8}
+
+
 def test_the_sentence_has_the_three_most_frequent_reasons_with_a_cell_each(tmp_path):
     table = kinds_table()
     spoilt = {"x": ["huge"] * 2, "b": ["maybe"] * 20, "t": ["2024-02-30"] * 15}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
         )
     place, reasons = refuse_unseen_classes(typed, place, reasons, preprocessor)
     by_reason = Counter(reasons.drop_null().to_pylist()) + lines.reasons
-    quarantine.check(config, quarantine.Quarantine(by_reason, bad.examples), total)
+    quarantine.check(config, replace(bad, reasons=by_reason), total)
 
     def write(name: str) -> None:
         part = typed.filter(pa.array(place == splits.SPLIT_INDEX[name]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,16 +24,17 @@ WAYS_OUT = (
 
 @dataclass
 class Quarantine:
-    """Why rows are set aside: rows a reason, and a cell for each; those of parts add up."""
+    """Why rows are set aside: rows a reason, and for each a cell and the column; those of parts add up."""
 
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
 
     def __add__(self, other: Quarantine) -> Quarantine:
         examples = {**self.examples}
         for reason, example in other.examples.items():
             examples[reason] = min(example, examples.get(reason, example))
-        return Quarantine(self.reasons + other.reasons, examples)
+        return Quarantine(self.reasons + other.reasons, examples, self.columns | other.columns)
 
     @property
     def rows(self) -> int:
@@ -53,15 +54,21 @@ def of_rows(raw: pa.Table, reasons: pa.Array, columns: list[cols.Column]) -> Qua
     """Raw rows and their reasons (null: none) → the quarantine; a reason's example is the least of its cells."""
     counted = reasons.drop_null().value_counts()
     rows = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-    return Quarantine(Counter(rows), {reason: _example(raw, reasons, reason, columns) for reason in rows})
+    named = {reason: column for reason in rows if (column := _column(reason, columns))}
+    examples = {reason: _example(raw, reasons, reason, column) for reason, column in named.items()}
+    return Quarantine(Counter(rows), examples, {reason: column.name for reason, column in named.items()})
 
 
-def _example(raw: pa.Table, reasons: pa.Array, reason: str, columns: list[cols.Column]) -> str:
-    """The least cell, as text, of the column that a reason starts with; empty for missing ones and bytes."""
-    named = [c.name for c in columns if reason.startswith(f"{c.name} ") and c.kind != "image"]
-    if not named:
+def _column(reason: str, columns: list[cols.Column]) -> cols.Column | None:
+    """The column that a reason starts with."""
+    return max((c for c in columns if reason.startswith(f"{c.name} ")), key=lambda c: len(c.name), default=None)
+
+
+def _example(raw: pa.Table, reasons: pa.Array, reason: str, column: cols.Column) -> str:
+    """The least cell, as text, of the column; empty for missing ones and images."""
+    if column.kind == "image":
         return ""
-    cells = raw.column(max(named, key=len)).filter(pc.equal(reasons, reason))
+    cells = raw.column(column.name).filter(pc.equal(reasons, reason))
     least = pc.min(_texts(cells.combine_chunks())).as_py()
     return quoted(least) if least is not None else ""
 
@@ -77,8 +84,9 @@ def _texts(cells: pa.Array) -> pa.Array:
 def check(config: Config, quarantine: Quarantine, rows_in: int) -> None:
     """Raise `BadInput` if more is set aside than `data.max_quarantine` allows, with the reasons."""
     limits, target = config.data.max_quarantine, config.data.target
-    of_target = Counter({r: n for r, n in quarantine.reasons.items() if _is_unreadable_target(r, target)})
-    unreadable = Quarantine(of_target, quarantine.examples)
+    readable = (cols.missing_target(target), unseen_class(target))
+    of_target = {r: n for r, n in quarantine.reasons.items() if quarantine.columns.get(r) == target}
+    unreadable = replace(quarantine, reasons=Counter({r: n for r, n in of_target.items() if r not in readable}))
     for key, share, found, words in (
         ("unreadable_targets", limits.unreadable_targets, unreadable, "have a target that cannot be read"),
         ("rows", limits.rows, quarantine, "cannot be used"),
@@ -89,10 +97,6 @@ def check(config: Config, quarantine: Quarantine, rows_in: int) -> None:
                 f"data.max_quarantine.{key} allows {percent_text(share)}: {found.words()}. "
                 f"{WAYS_OUT} data.max_quarantine.{key}."
             )
-
-
-def _is_unreadable_target(reason: str, target: str) -> bool:
-    return reason.startswith(f"{target} ") and reason not in (cols.missing_target(target), unseen_class(target))
 
 
 def of_lines(broken: list[dict[str, str]]) -> Quarantine:

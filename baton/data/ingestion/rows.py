@@ -71,10 +71,13 @@ def plan_of(
     config: Config, tally: splits.Tally, counts: Counter[int], times: tuple[np.ndarray, np.ndarray] | None
 ) -> splits.Plan:
     """The tally of all rows, how often the frequent ones occur, and the moments with their rows → the plan."""
-    if times is None:
-        return splits.plan(tally, counts, config.data)
     share = config.data.split
-    return splits.Plan((share.train, share.validation, share.test), time_limits(*times, config))
+    shares = (share.train, share.validation, share.test)
+    if config.data.split_column:
+        return splits.Plan(shares)
+    return (
+        splits.plan(tally, counts, config.data) if times is None else splits.Plan(shares, time_limits(*times, config))
+    )
 
 
 def fit_and_profile(

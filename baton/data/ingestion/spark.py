@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         with persisted(_placed(rows, columns, config, layout, preprocessor)) as placed:
             reasons, counts = _counts(placed)
             reasons += lines.reasons
-            quarantines.check(config, Quarantine(reasons, quarantine.examples), total + len(broken))
+            quarantines.check(config, replace(quarantine, reasons=reasons), total + len(broken))
             _write(placed, counts, config, preprocessor, folder)
     quarantines.write_lines(broken, folder / names.QUARANTINE_FOLDER)
     preprocessor.save(folder / names.PREPROCESSOR)
@@ -238,7 +238,7 @@ def _layout(rows: SparkRows, columns: list[cols.Column], config: Config) -> Layo
         times = (found.column(0).to_numpy(), found.column(1).to_numpy())
         return Layout(rows_module.plan_of(config, splits.Tally(), Counter(), times))
     if config.data.split_column:
-        return Layout(splits.plan(splits.Tally(), Counter(), config.data))
+        return Layout(rows_module.plan_of(config, splits.Tally(), Counter(), None))
     answers = rows.collect(_tally, columns, config).get("tally", [])
     tally = sum((splits.Tally.of(json.loads(data)) for data in answers), splits.Tally(bool(config.data.group)))
     parts: dict[str, Counter[int]] = {}
@@ -283,7 +283,7 @@ def _merged(
     quarantine, sizes = Quarantine(), Counter[tuple[int, int, int]]()
     for data in partials.get("quarantine", []):
         kept = json.loads(data)
-        quarantine += Quarantine(Counter(kept["reasons"]), kept["examples"])
+        quarantine += Quarantine(**{**kept, "reasons": Counter(kept["reasons"])})
     for data in partials.get("sizes", []):
         sizes.update({(height, width, channels): n for height, width, channels, n in json.loads(data)})
     return parts, quarantine, sizes
