@@ -50,6 +50,7 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         summary = summarise(settings, done, lineage)
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
+        versions.demand_still_scores(version)
     report(run, summary)
     if settings.drift.measure:
         report_drift(run, settings, version, preprocessor, known)
