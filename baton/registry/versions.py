@@ -6,13 +6,15 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
+from baton.evaluation.differences import Moments
 from baton.serving import integrity
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import runs
@@ -115,6 +117,26 @@ def aliases(name: str) -> dict[str, str]:
 def test_metrics(version: Any) -> dict[str, float]:
     """What a model version's tags tell of its metrics on test data."""
     return {key.removeprefix("test_"): float(v) for key, v in version.tags.items() if key.startswith("test_")}
+
+
+def test_loss(version: Any) -> Moments | None:
+    """What a version's loss on test rows was like; without a tag of it, as its register run tells, or None."""
+    with suppress(ValueError, TypeError):
+        return Moments(**json.loads(version.tags.get(names.TAG_TEST_LOSS, "")))
+    register_run_id = version.tags.get(names.TAG_REGISTER_RUN)
+    run = runs.find(register_run_id) if register_run_id else None
+    with suppress(BatonError, KeyError, TypeError, ValueError):
+        return _loss_of_interval(runs.artifact(run, names.ASSESSMENT)["test"]) if run else None
+    return None
+
+
+def _loss_of_interval(assessed: dict[str, Any]) -> Moments:
+    """A test split's assessment → the loss's moments, by the width of the metric's interval; skewness unknown."""
+    metric = "rmse" if "rmse" in assessed["metrics"] else "log_loss"
+    power = 2 if metric == "rmse" else 1
+    low, high = (end**power for end in assessed["intervals"][metric])
+    error = (high - low) / (2 * NormalDist().inv_cdf((1 + assessed["confidence"]) / 2))
+    return Moments(assessed["rows"], assessed["metrics"][metric] ** power, error**2 * assessed["rows"])
 
 
 def demand_model(uri: str) -> None:
