@@ -64,6 +64,12 @@ def percent_text(share: float) -> str:
     return "<0.1 %" if share < 0.001 else ">99.9 %" if share > 0.999 else f"{100 * share:.1f} %"
 
 
+def confidence_text(level: float) -> str:
+    """A level of confidence below 1 → its percentage, with as many digits as tell it from certainty."""
+    places = max(0, math.ceil(-math.log10(100 * (1 - level))) + 1)
+    return f"{round(100 * level, places):.12g} %"
+
+
 def counts_text(counts: dict[str, int], most: int | None = None) -> str:
     """{what: how often} → `10 x is missing, 2 y is infinite`; of more than `most` the others together."""
     kept = list(counts.items())[:most]

@@ -15,7 +15,7 @@ import click
 
 from bench.harness import Comparison, say
 
-NAMES = ("feed", "fit", "horovod", "tune", "cached", "overhead", "infer", "ingest", "memory")
+NAMES = ("feed", "fit", "horovod", "tune", "cached", "overhead", "infer", "ingest", "memory", "gate")
 LONG = ("quality",)  # an hour each: by name only
 TABLE = Path("docs/BENCHMARKS.md")
 

@@ -50,6 +50,7 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         summary = summarise(settings, done, lineage)
         (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
+        versions.demand_still_scores(version)
     report(run, summary)
     if settings.drift.measure:
         report_drift(run, settings, version, preprocessor, known)
@@ -78,7 +79,8 @@ def report_drift(
     """Log how far what was scored lies from what the model was trained on. Predictions that are there do not fail."""
     try:
         rows = drift.sampled(Path(settings.output), preprocessor, settings.drift.rows)
-        found = drift.measure(reference, preprocessor, rows, settings.drift, versions.test_metrics(version))
+        before = drift.ReferenceScores(versions.test_metrics(version), versions.test_loss(version))
+        found = drift.measure(reference, preprocessor, rows, settings.drift, before)
         run.json(found, names.DRIFT)
         run.figures(drift_figures.drift(found, settings.drift.psi))
         live = found["live"]["metrics"] if found["live"] else {}
@@ -88,7 +90,7 @@ def report_drift(
         return
     for sentence in found["warnings"]:
         log.warning("drift: %s", sentence)
-    if sentence := drift.live_sentence(found["live"]):
+    for sentence in drift.live_sentences(found["live"]):
         log.info("%s", sentence)
 
 

@@ -51,7 +51,8 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     inputs.log_dataset(run, dataset, ("test",))
     judged_against = None if champion is None else str(champion.version)
     measured = {"validation": validation, "test": found.metrics}
-    verdict = registration.publish(config, run, chosen, dataset, decision, judged_against, measured, interrupted)
+    asked = evidence.tags(found)
+    verdict = registration.publish(config, run, chosen, dataset, decision, judged_against, measured, asked, interrupted)
     report(run, dataset, verdict)
 
 

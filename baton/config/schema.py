@@ -359,8 +359,12 @@ class Register(Section):
     policy: Literal["better", "not_worse"] = Field(
         "better", description="than the champion: surely better, or surely not worse than the tolerance allows"
     )
-    confidence: float = Field(0.95, ge=0.5, lt=1, description="of the interval of the difference")
-    resamples: int = Field(2000, ge=100, le=1_000_000, description="of the test rows, for that interval")
+    confidence: float = Field(
+        0.95, ge=0.5, lt=1, description="that no model passes which is not better, over all looks at one test set"
+    )
+    resamples: int = Field(
+        2000, ge=100, le=1_000_000, description="of the test rows, for the interval of a ranking metric"
+    )
     tolerance: float = Field(
         0.01, ge=0, description="with not_worse: how much worse may pass, as a share of the champion's metric"
     )

@@ -31,6 +31,13 @@ def of_metrics(
     return {name: _interval(values, confidence) for name, values in found.items()}
 
 
+def of_auc(targets: np.ndarray, score: np.ndarray, confidence: float, resamples: int, seed: int) -> Interval:
+    """Targets [rows] and the second class's probability [rows] → the interval of roc_auc, as in `of_metrics`."""
+    if not 0 < targets.sum() < len(targets):
+        return None
+    return _interval(_rankings(targets == 1, score, resamples, np.random.default_rng(seed))[0], confidence)
+
+
 def _affordable(resamples: int, each: int, most: int) -> int:
     """How many resamples there can be if one draws `each` and all at most `most`."""
     return min(resamples, max(MIN_RESAMPLES, most // each))

@@ -22,8 +22,9 @@ from baton.config.schema import Drift
 from baton.data.columns import Column, as_text, typed
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ColumnProfile, ReferenceData, as_numbers
-from baton.evaluation import intervals, metrics
-from baton.formatting import counts_text
+from baton.evaluation import differences, intervals, metrics
+from baton.evaluation.differences import Moments
+from baton.formatting import confidence_text, counts_text
 from baton.monitoring import distances
 
 OK, WARN, DRIFT = "ok", "warn", "drift"
@@ -38,7 +39,7 @@ DOMAIN_CATEGORIES = 200
 SEPARATING = 0.9  # a column this far apart tells old from new by itself
 RESAMPLES = 200
 MIN_LIVE_ROWS = 2  # with the target, below which there are no live metrics
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # of an alarm's interval: without drift one in forty rings
 TAIL = 1.96
 
 
@@ -60,18 +61,28 @@ class ColumnDrift:
     bins: tuple[tuple[str | float, float, float], ...] = ()
 
 
+@dataclass(frozen=True)
+class ReferenceScores:
+    """What a version keeps of its judgement on test rows: metrics, and its loss's moments; None of an old one."""
+
+    metrics: dict[str, float]
+    loss: Moments | None = None
+
+
 def measure(
     reference: ReferenceData | None,
     preprocessor: Preprocessor,
     rows: pa.Table,
     settings: Drift,
-    reference_metrics: dict[str, float],
+    before: ReferenceScores,
 ) -> dict[str, Any]:
     """Scored rows (source columns and predictions) against what the model was trained on → drift.json."""
     started = time.monotonic()
     live = live_metrics(preprocessor, rows)
+    if live is not None:
+        live["difference"] = live_difference(live, before.loss)
     found: dict[str, Any] = {"rows": rows.num_rows, "reference_rows": 0, "columns": [], "prediction": None}
-    found |= {"domain_auc": None, "live": live, "reference_metrics": reference_metrics or None}
+    found |= {"domain_auc": None, "live": live, "reference_metrics": before.metrics or None}
     if reference is None:
         told = ["the model was logged without a profile of its training data: drift cannot be measured"]
     elif rows.num_rows == 0:
@@ -166,7 +177,7 @@ def live_metrics(preprocessor: Preprocessor, rows: pa.Table) -> dict[str, Any] |
     reasons = _reasons_left_out(preprocessor, values, reasons)
     good = reasons.is_null()
     targets = preprocessor.encode_target(values.filter(good))
-    live: dict[str, Any] = {"metrics": {}, "intervals": {}, "rows": len(targets)}
+    live: dict[str, Any] = {"metrics": {}, "intervals": {}, "rows": len(targets), "loss": None}
     live["left_out"] = dict(Counter(reasons.drop_null().to_pylist()).most_common())
     if len(targets) < MIN_LIVE_ROWS:
         return live
@@ -175,18 +186,36 @@ def live_metrics(preprocessor: Preprocessor, rows: pa.Table) -> dict[str, Any] |
     ranges = intervals.of_metrics(targets, output, threshold=preprocessor.threshold, **settings)
     live["metrics"] = metrics.finite(metrics.evaluate(targets, output, preprocessor.threshold))
     live["intervals"] = {name: ends for name, ends in ranges.items() if ends}
+    moments = Moments.of(metrics.row_losses(targets, output))
+    live["loss"] = asdict(moments) if np.isfinite([moments.variance, moments.skewness]).all() else None
     return live
 
 
-def live_sentence(live: dict[str, Any] | None) -> str | None:
-    """`live` of drift.json → which rows its metrics leave out and why, or why there are none; None if all is well."""
-    left_out = (live or {}).get("left_out") or {}
-    if not live or (live["metrics"] and not left_out):
+def live_difference(live: dict[str, Any], before: Moments | None) -> dict[str, Any] | None:
+    """Live metrics and the loss's moments on test data → the primary metric's difference, live minus test, with its
+    interval; both sets of rows are samples. None if one of the two is not known."""
+    if before is None or live["loss"] is None:
         return None
+    metric = "rmse" if "rmse" in live["metrics"] else "log_loss"
+    found = differences.independent(metric, Moments(**live["loss"]), before, (1 - CONFIDENCE) / 2)
+    return {"metric": metric, "confidence": CONFIDENCE, **asdict(found)} if found.is_finite else None
+
+
+def live_sentences(live: dict[str, Any] | None) -> list[str]:
+    """`live` of drift.json → which rows its metrics leave out and why, or why there are none, or no comparison."""
+    if not live:
+        return []
+    told, left_out = [], live.get("left_out") or {}
     out = sum(left_out.values())
     of_all = f"{out:,} of {out + live['rows']:,} rows"
-    start = f"live metrics leave out {of_all}" if live["metrics"] else f"there are no live metrics: {of_all} left out"
-    return ": ".join([start, *([counts_text(left_out)] if left_out else [])])
+    if left_out or not live["metrics"]:
+        there = (
+            f"live metrics leave out {of_all}" if live["metrics"] else f"there are no live metrics: {of_all} left out"
+        )
+        told.append(": ".join([there, *([counts_text(left_out)] if left_out else [])]))
+    if live["metrics"] and live.get("difference") is None:
+        told.append("the live metrics are not compared with those on test data, of which the version keeps no variance")
+    return told
 
 
 def sampled(folder: Path, preprocessor: Preprocessor, wanted: int) -> pa.Table:
@@ -222,18 +251,20 @@ def warnings(results: dict[str, Any], settings: Drift) -> list[str]:
         if "without" in domain:
             rest = domain["without"]
             told[-1] += f"; without {', '.join(rest['columns'])}, each enough for it, {rest['auc']:.2f}"
-    return told + _live_warning(results["live"], results["reference_metrics"])
+    return told + _live_warning(results["live"])
 
 
-def _live_warning(live: dict[str, Any] | None, before: dict[str, float] | None) -> list[str]:
+def _live_warning(live: dict[str, Any] | None) -> list[str]:
     """A sentence if the live metric is surely worse than that on test data."""
-    for name in ("rmse", "log_loss"):
-        if live and before and name in live["intervals"] and name in before:
-            (low, high), was = live["intervals"][name], before[name]
-            if low > was:
-                value = live["metrics"][name]
-                return [f"live {name} {value:.4g} [{low:.4g}, {high:.4g}] is worse than on test data, {was:.4g}"]
-    return []
+    found = (live or {}).get("difference")
+    if not live or not found or found["low"] <= 0:
+        return []
+    name, value = found["metric"], live["metrics"][found["metric"]]
+    interval = f"{confidence_text(found['confidence'])} interval [{found['low']:+.4g}, {found['high']:+.4g}]"
+    was = value - found["value"]
+    return [
+        f"live {name} {value:.4g} is worse than on test data, {was:.4g}: difference {found['value']:+.4g}, {interval}"
+    ]
 
 
 def _column_warning(column: dict[str, Any], settings: Drift) -> str:

@@ -89,10 +89,10 @@ def roll_back(config: Config, by: str, why: str) -> Change:
         targets = [number for number in returns(history(config.name)) if _is_whole(config.name, number)]
         if not targets:
             raise BadInput(f"Model {config.name} has no previous champion. Received: {_who(left)} as the present one")
-        change = _move(config.name, targets[0], ROLLED_BACK, by, masked(why.strip()))
-        if left is not None:
-            runs.client().set_model_version_tag(config.name, left, names.TAG_ROLLED_BACK, change.why)
-    return change
+        reason = masked(why.strip())[:MAX_REASON]
+        if left is not None:  # before the alias moves: from then on nobody may take it for a version that scores
+            runs.client().set_model_version_tag(config.name, left, names.TAG_ROLLED_BACK, reason)
+        return _move(config.name, targets[0], ROLLED_BACK, by, reason)
 
 
 def returns(changes: list[Change]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import pyarrow as pa
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
-from baton.evaluation import metrics
-from baton.registry import gate, versions
-from baton.registry.gate import Champion, Evidence
+from baton.evaluation import intervals, metrics
+from baton.evaluation.differences import Moments
+from baton.registry import gate, looks, versions
+from baton.registry.gate import Champion, Evidence, NewClasses
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import runs
 
@@ -33,9 +36,11 @@ def gather(
     """
     raw = dataset.raw_test()
     targets, output = model.evaluate(raw)
+    content, classes = chosen.data.tags[names.TAG_OUTPUT], model.preprocessor.classes
+    sketch = looks.sketch(raw, model.preprocessor)
     evidence = Evidence(
         metrics=measured(targets, output, model.preprocessor.threshold),
-        trivial=metrics.evaluate(targets, metrics.trivial(model.preprocessor.spec["target"], len(targets))),
+        trivial=metrics.row_losses(targets, metrics.trivial(model.preprocessor.spec["target"], len(targets))),
         losses=losses(targets, output),
         skew=gate.skew(encoded, output),
         fingerprints={
@@ -43,10 +48,22 @@ def gather(
             "run": chosen.data.tags.get(names.TAG_FINGERPRINT, ""),
             "model": versions.fingerprint(chosen.data.tags[names.TAG_MODEL_URI]),
         },
-        champion=None if champion is None else champion_losses(config, champion, model, raw, targets),
-        rolled_back=versions.rolled_back(config.name, chosen.data.tags[names.TAG_OUTPUT]),
+        champion=None if champion is None else champion_losses(config, champion, model, raw, targets, output),
+        rolled_back=versions.rolled_back(config.name, content),
+        looks=looks.count(versions.versions(config.name), content, dataset.fingerprint, sketch),
+        sketch=sketch,
+        classes={name: int(np.count_nonzero(targets == index)) for index, name in enumerate(classes)},
+        auc=auc_interval(config, targets, output),
     )
     return evidence, targets, output
+
+
+def auc_interval(config: Config, targets: np.ndarray, predictions: np.ndarray) -> list[float] | None:
+    """Targets and predictions as in `metrics.evaluate` → the interval of roc_auc; None where there is none."""
+    if predictions.shape[1] != 2 or not np.isfinite(predictions).all():
+        return None
+    settings = config.register_
+    return intervals.of_auc(targets, predictions[:, 1], settings.confidence, settings.resamples, config.seed)
 
 
 def measured(targets: np.ndarray, predictions: np.ndarray, threshold: float) -> dict[str, float]:
@@ -82,13 +99,64 @@ def losses_by_model(
 
 
 def champion_losses(
-    config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, targets: np.ndarray
+    config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, targets: np.ndarray, predictions: np.ndarray
 ) -> Champion:
-    """The champion's version on the candidate's raw test rows → `Champion`, with the error if it fails in any way."""
+    """The champion's version on the candidate's raw test rows → `Champion`, with the error if it fails in any way.
+
+    `model` is the candidate's, and `predictions` are its output on these rows.
+    """
     number = str(champion.version)
     try:
-        output = versions.load(f"models:/{config.name}/{number}", champion.tags).answers(raw, model.preprocessor)
-        return Champion(number, losses(targets, output))
+        held = versions.load(f"models:/{config.name}/{number}", champion.tags)
+        answers = held.answers(raw, model.preprocessor)
+        mine, theirs = model.preprocessor.classes, held.preprocessor.classes
+        if set(mine) == set(theirs):
+            return Champion(number, losses(targets, answers))
+        return of_shared_classes(number, mine, theirs, targets, predictions, answers)
     except Exception as error:  # whatever it is: the gate refuses, and says it
         log.exception("the champion cannot be scored")
         return Champion(number, error=runs.sentence(error)[:MAX_REASON])
+
+
+def of_shared_classes(
+    number: str, mine: list[str], theirs: list[str], targets: np.ndarray, predictions: np.ndarray, answers: np.ndarray
+) -> Champion:
+    """A candidate's and the champion's classes, targets, and the output of both [rows, classes of the candidate] →
+    `Champion` of the rows whose class both know, each asked which of these classes it is; and what is new."""
+    shared = np.isin(mine, theirs)
+    rows = shared[targets]
+    place = np.cumsum(shared) - 1  # of a class among the shared ones
+    held, other = (losses(place[targets[rows]], _among(values[rows][:, shared])) for values in (predictions, answers))
+    return Champion(number, other, candidate=held, new=_new_classes(mine, shared, targets, predictions))
+
+
+def _among(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities of some of the classes → those given that it is one of them; equal where all are 0."""
+    total = probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    return np.divide(
+        probabilities, total, out=np.full(probabilities.shape, 1 / max(probabilities.shape[1], 1)), where=total != 0
+    )
+
+
+def _new_classes(
+    mine: list[str], shared: np.ndarray, targets: np.ndarray, predictions: np.ndarray
+) -> NewClasses | None:
+    """What the candidate says of the test rows whose class the champion does not know; None if there are none."""
+    rows = ~shared[targets]
+    if not rows.any():
+        return None
+    there = tuple(name for index, name in enumerate(mine) if not shared[index] and (targets == index).any())
+    hits = int(np.count_nonzero(predictions[rows].argmax(axis=1) == targets[rows]))
+    return NewClasses(there, int(rows.sum()), float(losses(targets[rows], predictions[rows]).mean()), hits)
+
+
+def tags(evidence: Evidence) -> dict[str, str]:
+    """What a version keeps of the test rows: to know them again, how often they were asked, and its loss on them.
+
+    None of a model whose output is not finite: nothing was seen of it.
+    """
+    if not evidence.metrics:
+        return {}
+    moments = json.dumps(asdict(Moments.of(evidence.losses)))
+    kept = {names.TAG_TEST_LOSS: moments, names.TAG_TEST_LOOKS: str(evidence.looks)}
+    return kept | ({names.TAG_TEST_ROWS: evidence.sketch.to_tag()} if evidence.sketch else {})

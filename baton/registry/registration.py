@@ -67,13 +67,17 @@ def publish(
     decision: GateDecision,
     judged_against: str | None,
     measured: dict[str, dict[str, float]],
+    asked: dict[str, str],
     interrupted: Any | None = None,
 ) -> dict[str, Any]:
-    """Register a version with its tags, or go on with one that was begun; set the aliases, return the verdict."""
+    """Register a version with its tags, or go on with one that was begun; set the aliases, return the verdict.
+
+    `asked` are the tags that tell of the test rows.
+    """
     with champions.locked(config):
         # Whatever happens from here on, the version tells what it is; it is called promoted when it is champion.
         sofar = names.CHALLENGER if decision.passed else names.REFUSED
-        tags = version_tags(run, chosen, dataset, decision, measured) | verdict_tags(sofar, decision.reasons)
+        tags = version_tags(run, chosen, dataset, decision, measured) | asked | verdict_tags(sofar, decision.reasons)
         uri = chosen.data.tags[names.TAG_MODEL_URI]
         version = versions.retagged(interrupted, tags) if interrupted else versions.register(config.name, uri, tags)
         number = str(version.version)
@@ -93,6 +97,7 @@ def publish(
         "metrics": measured,
         "champion_before": judged_against,
         "comparison": decision.to_dict()["comparison"],
+        "test_set": decision.look.to_dict(),
     }
 
 
@@ -125,6 +130,7 @@ def version_tags(
         names.TAG_CANDIDATE_RUN: chosen.info.run_id,
         names.TAG_REGISTER_RUN: run.id,
         names.TAG_COMMIT: runs.git_commit() or "unknown",
+        names.TAG_TEST_LEFT: f"{decision.look.left:.6g}",
         **{f"{split}_{k}": f"{v:.6g}" for split, values in measured.items() for k, v in values.items()},
     }
     if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
+from baton.evaluation.differences import Moments
 from baton.serving import integrity
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import runs
 from baton.tracking.runs import client
+
+log = logging.getLogger("baton")
 
 
 def champion(name: str, alias: str = names.CHAMPION) -> Any | None:
@@ -114,6 +119,26 @@ def test_metrics(version: Any) -> dict[str, float]:
     return {key.removeprefix("test_"): float(v) for key, v in version.tags.items() if key.startswith("test_")}
 
 
+def test_loss(version: Any) -> Moments | None:
+    """What a version's loss on test rows was like; without a tag of it, as its register run tells, or None."""
+    with suppress(ValueError, TypeError):
+        return Moments(**json.loads(version.tags.get(names.TAG_TEST_LOSS, "")))
+    register_run_id = version.tags.get(names.TAG_REGISTER_RUN)
+    run = runs.find(register_run_id) if register_run_id else None
+    with suppress(BatonError, KeyError, TypeError, ValueError):
+        return _loss_of_interval(runs.artifact(run, names.ASSESSMENT)["test"]) if run else None
+    return None
+
+
+def _loss_of_interval(assessed: dict[str, Any]) -> Moments:
+    """A test split's assessment → the loss's moments, by the width of the metric's interval; skewness unknown."""
+    metric = "rmse" if "rmse" in assessed["metrics"] else "log_loss"
+    power = 2 if metric == "rmse" else 1
+    low, high = (end**power for end in assessed["intervals"][metric])
+    error = (high - low) / (2 * NormalDist().inv_cdf((1 + assessed["confidence"]) / 2))
+    return Moments(assessed["rows"], assessed["metrics"][metric] ** power, error**2 * assessed["rows"])
+
+
 def demand_model(uri: str) -> None:
     """Raise `BatonError` if the files of the model at `uri` are not there."""
     from mlflow.artifacts import list_artifacts
@@ -146,20 +171,40 @@ def rolled_back(name: str, content: str) -> str:
 def to_score_with(config: Config, register_run_id: str) -> Any:
     """The version that scores: what the register run promoted, else the alias's, resolved once.
 
-    Raises `BadInput` if there is none, or if the gate has not passed it and the config does not allow that.
+    What was promoted and rolled back since does not score: then the alias decides. Raises `BadInput` if there is
+    none, or if the gate has not passed it and the config does not allow that.
     """
     alias = config.batch_infer.alias if config.batch_infer else names.CHAMPION
-    if register_run_id:
-        run = runs.of_step(register_run_id, "register", "register_run_id")
-        verdict = runs.artifact(run, names.VERDICT)
-        if verdict["verdict"] == names.PROMOTED:
-            return version(verdict["name"], verdict["version"])
+    if (promoted := _promoted_by(register_run_id)) is not None:
+        if names.TAG_ROLLED_BACK not in promoted.tags:
+            return promoted
+        log.warning("version %s, which register promoted, was rolled back (%s): the alias %s decides who scores",
+                    promoted.version, promoted.tags[names.TAG_ROLLED_BACK], alias)  # fmt: skip
     found = champion(config.name, alias)
     if found is None:
         raise BadInput(f"Model {config.name} has no version with the alias {alias}: run main first.")
     if not (config.batch_infer and config.batch_infer.allow_unvalidated):
         _demand_verdict(found, alias)
     return found
+
+
+def demand_still_scores(version: Any) -> None:
+    """Raise `BatonError` if a version was rolled back since it was resolved."""
+    now = client().get_model_version(version.name, version.version).tags
+    if names.TAG_ROLLED_BACK in now and names.TAG_ROLLED_BACK not in version.tags:
+        raise BatonError(
+            f"version {version.version} of {version.name} was rolled back while it scored "
+            f"({now[names.TAG_ROLLED_BACK]}): its predictions are thrown away. Run batch_infer again"
+        )
+
+
+def _promoted_by(register_run_id: str) -> Any | None:
+    """The version that a register run promoted; None without a run, or if it promoted none."""
+    if not register_run_id:
+        return None
+    run = runs.of_step(register_run_id, "register", "register_run_id")
+    verdict = runs.artifact(run, names.VERDICT)
+    return version(verdict["name"], verdict["version"]) if verdict["verdict"] == names.PROMOTED else None
 
 
 def _demand_verdict(version: Any, alias: str) -> None:
@@ -169,6 +214,12 @@ def _demand_verdict(version: Any, alias: str) -> None:
         raise BadInput(
             f"Version {version.version} of {version.name} bears the alias {alias} without having passed the gate; "
             f"set batch_infer.allow_unvalidated: true to score with it. Received: {verdict or 'no'} verdict"
+        )
+    if names.TAG_ROLLED_BACK in version.tags and alias != names.CHAMPION:  # as champion somebody wants it again
+        raise BadInput(
+            f"Version {version.version} of {version.name} bears the alias {alias} and was rolled back; "
+            "set batch_infer.allow_unvalidated: true to score with it. "
+            f"Received: rolled back because {version.tags[names.TAG_ROLLED_BACK]}"
         )
 
 

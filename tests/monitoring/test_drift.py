@@ -20,10 +20,15 @@ from baton.data.columns import Column
 from baton.data.reference import ReferenceData
 from baton.errors import BadInput
 from baton.evaluation import metrics
+from baton.evaluation.differences import Moments
 from baton.monitoring import distances, drift
+from baton.monitoring.drift import ReferenceScores
 from baton.reporting.figures import drift as drift_figures
+from bench import gate as bench_gate
 
 LIMITS = Drift()
+BEFORE = ReferenceScores({"rmse": 0.9}, Moments(600, 0.81, 1.3, 2.0))  # of a model's judgement on test rows
+UNKNOWN_BEFORE = ReferenceScores({})
 
 
 def scored(table: pa.Table) -> pa.Table:
@@ -47,7 +52,7 @@ def brought(folder: Path) -> ReferenceData:
 
 def measured(large, table: pa.Table, settings: Drift = LIMITS) -> dict:
     preprocessor, known = large
-    return drift.measure(known, preprocessor, scored(table), settings, {"rmse": 0.9})
+    return drift.measure(known, preprocessor, scored(table), settings, BEFORE)
 
 
 def column(found: dict, name: str) -> dict:
@@ -138,7 +143,9 @@ def test_categories_seen_once_are_no_alarm(tmp_path):
     config, dataset = tiny.build(people(4000), tmp_path, "regression", data={"kinds": {"who": "categorical"}})
     known = reference.load(dataset.folder)
     new = people(2000)
-    found = drift.measure(known, dataset.preprocessor, new.append_column(names.PREDICTION, new["x"]), LIMITS, {})
+    found = drift.measure(
+        known, dataset.preprocessor, new.append_column(names.PREDICTION, new["x"]), LIMITS, UNKNOWN_BEFORE
+    )
     assert column(found, "who")["unseen_share"] > 0.8
     assert column(found, "who")["verdict"] == "ok" and found["prediction"] is None
 
@@ -182,7 +189,8 @@ def classified(y: pa.Array) -> pa.Table:
 def test_live_metrics_say_which_rows_they_leave_out(binary, y, rows, left_out, sentence):
     live = drift.live_metrics(binary[1].preprocessor, classified(y))
     assert (live["rows"], live["left_out"], bool(live["metrics"])) == (rows, left_out, rows >= 2)
-    assert drift.live_sentence(live) == sentence
+    live["difference"] = drift.live_difference(live, Moments(600, 9.0, 1.0))
+    assert drift.live_sentences(live) == ([sentence] if sentence else [])
     assert drift.warnings({"columns": [], "prediction": None, "domain_auc": None, "live": live,
                            "reference_metrics": {"log_loss": 9.0}}, LIMITS) == []  # fmt: skip
 
@@ -202,7 +210,7 @@ def test_live_metrics_without_the_targets_column_are_none_and_say_nothing(binary
     preprocessor, rows = binary[1].preprocessor, classified(pa.array([3, 7]))
     assert drift.live_metrics(preprocessor, rows.drop_columns("y")) is None
     assert drift.live_metrics(preprocessor, rows.slice(0, 0)) is None
-    assert drift.live_sentence(None) is None
+    assert drift.live_sentences(None) == []
 
 
 def test_live_metrics_of_classes(binary):
@@ -212,15 +220,46 @@ def test_live_metrics_of_classes(binary):
     rows = table.append_column(names.PREDICTION, table["y"])
     rows = rows.append_column("probability_3", pa.array(1 - right)).append_column("probability_7", pa.array(right))
     known = reference.load(dataset.folder)
-    found = drift.measure(known.predicting(table["y"].combine_chunks()), preprocessor, rows, LIMITS, {})
+    found = drift.measure(known.predicting(table["y"].combine_chunks()), preprocessor, rows, LIMITS, UNKNOWN_BEFORE)
     assert found["live"]["metrics"]["accuracy"] == 1.0
     assert found["live"]["metrics"]["log_loss"] == pytest.approx(-np.log(0.9))
     assert found["prediction"]["kind"] == "categorical" and found["prediction"]["verdict"] == "ok"
 
 
+@pytest.mark.parametrize("rows", [60, 1000, 5000])
+def test_the_live_alarm_is_seldom_false_and_rings_where_the_error_doubles(rows):
+    """A few of the tries that `bench gate` makes by the thousand; against a point, 40 % rang at 60 test rows."""
+    calm, doubled = (
+        sum(bench_gate.rings(np.random.default_rng(seed), rows, 2000, times) for seed in range(200)) for times in (1, 2)
+    )
+    assert calm <= 20 and doubled >= 190
+
+
+def test_a_live_metric_is_worse_where_the_intervals_of_both_allow_no_other_answer(large):
+    found = measured(large, tiny.regression_table(500, seed=5))
+    difference = found["live"]["difference"]
+    assert difference["metric"] == "rmse" and 0 < difference["low"] < difference["value"] < difference["high"]
+    assert difference["value"] == pytest.approx(found["live"]["metrics"]["rmse"] - 0.9)
+    sentence = next(warning for warning in found["warnings"] if warning.startswith("live rmse"))
+    assert f"is worse than on test data, 0.9: difference {difference['value']:+.4g}, 95 % interval [" in sentence
+    few = drift.live_difference(found["live"], Moments(3, 0.81, 900.0))  # as bad, but of three test rows
+    assert few["low"] < 0 and not drift._live_warning({**found["live"], "difference": few})
+
+
+def test_a_version_from_before_is_not_compared_and_says_so(large):
+    preprocessor, known = large
+    found = drift.measure(
+        known, preprocessor, scored(tiny.regression_table(50)), LIMITS, ReferenceScores({"rmse": 0.1})
+    )
+    assert found["live"]["difference"] is None and not any("live" in warning for warning in found["warnings"])
+    assert drift.live_sentences(found["live"]) == [
+        "the live metrics are not compared with those on test data, of which the version keeps no variance"
+    ]
+
+
 def test_a_model_from_before_says_so_and_does_not_fail(large):
     preprocessor, _ = large
-    found = drift.measure(None, preprocessor, scored(tiny.regression_table(50)), LIMITS, {})
+    found = drift.measure(None, preprocessor, scored(tiny.regression_table(50)), LIMITS, UNKNOWN_BEFORE)
     assert found["warnings"] == [
         "the model was logged without a profile of its training data: drift cannot be measured"
     ]
@@ -240,12 +279,12 @@ def test_predictions_stand_where_drift_cannot_be_measured(large, tmp_path, caplo
 
 def test_no_rows_and_images_have_a_drift_too(large, images):
     preprocessor, known = large
-    found = drift.measure(known, preprocessor, scored(tiny.regression_table(5)).slice(0, 0), LIMITS, {})
+    found = drift.measure(known, preprocessor, scored(tiny.regression_table(5)).slice(0, 0), LIMITS, UNKNOWN_BEFORE)
     assert found["rows"] == 0 and found["warnings"] == ["no row was scored: there is no drift to measure"]
     _, dataset = images
     table = pa.table({names.PREDICTION: ["top"] * 90 + ["even"] * 10})
     shown = reference.load(dataset.folder).predicting(pa.array(["top", "even", "bottom"] * 40))
-    found = drift.measure(shown, dataset.preprocessor, table, LIMITS, {})
+    found = drift.measure(shown, dataset.preprocessor, table, LIMITS, UNKNOWN_BEFORE)
     assert found["columns"] == [] and found["domain_auc"] is None
     assert found["prediction"]["verdict"] == "drift"
 
@@ -305,7 +344,7 @@ def test_december_has_drifted_from_the_months_before(tmp_path):
     _, dataset = tiny.build(small, tmp_path, "regression", data={"target": "arr_delay", "row_group_size": 16384})
     new = pq.read_table(data / "new_flights.parquet")
     new = new.append_column(names.PREDICTION, pc.fill_null(new["dep_delay"], 0.0))
-    found = drift.measure(reference.load(dataset.folder), dataset.preprocessor, new, LIMITS, {})
+    found = drift.measure(reference.load(dataset.folder), dataset.preprocessor, new, LIMITS, UNKNOWN_BEFORE)
     verdicts = {entry["name"]: entry["verdict"] for entry in found["columns"]}
     assert {verdicts.pop("month"), verdicts.pop("time_hour")} == {"drift"}
     assert verdicts["origin"] == verdicts["carrier"] == verdicts["sched_dep_time"] == "ok"

@@ -20,6 +20,7 @@ from baton.training import collective, fit
 from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
+from bench import gate as gate_bench
 from bench import harness, horovod, infer, ingest, inputs, memory, quality, reference, tables
 from bench.harness import Comparison
 
@@ -233,3 +234,13 @@ def test_trees_get_no_values_that_networks_embed(tmp_path):
     rows, targets = reference.frame(dataset, "test")
     assert set(rows) == {name for name, encoding in encoded.items() if encoding not in ("value", "date")}
     assert len(rows) == len(targets) == dataset.rows["test"]
+
+
+def test_the_gates_shares_have_goals_that_look_their_way(monkeypatch):
+    monkeypatch.setattr(gate_bench, "RETRAININGS", 3)
+    monkeypatch.setattr(gate_bench, "ROWS", 100)
+    found = {result.against: result for result in gate_bench.measure(20)}
+    assert len(found) == 2 + 2 + 6 + 9 and {result.unit for result in found.values()} == {"share"}
+    assert all(0 <= result.baton <= 1 for result in found.values())
+    assert {result.better for name, result in found.items() if "better by" in name or "twice" in name} == {"higher"}
+    assert found["better by 4 standard errors, asked as number 1"].met

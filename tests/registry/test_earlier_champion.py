@@ -102,10 +102,10 @@ def test_a_candidate_is_judged_against_it(store, champion, challenger):
     targets, predictions = model.evaluate(raw)
     version = store.client.get_model_version("champion", "1")
     renamed = config.overridden({"name": "champion"})
-    found = evidence.champion_losses(renamed, version, model, raw, targets)
+    found = evidence.champion_losses(renamed, version, model, raw, targets, predictions)
     assert not found.error and np.sqrt(found.losses.mean()) < 0.5  # 0.31 on its own test rows
     losses = evidence.losses(targets, predictions)
-    judged = gate.judge(renamed, Evidence({}, {}, losses, 0.0, {"dataset": dataset.fingerprint}, found))
+    judged = gate.judge(renamed, Evidence({}, losses + 9, losses, 0.0, {"dataset": dataset.fingerprint}, found))
     assert not judged.passed and any("does not beat the champion's" in reason for reason in judged.reasons)
 
 

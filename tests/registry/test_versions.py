@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,8 @@ import yaml
 from click.testing import CliRunner
 
 from baton import names
-from baton.errors import BadInput
+from baton.errors import BadInput, BatonError
+from baton.evaluation.differences import Moments
 from baton.networks import build
 from baton.orchestration import outputs
 from baton.registry import champions
@@ -114,6 +116,85 @@ def test_no_champion_is_bad_input(model):
     model.add()
     with pytest.raises(BadInput, match="no version with the alias champion: run main first"):
         registry.to_score_with(model.config, "")
+
+
+def promoted_by(monkeypatch, model, number: str) -> str:
+    """The ID of a register run that says it promoted this version."""
+    verdict = {"verdict": names.PROMOTED, "name": model.name, "version": number}
+    monkeypatch.setattr(runs, "of_step", lambda run_id, step, parameter: SimpleNamespace(info=run_id))
+    monkeypatch.setattr(runs, "artifact", lambda run, name: verdict)
+    return "r" * 32
+
+
+def test_what_a_register_run_promoted_scores_until_it_is_rolled_back(model, monkeypatch, caplog):
+    first, second = chain(model, 2)
+    run_id = promoted_by(monkeypatch, model, second)
+    assert str(registry.to_score_with(model.config, run_id).version) == second
+    third = model.add()
+    assert promote(model, third, second) is None  # by another main: this one still scores with what it promoted
+    assert str(registry.to_score_with(model.config, run_id).version) == second
+    for _ in range(2):
+        champions.roll_back(model.config, "b" * 32, WHY)
+    assert str(registry.to_score_with(model.config, run_id).version) == first
+    assert f"version {second}, which register promoted, was rolled back ({WHY})" in caplog.text
+    model.by_hand(second)  # somebody wants it again
+    assert str(registry.to_score_with(model.config, run_id).version) == second
+
+
+def test_a_rollback_while_main_runs_is_seen_before_the_predictions_take_their_place(model, monkeypatch):
+    first, second = chain(model, 2)
+    resolved = registry.to_score_with(model.config, promoted_by(monkeypatch, model, second))
+    registry.demand_still_scores(resolved)
+    champions.roll_back(model.config, "b" * 32, WHY)
+    with pytest.raises(BatonError, match=f"version {second} of .* was rolled back while it scored .*predictions are"):
+        registry.demand_still_scores(resolved)
+    registry.demand_still_scores(registry.to_score_with(model.config, ""))
+
+
+def test_from_before_the_alias_moves_nobody_takes_it_for_a_version_that_scores(model, monkeypatch):
+    """A main that looks in the middle of a rollback finds the tag already."""
+    first, second = chain(model, 2)
+    run_id, seen = promoted_by(monkeypatch, model, second), []
+    move = registry.set_alias
+
+    def looked(*arguments):
+        seen.append(names.TAG_ROLLED_BACK in registry.version(model.name, second).tags)
+        move(*arguments)
+        seen.append(str(registry.to_score_with(model.config, run_id).version))
+
+    monkeypatch.setattr(registry, "set_alias", looked)
+    champions.roll_back(model.config, "b" * 32, WHY)
+    assert seen == [True, first]
+
+
+def test_what_was_rolled_back_does_not_score_as_challenger_unless_allowed(model, store):
+    first, second = chain(model, 2)
+    champions.roll_back(model.config, "b" * 32, WHY)
+    store.client.set_registered_model_alias(model.name, names.CHALLENGER, second)
+    config = model.config.overridden({"batch_infer.alias": names.CHALLENGER})
+    with pytest.raises(BadInput, match=f"Version {second} .* bears the alias challenger and was rolled back"):
+        registry.to_score_with(config, "")
+    allowed = config.overridden({"batch_infer.allow_unvalidated": True})
+    assert str(registry.to_score_with(allowed, "").version) == second
+
+
+# What a version knows of its test rows
+
+
+def test_the_loss_on_test_rows_is_that_of_the_tag_or_of_the_register_runs_assessment(model, store, monkeypatch):
+    losses = np.random.default_rng(0).normal(size=2000) ** 2
+    moments = Moments.of(losses)
+    tagged = SimpleNamespace(tags={names.TAG_TEST_LOSS: json.dumps(asdict(moments))})
+    assert registry.test_loss(tagged) == moments
+    half = 1.96 * (moments.variance / 2000) ** 0.5
+    ends = [float(np.sqrt(moments.mean + sign * half)) for sign in (-1, 1)]
+    assessed = {"metrics": {"rmse": moments.mean**0.5}, "intervals": {"rmse": ends}, "confidence": 0.95, "rows": 2000}
+    with runs.start("register", model.config, {}) as run:
+        run.json({"test": assessed}, names.ASSESSMENT)
+    older = registry.test_loss(SimpleNamespace(tags={names.TAG_REGISTER_RUN: run.id}))
+    assert (older.rows, older.mean, older.variance) == pytest.approx((2000, moments.mean, moments.variance), rel=1e-3)
+    for tags in ({}, {names.TAG_REGISTER_RUN: "f" * 32}, {names.TAG_TEST_LOSS: "edited"}):
+        assert registry.test_loss(SimpleNamespace(tags=tags)) is None
 
 
 # Who becomes champion
@@ -408,6 +489,21 @@ def test_a_better_candidate_is_promoted_with_its_interval(lab, store):
     assert comparison["high"] < 0 and comparison["champion_version"] == "1"
     assert json.loads(store.client.get_model_version("lab", "3").tags[names.TAG_INTERVAL]) == comparison
     assert "beats the champion's" in verdict["reasons"][-1]
+
+
+def test_versions_tell_how_often_their_test_rows_were_asked(lab, store):
+    """The second version is the first one's very model: no new look. The third is another."""
+    tags = {number: store.client.get_model_version("lab", number).tags for number in ("1", "2", "3")}
+    assert [tags[number][names.TAG_TEST_LOOKS] for number in tags] == ["1", "1", "2"]
+    left = [float(tags[number][names.TAG_TEST_LEFT]) for number in tags]
+    assert left == pytest.approx([0.025, 0.025, 0.05 / 3], rel=1e-5)
+    assert len({tags[number][names.TAG_TEST_ROWS] for number in tags}) == 1
+    loss = registry.test_loss(store.client.get_model_version("lab", "3"))
+    assert loss.mean**0.5 == pytest.approx(float(tags["3"]["test_rmse"]), rel=1e-4)
+    (last,) = store.client.search_runs([store.experiment], f"tags.`{names.TAG_STEP}` = 'register'", max_results=1)
+    assert runs.artifact(last, names.VERDICT)["test_set"] == pytest.approx(
+        {"looks": 2, "confidence": 0.95, "interval": 1 - 0.1 / 6, "error_left": 0.05 / 3}
+    )
 
 
 def test_a_worse_candidate_is_refused(lab):

@@ -59,12 +59,14 @@ def test_nothing_of_the_data_is_markup_and_nothing_is_loaded(whole):
 
 def test_sections_tell_the_numbers(whole):
     assert "rmse 15.2 against 15.9 of version 3" in section(whole, "gate")
+    assert "99.17 %" in section(whole, "gate") and "1.25 %</b>" in section(whole, "gate")
     assert "3 are surely worse" in section(whole, "slices")
     assert "89.9 %" in section(whole, "calibration")
     assert "dep_delay" in section(whole, "explanation") and "78.9 %" in section(whole, "explanation")
     assert "130</b> of 4,000 labels" in section(whole, "audit") and "ranking of the models" in section(whole, "audit")
     assert "9.800" in section(whole, "drift") and "the prediction" in section(whole, "drift")
     assert "27,020 rows" in section(whole, "drift") and "without month" in section(whole, "drift")
+    assert "rmse, live minus test: 4, 95 % interval 3.6 to 4.4." in section(whole, "drift")
     assert "8,140" in section(whole, "scoring")
     assert "1 trials did not end well" in section(whole, "search")
     assert "c" * 64 in section(whole, "lineage") and "f" * 64 in section(whole, "lineage")

@@ -123,7 +123,7 @@ def trials() -> list[dict[str, Any]]:
 def verdict() -> dict[str, Any]:
     comparison = {
         "metric": "rmse", "candidate": 15.2, "champion": 15.9, "champion_version": "3", "difference": -0.7,
-        "low": -0.9, "high": -0.5, "confidence": 0.95, "resamples": 2000, "rows": 29_939,
+        "low": -0.9, "high": -0.5, "confidence": 0.95, "rows": 29_939,
     }  # fmt: skip
     metrics = {"validation": {"rmse": 15.4, "mae": 10.4}, "test": {"rmse": 15.2, "mae": 10.1, "r2": None}}
     return {
@@ -131,6 +131,7 @@ def verdict() -> dict[str, Any]:
         "reasons": ["29,939 test rows are enough", f"it beats the champion {HOSTILE}"],
         "candidate_run_id": "run-distributed_train", "candidate_step": "distributed_train", "metrics": metrics,
         "champion_before": "3", "comparison": comparison,
+        "test_set": {"looks": 3, "confidence": 0.95, "interval": 0.99167, "error_left": 0.0125},
     }  # fmt: skip
 
 
@@ -185,7 +186,10 @@ def drift() -> dict[str, Any]:
         "rows": 28_135, "reference_rows": 240_268, "columns": [column, other, empty],
         "prediction": {**column, "name": "prediction", "psi": 0.05, "verdict": "ok"},
         "domain_auc": {**area, "without": {"columns": ["month"], **area, "auc": 0.71}},
-        "live": {"metrics": {"rmse": 19.2, "r2": None}, "intervals": {"rmse": [18.9, 19.5]}, "rows": 27_020},
+        "live": {
+            "metrics": {"rmse": 19.2, "r2": None}, "intervals": {"rmse": [18.9, 19.5]}, "rows": 27_020,
+            "difference": {"metric": "rmse", "confidence": 0.95, "value": 4.0, "low": 3.6, "high": 4.4},
+        },
         "reference_metrics": {"rmse": 15.2}, "warnings": ["month has drifted: PSI 9.80", HOSTILE],
         "thresholds": {"psi": 0.2, "auc": 0.75}, "seconds": 0.6,
     }  # fmt: skip

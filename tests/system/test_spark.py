@@ -354,7 +354,8 @@ def test_both_engines_score_the_same(session, built, parquet, text, tmp_path):
     known = reference.load(built.folder)
     samples = [drift.sampled(tmp_path / name, built.preprocessor, 400) for name in ("local", "spark")]
     assert samples[0].drop_columns("prediction").equals(samples[1].drop_columns("prediction"))
-    found = [drift.measure(known, built.preprocessor, rows, schema.Drift(), {}) for rows in samples]
+    before = drift.ReferenceScores({})
+    found = [drift.measure(known, built.preprocessor, rows, schema.Drift(), before) for rows in samples]
     assert found[0]["columns"] == found[1]["columns"] != []
     assert found[0]["domain_auc"] == found[1]["domain_auc"] is not None
     assert not list(tmp_path.glob("spark/.*")) and not list(tmp_path.glob(f"spark/{names.QUARANTINE_OUTPUT}/.*"))

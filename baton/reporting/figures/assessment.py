@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from baton.formatting import number_text, slice_text
+from baton.formatting import confidence_text, number_text, slice_text
 from baton.reporting.figures.style import (
     BLUE,
     GREEN,
@@ -57,7 +57,7 @@ def comparison(compared: dict[str, Any] | None) -> dict[str, Figure]:
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
     )  # fmt: skip
     _hold_zero(axis, *ends)
-    interval = f"{100 * compared['confidence']:g} % interval of {compared['rows']:,} test rows"
+    interval = f"{confidence_text(compared['confidence'])} interval of {compared['rows']:,} test rows"
     return {"comparison": add_note(axis, f"{interval}. Left of the dashed line the candidate is better.")}
 
 

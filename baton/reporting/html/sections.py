@@ -13,7 +13,7 @@ from typing import Any
 
 from baton import names
 from baton.evaluation.metrics import SMALLER_IS_BETTER
-from baton.formatting import number_text, slice_text, span_text
+from baton.formatting import confidence_text, number_text, slice_text, span_text
 from baton.reporting.html.artifacts import Picture, StepArtifacts
 from baton.reporting.html.profile import profile_values
 
@@ -133,6 +133,7 @@ def gate(steps: Steps) -> Values:
     return {
         "verdict": verdict,
         "compared": compared,
+        "test_set": _test_set(verdict.get("test_set")),
         "difference": [register.image("comparison")] if compared else [],
         "figures": _evaluated(register, assessment.get("test")),
         "metrics": _metrics(verdict["metrics"], assessment),
@@ -323,6 +324,15 @@ def _metrics(measured: dict[str, dict[str, float]], assessment: dict[str, Any]) 
     return rows
 
 
+def _test_set(look: dict[str, Any] | None) -> dict[str, str] | None:
+    """How often the test rows were asked, and what that leaves, as texts; None of a verdict from before they were."""
+    if not look:
+        return None
+    errors = {"left": look["error_left"], "allowed": 1 - look["confidence"]}
+    percents = {name: f"{number_text(100 * value)} %" for name, value in errors.items()}
+    return {"looks": f"{look['looks']:,}", "interval": confidence_text(look["interval"]), **percents}
+
+
 def _live(results: dict[str, Any]) -> dict[str, Any] | None:
     live, before = results.get("live"), results.get("reference_metrics") or {}
     if not live:
@@ -336,7 +346,18 @@ def _live(results: dict[str, Any]) -> dict[str, Any] | None:
         }
         for name, value in live["metrics"].items()
     ]
-    return {"rows": rows, "count": live["rows"], "left_out": live.get("left_out") or {}}
+    kept = {"count": live["rows"], "left_out": live.get("left_out") or {}, "difference": _difference(live)}
+    return {"rows": rows, **kept}
+
+
+def _difference(live: dict[str, Any]) -> str | None:
+    """By how much the live metric differs from that on test rows, as a sentence; None where they were not compared."""
+    found = live.get("difference")
+    if not found:
+        return None
+    ends = span_text([found["low"], found["high"]])
+    level = confidence_text(found["confidence"])
+    return f"{found['metric']}, live minus test: {number_text(found['value'])}, {level} interval {ends}."
 
 
 def _epochs(evaluation: dict[str, Any]) -> str:
