@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config
+from baton.data import overlap as overlaps
 from baton.data.dataset import Dataset
+from baton.data.preprocessing import Preprocessor
+from baton.errors import BadInput
 from baton.evaluation import intervals, metrics
 from baton.evaluation.differences import Moments
 from baton.registry import gate, looks, versions
-from baton.registry.gate import Champion, Evidence, NewClasses
+from baton.registry.gate import Champion, Evidence, NewClasses, Overlap
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import runs
 
@@ -109,13 +112,37 @@ def champion_losses(
     try:
         held = versions.load(f"models:/{config.name}/{number}", champion.tags)
         answers = held.answers(raw, model.preprocessor)
+        overlap, rows = shared_rows(config, raw, held.preprocessor)
+        targets, predictions, answers = targets[rows], predictions[rows], answers[rows]
         mine, theirs = model.preprocessor.classes, held.preprocessor.classes
-        if set(mine) == set(theirs):
-            return Champion(number, losses(targets, answers))
-        return of_shared_classes(number, mine, theirs, targets, predictions, answers)
+        if set(mine) != set(theirs):
+            found = of_shared_classes(number, mine, theirs, targets, predictions, answers)
+        else:
+            candidate = None if rows.all() else losses(targets, predictions)
+            found = Champion(number, losses(targets, answers), candidate=candidate)
+        return replace(found, overlap=overlap)
     except Exception as error:  # whatever it is: the gate refuses, and says it
         log.exception("the champion cannot be scored")
         return Champion(number, error=runs.sentence(error)[:MAX_REASON])
+
+
+def shared_rows(config: Config, raw: pa.Table, champion: Preprocessor) -> tuple[Overlap | None, np.ndarray]:
+    """Test rows → where the champion's own splits have them, and which are test rows there too [rows].
+
+    All of them where that cannot be known. Raises `BadInput` if too few are.
+    """
+    places = overlaps.places(raw, champion)
+    if places is None:
+        return None, np.ones(raw.num_rows, bool)
+    found = Overlap(*np.bincount(places, minlength=3).tolist())
+    least = config.register_.min_test_rows
+    if found.test < min(least, found.rows):
+        raise BadInput(
+            f"it was split otherwise: of {found.rows:,} test rows {found.train:,} would be its train rows, and only "
+            f"{found.test:,} are test rows of both (register.min_test_rows {least:,}). Name what identifies a row in "
+            f"data.id, so that rows keep their split, or give the model another name"
+        )
+    return found, places == overlaps.TEST
 
 
 def of_shared_classes(

@@ -32,11 +32,25 @@ class NewClasses:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """How many of a candidate's test rows the champion's own splits have in train, in validation, and in test."""
+
+    train: int
+    validation: int
+    test: int
+
+    @property
+    def rows(self) -> int:
+        return self.train + self.validation + self.test
+
+
+@dataclass(frozen=True)
 class Champion:
     """The present champion: its loss on each of the candidate's test rows [rows], or the error that it met.
 
-    Where the two know different classes, `losses` and `candidate` are theirs on the rows whose class both know, and
-    `new` tells of the others.
+    Where the two know different classes, or were split otherwise, `losses` and `candidate` are theirs on the rows whose
+    class both know and that are test rows of both, and `new` and `overlap` tell of the others. Without `overlap` it is
+    not known which rows the champion has learnt from.
     """
 
     version: str
@@ -44,6 +58,7 @@ class Champion:
     error: str = ""
     candidate: np.ndarray | None = None
     new: NewClasses | None = None
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +180,8 @@ def _against(
     config: Config, losses: np.ndarray, champion: Champion, look: Look
 ) -> tuple[Comparison | None, list[Check]]:
     """The comparison with the champion and what it means; an error of any kind does not pass."""
-    notes = [] if champion.new is None else [_new_classes(champion.new, champion.version)]
+    notes = _overlap(champion)
+    notes += [] if champion.new is None else [_new_classes(champion.new, champion.version)]
     try:
         if champion.error:
             raise ValueError(champion.error)
@@ -174,6 +190,22 @@ def _against(
         why = f"the champion, version {champion.version}, cannot be compared with: {error}"
         return None, [*notes, (False, why)]
     return comparison, [*notes, _verdict(config.register_, comparison)]
+
+
+def _overlap(champion: Champion) -> list[Check]:
+    """A note of what the champion may have learnt from; none where its test rows are the candidate's."""
+    whose, overlap = f"the champion, version {champion.version}", champion.overlap
+    if champion.error:
+        return []
+    if overlap is None:
+        return [(True, f"{whose}, keeps no record of its splits: how many test rows it has learnt from is unknown")]
+    if overlap.test == overlap.rows:
+        return []
+    return [(
+        True,
+        f"{whose}, was split otherwise: of {overlap.rows:,} test rows {overlap.train:,} would be its train rows and "
+        f"{overlap.validation:,} its validation rows; judged are the {overlap.test:,} that are test rows of both",
+    )]  # fmt: skip
 
 
 def _new_classes(new: NewClasses, version: str) -> Check:

@@ -10,7 +10,7 @@ import tiny
 from baton.errors import BadInput
 from baton.evaluation import metrics
 from baton.registry import gate
-from baton.registry.gate import Champion, Evidence, NewClasses
+from baton.registry.gate import Champion, Evidence, NewClasses, Overlap
 from bench import gate as bench_gate
 
 ROWS = 400
@@ -21,7 +21,8 @@ def evidence(losses=LOSSES, champion=None, trivial: float = 10.0, task: str = "r
     """A candidate with these losses; `champion` is a `Rival` or its losses."""
     metric = "rmse" if task == "regression" else "log_loss"
     found = {metric: float(metrics.of_mean_loss(metric, losses.mean())), "mae": 1.0, "accuracy": 0.8}
-    champion = champion if champion is None or isinstance(champion, Champion) else Champion("3", champion)
+    if champion is not None and not isinstance(champion, Champion):
+        champion = Champion("3", champion, overlap=Overlap(0, 0, len(losses)))
     constant = trivial**2 if task == "regression" else trivial
     held = Evidence(found, np.full(len(losses), constant), losses, 0.0, {"dataset": "f", "model": "f"}, champion)
     return dataclasses.replace(held, **fields)
@@ -316,3 +317,20 @@ def test_skew_ignores_order_and_sees_a_shift_a_nan_or_a_lost_row():
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(BadInput, match=rf"register\.{next(iter(wrong))}: "):
         tiny.config(register=wrong)
+
+
+def test_the_champion_is_met_on_rows_that_are_test_rows_of_both():
+    kept = LOSSES[:60]
+    champion = Champion("3", kept * 2, candidate=kept, overlap=Overlap(300, 40, 60))
+    judged = judge(evidence(champion=champion))
+    assert judged.passed and judged.comparison.rows == 60
+    assert any(
+        "of 400 test rows 300 would be its train rows and 40 its validation rows; judged are the 60" in reason
+        for reason in judged.reasons
+    )
+
+
+def test_a_champion_without_a_recipe_is_judged_as_before_and_that_is_said():
+    judged = judge(evidence(champion=Champion("3", LOSSES * 2)))
+    assert judged.passed and judged.comparison.rows == ROWS
+    assert any("how many test rows it has learnt from is unknown" in reason for reason in judged.reasons)

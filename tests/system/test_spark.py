@@ -226,11 +226,14 @@ def test_a_spark_table_gives_the_same_dataset_and_again_the_same_files(session, 
 def test_images_and_a_class_that_train_lacks(session, tmp_path):
     table = pq.read_table("data/fashion.parquet").slice(0, 150)
     image = io.BytesIO()
-    Image.new("L", (7, 7)).save(image, "png")  # its hash is not of the train split
+    Image.new("L", (7, 7)).save(image, "png")
     odd = pa.table({"image": [b"no image", image.getvalue()], "label": ["bag", "rare"]})
     odd = pa.concat_tables([odd, odd.slice(1)]).cast(table.schema)
+    table = table.append_column("part", pa.array(["train", "train", "dev", "test", "train"] * 30))
+    odd = odd.append_column("part", pa.array(["train", "test", "test"]))
     pq.write_table(pa.concat_tables([table, odd]), tmp_path / "images.parquet", row_group_size=64)
-    settings = configured(str(tmp_path / "images.parquet"), data__task="image", data__target="label")
+    source = str(tmp_path / "images.parquet")
+    settings = configured(source, data__task="image", data__target="label", data__split_column="part")
     _, remote = build_both(settings, tmp_path)
     reasons = json.loads((remote.folder / "reasons.json").read_text())
     assert sorted(reasons.values()) == [1, 2], reasons

@@ -75,9 +75,9 @@ def plan_of(
     shares = (share.train, share.validation, share.test)
     if config.data.split_column:
         return splits.Plan(shares)
-    return (
-        splits.plan(tally, counts, config.data) if times is None else splits.Plan(shares, time_limits(*times, config))
-    )
+    if times is not None:
+        return splits.Plan(shares, time_limits(*times, config))
+    return splits.plan(tally, counts, config.data)
 
 
 def fit_and_profile(
