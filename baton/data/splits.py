@@ -115,8 +115,9 @@ def tally(table: pa.Table, hashes: np.ndarray, data: Data) -> Tally:
         units[labels[code]] = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     frequent: set[int] = set()
     if not (data.group or data.id):
-        values, counts = np.unique(hashes, return_counts=True)
-        frequent = set(values[counts > HEAVY_SHARE / 2 * rows].tolist())  # in some part, whatever the cut
+        counted = pa.array(hashes).value_counts()
+        often = counted.field("counts").to_numpy() > HEAVY_SHARE / 2 * rows  # in some part, whatever the cut
+        frequent = set(counted.field("values").to_numpy()[often].tolist())
         frequent |= {value for held in units.values() if held and len(held) < 3 for value in held}
     strata = Counter({label: int(size) for label, size in zip(labels, sizes, strict=True) if size})
     return Tally(grouped, rows, strata, _bounded(units, rows, grouped), targets, frequent)
@@ -203,44 +204,45 @@ class Plan:
         return places
 
 
-def plan(found: Tally, counts: Counter[int], data: Data) -> Plan:
+def plan(tallied: Tally, counts: Counter[int], data: Data) -> Plan:
     """The tally of all rows, and how often the frequent ones occur, where rows are many → the plan."""
-    if found.rows < EXACT_ROWS:
-        counts = Counter() if data.id else sum((held for held in found.units.values() if held), Counter())
+    if tallied.rows < EXACT_ROWS:
+        counts = Counter() if data.id else sum((held for held in tallied.units.values() if held), Counter())
     shares = (data.split.train, data.split.validation, data.split.test)
-    if found.grouped:
-        return Plan(shares, units=_dealt(found, shares))
-    spread = _spread_counts(found, counts, shares)
-    if found.rows >= EXACT_ROWS:
-        return Plan(shares, limits=_watched(found, shares, spread), spread=spread)
-    edges, strata = _ranges(found) if found.targets else ((), found.units)
+    if tallied.grouped:
+        return Plan(shares, units=_assigned(tallied, shares))
+    spread = _spread_counts(tallied, counts, shares)
+    if tallied.rows >= EXACT_ROWS:
+        return Plan(shares, limits=_watched(tallied, shares, spread), spread=spread)
+    edges, strata = _ranges(tallied) if tallied.targets else ((), tallied.units)
     kept = {s: Counter({h: n for h, n in held.items() if h not in spread}) for s, held in strata.items() if held}
-    pooled = {s for s in kept if len(kept) > 1 and found.strata[s] < POOLED_ROWS} if not edges else set()
+    pooled = {s for s in kept if len(kept) > 1 and tallied.strata[s] < POOLED_ROWS} if not edges else set()
     limits = _cuts({s: held for s, held in kept.items() if held and s not in pooled}, shares)
     chosen = Plan(shares, None, limits, edges, _pool([kept[s] for s in sorted(pooled)], shares), spread)
     return chosen if _sound(chosen, kept) else Plan(shares, units=_pool(list(kept.values()), shares), spread=spread)
 
 
-def recipe(found: Plan, data: Data) -> dict[str, Any]:
+def recipe(chosen: Plan, data: Data) -> dict[str, Any]:
     """A plan and by what rows were split → what is kept of it with a model, whose columns are kept there too."""
-    return {"id": data.id, "group": data.group, "time": data.time, "column": data.split_column, **found.to_dict()}
+    return {"id": data.id, "group": data.group, "time": data.time, "column": data.split_column, **chosen.to_dict()}
 
 
 def _sound(chosen: Plan, strata: dict[str, Counter[int]]) -> bool:
     """Whether no split is empty."""
-    held = set(chosen.units.values()) | {0, 1, 2} if chosen.spread else set(chosen.units.values())
+    held = set(chosen.units.values())
+    held |= {split for counts in chosen.spread.values() for split, count in enumerate(counts) if count}
     for stratum, (first, second) in chosen.limits.items():
         held |= {int(value >= first) + int(value >= second) for value in strata[stratum]}
     return len(held) == 3
 
 
-def words(found: Plan, rows: int) -> list[str]:
+def words(chosen: Plan, rows: int) -> list[str]:
     """What a person must know of how the rows were split, as sentences."""
-    if not found.spread:
+    if not chosen.spread:
         return []
-    copies = sum(map(sum, found.spread.values()))
+    copies = sum(map(sum, chosen.spread.values()))
     return [
-        f"Splits: {copies:,} of {rows:,} rows are copies of {len(found.spread):,} rows; they are spread over the "
+        f"Splits: {copies:,} of {rows:,} rows are copies of {len(chosen.spread):,} rows; they are spread over the "
         f"splits, so that test rows have equals among train rows. If they belong together, set data.id or data.group."
     ]
 
@@ -367,28 +369,28 @@ def _pool(classes: list[Counter[int]], shares: Shares) -> dict[int, int]:
     return {h: max(int(i >= ends[0]) + int(i >= ends[1]), 0) if h not in first else 0 for i, h in enumerate(order)}
 
 
-def _ranges(found: Tally) -> tuple[tuple[float, ...], dict[str, Counter[int] | None]]:
+def _ranges(tallied: Tally) -> tuple[tuple[float, ...], dict[str, Counter[int] | None]]:
     """A regression's targets by hash → the edges of ranges of even numbers of rows, and the units of each."""
-    assert found.targets is not None
-    units = found.units[_ALL] or Counter()
-    values = np.array(sorted(found.targets.values()))
+    assert tallied.targets is not None
+    units = tallied.units[_ALL] or Counter()
+    values = np.array(sorted(tallied.targets.values()))
     number = int(np.clip(len(values) // RANGE_ROWS, 1, RANGES))
     if number == 1:
-        return (), found.units
+        return (), tallied.units
     edges = np.unique(np.quantile(values, np.linspace(0, 1, number + 1)[1:-1]))
     strata: dict[str, Counter[int] | None] = {}
     for value, rows in units.items():
-        label = str(int(np.searchsorted(edges, found.targets[value], side="right")))
+        label = str(int(np.searchsorted(edges, tallied.targets[value], side="right")))
         strata.setdefault(label, Counter())[value] = rows  # type: ignore[index]
     return tuple(map(float, edges)), strata
 
 
-def _watched(found: Tally, shares: Shares, spread: dict[int, tuple[int, int, int]]) -> dict[str, tuple[int, int]]:
+def _watched(tallied: Tally, shares: Shares, spread: dict[int, tuple[int, int, int]]) -> dict[str, tuple[int, int]]:
     """The limits of rare classes of which a split would hold no row: as near to the common ones as serves."""
     limits = {}
-    for stratum, held in found.units.items():
+    for stratum, held in tallied.units.items():
         hashes = np.array(sorted(h for h in held if h not in spread), np.uint64) if held else np.array([], np.uint64)
-        if len(hashes) < 3 or found.strata[stratum] < SURE_ROWS:
+        if len(hashes) < 3 or tallied.strata[stratum] < SURE_ROWS:
             continue
         sizes = np.bincount(_by_shares(hashes, shares), minlength=3)
         if sizes.all():
@@ -399,51 +401,51 @@ def _watched(found: Tally, shares: Shares, spread: dict[int, tuple[int, int, int
     return limits
 
 
-def _spread_counts(found: Tally, counts: Counter[int], shares: Shares) -> dict[int, tuple[int, int, int]]:
+def _spread_counts(tallied: Tally, counts: Counter[int], shares: Shares) -> dict[int, tuple[int, int, int]]:
     """How many copies of each recurring row go to each split; none if the splits are sound with copies together."""
-    rows = max(found.rows, 1)
+    rows = max(tallied.rows, 1)
     frequent = {h: n for h, n in counts.items() if n >= max(2, HEAVY_SHARE * rows)}
     concentration = sum((n / rows) ** 2 for n in frequent.values())
     spread = {}
     if concentration > max(1 / MIN_EFFECTIVE, 2 / rows):
         spread = {h: n for h, n in frequent.items() if n >= SURE_ROWS}
-    for stratum, held in found.units.items():  # a class of one or two distinct rows
-        if held is not None and len(held) < 3 and found.strata[stratum] >= SURE_ROWS and not found.targets:
+    for stratum, held in tallied.units.items():  # a class of one or two distinct rows
+        if held is not None and len(held) < 3 and tallied.strata[stratum] >= SURE_ROWS and not tallied.targets:
             spread |= {h: n for h, n in held.items() if n >= SURE_ROWS // 2 and h in counts}
     return {h: _quotas(n, shares) for h, n in sorted(spread.items())}
 
 
-def _dealt(found: Tally, shares: Shares) -> dict[int, int]:
+def _assigned(tallied: Tally, shares: Shares) -> dict[int, int]:
     """Groups → the split of each, by rows; none if they are so many that their hashes' limits do.
 
     A group larger than two validation splits is in train. A class of `SURE_ROWS` groups is in every split.
     """
-    if any(held is None for held in found.units.values()):
+    if any(held is None for held in tallied.units.values()):
         return {}
-    groups: Counter[int] = sum((held for held in found.units.values() if held), Counter())
+    groups: Counter[int] = sum((held for held in tallied.units.values() if held), Counter())
     if len(groups) >= EXACT_ROWS:
         return {}
-    large = 2 * min(shares[1:]) * found.rows
+    large = 2 * min(shares[1:]) * tallied.rows
     giants = [h for h in groups if groups[h] > large] if len(groups) > 3 else []
     order = sorted(groups, key=lambda h: (h not in giants, h))
     first, second = _boundaries(np.array([groups[h] for h in order]), shares)
     first = max(first, min(len(giants), len(order) - 2))
     second = max(second, first + 1) if len(order) >= 3 else max(second, first)
-    dealt = {h: int(i >= first) + int(i >= second) for i, h in enumerate(order)}
-    for stratum in sorted(found.strata):
-        _represent(dealt, sorted(found.units[stratum] or ()), groups)
-    return dealt
+    assigned = {h: int(i >= first) + int(i >= second) for i, h in enumerate(order)}
+    for stratum in sorted(tallied.strata):
+        _represent(assigned, sorted(tallied.units[stratum] or ()), groups)
+    return assigned
 
 
-def _represent(dealt: dict[int, int], mine: list[int], groups: Counter[int]) -> None:
+def _represent(assigned: dict[int, int], mine: list[int], groups: Counter[int]) -> None:
     """Let a class of many groups be in every split: of a split that has several, the smallest group moves."""
     if len(mine) < SURE_ROWS:
         return
     for split in range(3):
-        held = Counter(dealt[h] for h in mine)
+        held = Counter(assigned[h] for h in mine)
         if not held[split]:
             donor = max(range(3), key=lambda i: held[i])
-            dealt[min((h for h in mine if dealt[h] == donor), key=lambda h: (groups[h], h))] = split
+            assigned[min((h for h in mine if assigned[h] == donor), key=lambda h: (groups[h], h))] = split
 
 
 def _column_hash(column: pa.ChunkedArray) -> np.ndarray:

@@ -131,9 +131,9 @@ def test_shares_add_up_and_none_is_empty(split, answer):
 
 def test_columns_and_classes_may_be_called_on_and_no(load):
     text = "name: demo\ndata: {source: a, target: yes, task: binary, id: [on], drop: [off, No], kinds: {n: numeric}}\n"
-    config = load(text + "train: {class_weights: {no: 2, yes: 1}, calibrate: false}\n", "data.group=y,data.time=on")
+    config = load(text + "train: {class_weights: {no: 2, yes: 1}, calibrate: false}\n", "data.group=y")
     assert (config.data.target, config.data.id, config.data.drop) == ("yes", ["on"], ["off", "No"])
-    assert config.data.kinds == {"n": "numeric"} and (config.data.group, config.data.time) == ("y", "on")
+    assert config.data.kinds == {"n": "numeric"} and config.data.group == "y"
     assert config.train.class_weights == {"no": 2.0, "yes": 1.0} and config.train.calibrate is False
 
 
@@ -154,6 +154,7 @@ def test_a_name_that_yaml_takes_for_a_number_or_a_truth_needs_quotes(load, names
         ({"formats": {"day": "100 %"}}, "or a pattern as %d"),
         ({"formats": {"y": "iso"}}, "formats must not name the target"),
         ({"kinds": {"y": "numeric"}}, "kinds must not name the target"),
+        ({"group": "a", "time": "b"}, "group and time each say how rows are split: name one of them"),
         ({"formats": {"a": "iso"}, "kinds": {"a": "numeric"}}, "formats says that a holds dates, and kinds"),
         ({"encoding": "utf-16"}, "must be an encoding that Python knows and that holds ASCII as it is"),
         ({"encoding": "nonsense"}, "must be an encoding that Python knows"),
