@@ -575,8 +575,10 @@ SPLITS = [
 ]
 
 
-@pytest.mark.parametrize("options", SPLITS, ids=lambda options: "-".join(options))
-@pytest.mark.parametrize("kind", ["files", "table"])
+KINDS_OF_SPLITS = [*[(options, "files") for options in SPLITS], (SPLITS[-1], "table")]
+
+
+@pytest.mark.parametrize(("options", "kind"), KINDS_OF_SPLITS, ids=lambda value: "-".join(value))
 def test_both_engines_split_alike(session, tmp_path, options, kind):
     rng = np.random.default_rng(11)
     size = 1500
