@@ -36,7 +36,7 @@ def uneven(tmp_path_factory) -> tuple[Config, Dataset]:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory) -> tuple[Config, Dataset]:
-    return tiny.build(tiny.image_table(), tmp_path_factory.mktemp("images"), "image", data={"row_group_size": 20})
+    return tiny.build(tiny.image_table(), tmp_path_factory.mktemp("images"), "image", data={"row_group_size": 10})
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -100,7 +100,9 @@ def test_images_train(images):
     result = fit.train(config.overridden(changes), dataset)
     targets, output = validation_output(result, dataset)
     assert output.shape == (len(targets), 3)
-    assert result.best_value == pytest.approx(log_loss(targets, rounded(output), labels=[0, 1, 2]), rel=1e-5)
+    assert result.best_value == pytest.approx(
+        log_loss(targets, rounded(output), labels=[0, 1, 2]), rel=1e-5, abs=1e-7
+    )  # float32 of near 0
     assert result.history["val_accuracy"][result.best_epoch] > 0.8
 
 
@@ -167,7 +169,7 @@ def test_the_same_config_gives_the_same_weights(regression):
 
 def test_every_epoch_has_its_own_order_and_every_step_is_taken(regression, monkeypatch):
     config, dataset = regression
-    config = config.overridden({"train.steps_per_execution": 5})
+    config = config.overridden({"train.steps_per_execution": 4})
     epochs, blocks = [], Feed.blocks
     monkeypatch.setattr(Feed, "blocks", lambda self, epoch: epochs.append(epoch) or blocks(self, epoch))
     result = fit.train(config, dataset)
