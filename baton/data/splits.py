@@ -115,9 +115,8 @@ def tally(table: pa.Table, hashes: np.ndarray, data: Data) -> Tally:
         units[labels[code]] = Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     frequent: set[int] = set()
     if not (data.group or data.id):
-        counted = pa.array(hashes).value_counts()
-        often = counted.field("counts").to_numpy() > HEAVY_SHARE / 2 * rows  # in some part, whatever the cut
-        frequent = set(counted.field("values").to_numpy()[often].tolist())
+        order, times = np.sort(hashes), int(HEAVY_SHARE / 2 * rows)  # more often in some part, whatever the cut
+        frequent = set(order[: rows - times][order[times:] == order[: rows - times]].tolist())
         frequent |= {value for held in units.values() if held and len(held) < 3 for value in held}
     strata = Counter({label: int(size) for label, size in zip(labels, sizes, strict=True) if size})
     return Tally(grouped, rows, strata, _bounded(units, rows, grouped), targets, frequent)
