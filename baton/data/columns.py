@@ -135,17 +135,8 @@ def type_faults(schema: pa.Schema, columns: list[Column]) -> list[str]:
             faults.append(f"Column {column.name} must be {column.kind}. Received: {schema.field(column.name).type}.")
     if absent := sorted({column.name for column in columns} - set(schema.names)):
         faults.append(f"The data lacks {listed(alike(absent, schema.names))}.")
-        faults.append(f"Received columns: {listed(schema.names)}.{header_hint(schema.names)}")
+        faults.append(f"Received columns: {listed(schema.names)}.{csv_text.header_hint(schema.names)}")
     return faults
-
-
-def header_hint(names: list[str]) -> str:
-    """What may be wrong with a header that lacks a column, as a sentence after a blank; empty if nothing seems so."""
-    if separator := csv_text.looks_separated(names):
-        return f" Its header looks separated by {separator!r}: set data.delimiter: {separator!r}."
-    if csv_text.looks_like_data(names):
-        return " Its header looks like a row: the line of names may be missing."
-    return ""
 
 
 def class_names(values: set[str]) -> list[str]:

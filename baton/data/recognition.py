@@ -17,6 +17,7 @@ from baton.data import columns as cols
 from baton.data import text_dates, text_numbers
 from baton.data.cell_counts import MARKS, CellCounts, style_key
 from baton.data.columns import Column
+from baton.data.sources import csv_text
 from baton.data.sources.reading import Reading
 from baton.data.text_numbers import NumberStyle
 from baton.errors import BadInput, listed, quoted, refuse
@@ -72,7 +73,7 @@ def recognise(schema: pa.Schema, counted: dict[str, CellCounts], data: Data) -> 
     faults = []
     if absent := sorted(wanted - {*schema.names, *Reading.of(data).without}):
         faults = [f"The source has no column {listed(cols.alike(absent, schema.names))}."]
-        faults.append(f"Its columns: {listed(schema.names)}.{cols.header_hint(schema.names)}")
+        faults.append(f"Its columns: {listed(schema.names)}.{csv_text.header_hint(schema.names)}")
     if data.task == "image":
         refuse(faults)
         return _image_columns(schema, counted, data)
@@ -194,9 +195,9 @@ def _of_text(name: str, counted: CellCounts, data: Data, forced: str | None, why
 
 
 def _reads_all(column: Column, counted: CellCounts) -> bool:
-    """Whether every cell is a plain number, or a date: else a row or group would lose its name."""
-    plain = counted.sorts["numeric"] == counted.cells and column.kind == "numeric"
-    return plain or (counted.sorts["date iso"] == counted.cells and column.kind == "datetime")
+    """Whether every cell is a plain number, a date or a truth: else a row or group would lose its name."""
+    sort = {"numeric": "numeric", "datetime": "date iso", "boolean": "boolean"}.get(column.kind)
+    return sort is not None and counted.sorts[sort] == counted.cells
 
 
 def _natural(column: Column, counted: CellCounts, data: Data) -> Recognised:

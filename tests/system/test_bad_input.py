@@ -550,6 +550,11 @@ def test_what_may_be_wrong_with_a_header_is_said(model, tmp_path, text, hint):
         score(model, tmp_path, put(tmp_path, text))
 
 
+def test_a_row_in_place_of_a_header_is_suspected_where_its_cells_recur(tmp_path):
+    with pytest.raises(BadInput, match=r"columns of the same name: 3\.0\. Its header looks like a row: the line of"):
+        build(tmp_path, put(tmp_path, b"3.0,3.0,setosa\n4.9,3.0,setosa\n"))
+
+
 def test_classes_that_differ_in_case_only_are_refused(tmp_path):
     table = kinds_table().set_column(5, "y", pa.array(["Yes", "yes", "no", "no"] * (ROWS // 4)))
     with pytest.raises(BadInput, match="Classes of y differ in case only: spell .* Received: Yes, yes"):

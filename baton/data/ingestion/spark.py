@@ -242,7 +242,8 @@ def _layout(rows: SparkRows, columns: list[cols.Column], config: Config) -> Layo
     answers = rows.collect(_tally, columns, config).get("tally", [])
     tally = sum((splits.Tally.of(json.loads(data)) for data in answers), splits.Tally(bool(config.data.group)))
     parts: dict[str, Counter[int]] = {}
-    for data in rows.collect(_recur, columns, config, tally.frequent, tasks=0).get("recurring", []):
+    recurring = rows.collect(_recur, columns, config, tally.frequent, tasks=0) if tally.frequent else {}
+    for data in recurring.get("recurring", []):
         parts |= {part: Counter({int(h): n for h, n in found.items()}) for part, found in json.loads(data).items()}
     plan = rows_module.plan_of(config, tally, sum(parts.values(), Counter()), None)
     return Layout(plan, _offsets(plan, parts))

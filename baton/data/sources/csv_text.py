@@ -99,6 +99,15 @@ def looks_like_data(names: list[str]) -> bool:
     return 2 * sum(bool(VALUE.fullmatch(name.strip())) for name in names) > len(names)
 
 
+def header_hint(names: list[str]) -> str:
+    """What may be wrong with a header that lacks a column, as a sentence after a blank; empty if nothing seems so."""
+    if separator := looks_separated(names):
+        return f" Its header looks separated by {separator!r}: set data.delimiter: {separator!r}."
+    if looks_like_data(names):
+        return " Its header looks like a row: the line of names may be missing."
+    return ""
+
+
 def ends_with_delimiter(line: str, text: Text, surplus: int) -> bool:
     """Whether the last so many values of a line are empty, for it ends with delimiters."""
     line = line.rstrip("\r\n")

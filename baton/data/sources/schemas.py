@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from baton.data.sources import csv_text
 from baton.errors import BadInput, listed
 
 FAULTY_FILES = 5  # that one error describes
@@ -54,6 +55,8 @@ def _name_faults(file: Path, names: list[str], first: list[str]) -> str:
             faults.append("Its header ends with a delimiter.")
         if blank[0] == 1:
             faults.append("The first may be the index of pandas: write it with index=False.")
+    if faults and csv_text.looks_like_data(names):
+        faults.append(csv_text.header_hint(names).strip())
     folded = Counter(name.casefold() for name in set(names))
     if alike := sorted(name for name in set(names) if folded[name.casefold()] > 1):
         faults.append(f"{file} has columns whose names differ in case only: {listed(alike)}.")
