@@ -56,7 +56,7 @@ def attempts(work: list[tuple[Target, Mutation]], jobs: int, root: Path) -> Iter
         targets = list(dict.fromkeys(target for target, _ in work))
         taken = pool.map(lambda target: _borrowed(idle, lambda copy: copy.undisturbed(target)), targets)
         seconds = dict(zip(targets, taken, strict=True))
-        yield from pool.map(lambda pair: _borrowed(idle, lambda copy: copy.attempt(*pair, seconds[pair[0]])), work)
+        yield from pool.map(lambda pair: _borrowed(idle, lambda copy: copy.attempt(*pair, seconds)), work)
 
 
 def _borrowed(idle: Queue[Copy], action: Callable[[Copy], Any]) -> Any:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +64,13 @@ class Copy:
             raise RuntimeError(f"the tests of {target.file} fail without any mutation: {' '.join(target.tests)}")
         return time.monotonic() - started
 
-    def attempt(self, target: Target, mutation: Mutation, undisturbed_s: float) -> Trial:
+    def attempt(self, target: Target, mutation: Mutation, undisturbed_s: Mapping[Target, float]) -> Trial:
         """Put a mutation in, run the target's tests, and put back what was there."""
         path, started = self.home / target.file, time.monotonic()
         before = path.read_text(encoding="utf-8")
         path.write_text(mutation.source, encoding="utf-8")
         try:
-            noticed = not self.passes(target.tests, SLOW * undisturbed_s + SPARE_S)
+            noticed = not self.passes(target.tests, SLOW * undisturbed_s[target] + SPARE_S)
         finally:
             path.write_text(before, encoding="utf-8")
         return Trial(target, mutation, noticed, time.monotonic() - started)
