@@ -56,7 +56,11 @@ def attempts(work: list[tuple[Target, Mutation]], jobs: int, root: Path) -> Iter
         targets = list(dict.fromkeys(target for target, _ in work))
         taken = pool.map(lambda target: _borrowed(idle, lambda copy: copy.undisturbed(target)), targets)
         seconds = dict(zip(targets, taken, strict=True))
-        yield from pool.map(lambda pair: _borrowed(idle, lambda copy: copy.attempt(*pair, seconds)), work)
+
+        def attempt(pair: tuple[Target, Mutation]) -> Trial:
+            return _borrowed(idle, lambda copy: copy.attempt(pair[0], pair[1], seconds))
+
+        yield from pool.map(attempt, work)
 
 
 def _borrowed(idle: Queue[Copy], action: Callable[[Copy], Any]) -> Any:
