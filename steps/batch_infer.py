@@ -19,7 +19,7 @@ from baton.redaction import masked
 from baton.registry import versions
 from baton.reporting.figures import drift as drift_figures
 from baton.runtime import files as files_module
-from baton.serving import scoring
+from baton.serving import destination, scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored
 from baton.tracking.runs import Run
@@ -41,14 +41,14 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     if settings is None:
         raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
     version = versions.to_score_with(config, register_run_id)
-    scoring.check_output(config, settings)
+    place = destination.check(config, settings)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
-    with scoring.replaced(Path(settings.output)) as folder:
+    with destination.replaced(place, config.name) as folder:
         done, preprocessor, known = score(config, settings, version, lineage, folder)
         summary = summarise(settings, done, lineage)
-        (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
+        (folder / destination.MARK).write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
         versions.demand_still_scores(version)
     report(run, summary)
@@ -113,7 +113,8 @@ def report(run: Run, summary: dict[str, Any]) -> None:
     run.json(summary, names.SCORING)
     run.metrics({key: summary[key] for key in ("rows_in", "rows_scored", "rows_quarantined")})
     run.params({key: summary[key] for key in ("model_name", "model_version")})
-    log.info("scored %s of %s rows into %s", f"{summary['rows_scored']:,}", f"{summary['rows_in']:,}", summary["path"])
+    counts, place = (f"{summary['rows_scored']:,}", f"{summary['rows_in']:,}"), Path(summary["path"]).absolute()
+    log.info("scored %s of %s rows into %s", *counts, place)
     if summary["rows_quarantined"]:
         reasons = counts_text(summary["reasons"], TOP_REASONS)
         log.info(

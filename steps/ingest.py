@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from baton.errors import writing
 from baton.orchestration.step import step
 from baton.reporting import console, profile
 from baton.runtime import locks
+from baton.runtime.files import new_folder
 from baton.tracking import inputs
 from baton.tracking.runs import Run
 
@@ -28,7 +28,7 @@ def ingest(config: Config, run: Run) -> None:
     home = Path(config.warehouse) / config.name / "datasets"
     with writing(home):
         home.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=home))
+        aside = new_folder(home, ".aside-")
         try:
             with locks.held(aside):
                 reasons = build(config, aside)

@@ -26,7 +26,7 @@ from baton import names
 from baton.data import petastorm
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput, BatonError
-from baton.runtime.files import sha256
+from baton.runtime.files import flush, flush_names, sha256
 
 GROUPS_PER_FILE = 64
 ARROW_TYPE = {"float32": pa.float32(), "int32": pa.int32(), "binary": pa.binary()}
@@ -246,11 +246,13 @@ def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> 
 
 
 def publish(aside: Path, folder: Path) -> Dataset:
-    """Move a complete dataset to its place in one rename."""
+    """Move a complete dataset to its place in one rename, once the disk has it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
+    flush(aside)
     aside.rename(folder)
+    flush_names(folder.parent)
     return Dataset.load(folder)
 
 

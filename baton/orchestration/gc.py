@@ -27,9 +27,9 @@ from baton.config.schema import Config
 from baton.errors import BadInput, explained
 from baton.orchestration import references
 from baton.orchestration.references import Records
-from baton.orchestration.step import guarded
+from baton.orchestration.step import enter_project, guarded
 from baton.redaction import masked
-from baton.runtime import locks
+from baton.runtime import locks, replacing
 from baton.tracking import runs, servers
 
 log = logging.getLogger("baton")
@@ -85,7 +85,7 @@ def remove(item: Item) -> bool:
             path = path.rename(path.with_name(f"{ASIDE}{path.name}"))
         shutil.rmtree(path)
     finally:
-        os.close(lock)
+        lock.release()
     return True
 
 
@@ -130,7 +130,7 @@ def _outputs(config: Config) -> Iterator[Item]:
     """What a killed batch_infer has left beside its output: a folder of a random name, with nothing else in it."""
     if config.batch_infer is None:
         return
-    output = Path(config.batch_infer.output)
+    output = Path(config.batch_infer.output).resolve()
     mine = re.compile(rf"\.{re.escape(output.name)}-[a-z0-9_]{{8}}")
     for folder in _children(output.parent):
         names = [path.name for path in folder.iterdir()] if mine.fullmatch(folder.name) else ["not mine"]
@@ -194,6 +194,8 @@ def clean(config: Config, delete: bool) -> None:
     import mlflow
 
     servers.check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    if delete and config.batch_infer is not None:
+        replacing.recover(Path(config.batch_infer.output).resolve())
     items = collect(config, time.time())
     show(config, items)
     if not delete:
@@ -216,7 +218,7 @@ def clean(config: Config, delete: bool) -> None:
 @click.option("--delete", is_flag=True, help="remove what is listed")
 def main(config: str, overrides: str, delete: bool) -> None:
     """Parse, list, remove; the exit status is that of the steps."""
-    sys.exit(guarded("gc", lambda: clean(loading.load(config, overrides), delete)))
+    sys.exit(guarded("gc", lambda: clean(loading.load(enter_project(config), overrides), delete)))
 
 
 if __name__ == "__main__":

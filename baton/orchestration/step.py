@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -23,11 +24,11 @@ import yaml
 from baton import names
 from baton.config import loading
 from baton.config import schema as configs
-from baton.errors import explained
+from baton.errors import BadInput, explained
 from baton.orchestration import warm_process
 from baton.redaction import masked
 from baton.runtime import processes
-from baton.runtime.paths import MLPROJECT
+from baton.runtime.paths import MLPROJECT, ROOT
 
 log = logging.getLogger("baton")
 
@@ -65,7 +66,7 @@ def step(
         def command(config: str, overrides: str, **inputs: Any) -> None:
             asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
             if asked:
-                sys.exit(guarded(name, lambda: asked[0](lambda: loading.load(config, overrides))))
+                sys.exit(guarded(name, lambda: asked[0](lambda: loading.load(enter_project(config), overrides))))
             _leave(execute(name, function, config, overrides, inputs, imports, prepare))
 
         for flag, (text, _) in views.items():
@@ -112,7 +113,8 @@ def execute(
     def run_it() -> None:
         from baton.tracking import runs
 
-        config = loading.load(config_path, overrides)
+        file = enter_project(config_path)
+        config = loading.load(file, overrides)
         runs.reach()
         mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
         with prepare(config) as prepared:
@@ -121,7 +123,7 @@ def execute(
             if mine:
                 os.environ["MLFLOW_RUN_ID"] = mine
             given, config = warm_process.handed_over(inputs, config)
-            with runs.start(name, config, {"config": config_path, "set": overrides, **given}) as run:
+            with runs.start(name, config, {"config": file, "set": overrides, **given}) as run:
                 _collect()
                 started = time.monotonic()
                 function(config=config, run=run, **prepared, **given)
@@ -132,6 +134,22 @@ def execute(
                     report.log_card(config, run)
 
     return guarded(name, run_it)
+
+
+def enter_project(config_path: str) -> str:
+    """Make the project root the working directory, which all relative paths are of; --config as it is found from there.
+
+    A config that lies in the working directory counts before one of that name in the project. Raises `BadInput` if
+    there is none.
+    """
+    here, there = Path(config_path).absolute(), ROOT / config_path
+    if not here.is_file() and not there.is_file():
+        where = f" in {here.parent} or {there.parent}" if here != there else ""
+        raise BadInput(
+            f"There is no config file of that name{where}. Give --config a YAML file. Received: {config_path}"
+        )
+    os.chdir(ROOT)
+    return config_path if not here.is_file() or (there.is_file() and here.samefile(there)) else str(here)
 
 
 def _leave(status: int) -> NoReturn:

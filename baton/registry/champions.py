@@ -7,7 +7,6 @@ together, between machines nothing does.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
 from baton.redaction import masked
 from baton.registry import versions
+from baton.runtime import locks
 from baton.tracking import runs
 
 log = logging.getLogger("baton")
@@ -48,8 +48,7 @@ def locked(config: Config) -> Iterator[None]:
     """Meanwhile nobody else on this machine moves the aliases of this model out of this warehouse."""
     home = Path(config.warehouse) / config.name
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "registry.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by the end of a killed process
+    with locks.exclusive(home / "registry.lock"):
         yield
 
 

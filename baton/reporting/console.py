@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -78,8 +79,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         lines.append(f"{split}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
     if predictions:
         lines.append(
-            f"Predictions: {predictions['path']} ({predictions['rows_scored']:,} of {predictions['rows_in']:,} rows, "
-            f"{predictions['rows_quarantined']:,} quarantined)"
+            f"Predictions: {Path(predictions['path']).absolute()} ({predictions['rows_scored']:,} of "
+            f"{predictions['rows_in']:,} rows, {predictions['rows_quarantined']:,} quarantined)"
         )
     elif model and not model["alias"]:
         lines.append("Predictions: none; there is nothing to score or no champion to score it with.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from baton import names
 from baton.config.schema import Config
@@ -409,8 +409,12 @@ def content(run: Any, name: str) -> bytes:
 
 def local_artifacts(run: Any) -> Path | None:
     """The folder of a run's artifacts, if it lies on this machine; reading there spares MLflow a dozen queries."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
     place = urlparse(run.info.artifact_uri)
-    return Path(unquote(place.path)) if place.scheme in ("", "file") and not place.netloc else None
+    if place.scheme not in ("", "file") or place.netloc:
+        return None
+    return Path(local_file_uri_to_path(run.info.artifact_uri))  # which decodes plain paths, too
 
 
 def model_files(uri: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ Nothing is opened here: names alone decide.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def matching(location: str) -> list[Path]:
     if not files:
         raise BadInput(f"There is no file at the source. Received: {location}")
     return files
+
+
+def would_match(location: str, file: Path) -> bool:
+    """Whether a file, which need not be there, would be among the files at a folder or glob."""
+    root = fixed_part(location).resolve()
+    if not file.is_relative_to(root) or Path(location).is_file():
+        return False
+    pattern = Path(location).parts[len(fixed_part(location).parts) :] or ("**",)
+    return _matches(file.relative_to(root).parts, pattern) and not _hidden(file, root, pattern)
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a relative path is matched by a glob, both in parts."""
+    if not pattern or not parts:
+        return not parts and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def format_of(files: list[Path], location: str) -> str:
