@@ -39,7 +39,7 @@ from baton.data.sources import files
 from baton.errors import BadInput, BatonError, writing
 from baton.networks import build as models
 from baton.registry import versions
-from baton.serving import export, scoring
+from baton.serving import destination, export, scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored
 from baton.tracking import runs, servers
@@ -51,6 +51,7 @@ ROOT = Path(__file__).parents[2]
 LINEAGE = Lineage("m", "1", "run", "f" * 64, "scoring")
 ROWS = 200
 OLD = "the old output"
+OLD_PART = "part-00001.parquet"
 
 
 # Helpers
@@ -127,16 +128,17 @@ def score(
     """Score a source over an old output → (counts, predictions, quarantined rows), after every check of both."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
-    (output / OLD).write_text(OLD)
+    (output / OLD_PART).write_text(OLD)
+    (output / destination.MARK).write_text(json.dumps(vars(LINEAGE), default=str))
     try:
-        with scoring.replaced(output) as aside:
+        with destination.replaced(output, LINEAGE.model_name) as aside:
             done = scoring.score(model, files.resolve(str(source), reading), LINEAGE, aside, 64)
     except BadInput:
-        assert (output / OLD).read_text() == OLD
+        assert (output / OLD_PART).read_text() == OLD
         raise
     finally:
         assert [path.name for path in folder.glob(".out*")] == []
-    assert not (output / OLD).exists()
+    assert not (output / OLD_PART).exists()
     good, bad = pq.read_table(output), pq.read_table(output / names.QUARANTINE_OUTPUT / scoring.PART)
     torn = output / names.QUARANTINE_OUTPUT / "lines.parquet"
     broken = pq.read_table(torn)["reason"].to_pylist() if torn.exists() else []
@@ -1055,7 +1057,7 @@ def test_a_file_in_the_way_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text(OLD)
     with (
         pytest.raises(BadInput, match="out: a file is where a folder should be"),
-        scoring.replaced(tmp_path / "file" / "out"),
+        destination.replaced(tmp_path / "file" / "out", "m"),
     ):
         pass
     assert (tmp_path / "file").read_text() == OLD
