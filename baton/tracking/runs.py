@@ -20,7 +20,7 @@ from baton.config.schema import Config
 from baton.errors import BadInput, BatonError, explained, printable
 from baton.redaction import masked, masked_values
 from baton.runtime import processes
-from baton.tracking.servers import check_servers, exclusive
+from baton.tracking.servers import check_servers, exclusive, local_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,13 +179,13 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
 
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
     if not handed_over:
-        with exclusive(mlflow.get_tracking_uri()):
-            mlflow.set_experiment(config.name)
+        set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
     tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
     whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
     with mlflow.start_run(tags=tags | whose, log_system_metrics=False) as active:
         run = Run(active.info.run_id, active.info.experiment_id, step, options, active.data.tags)
+        _check_location(active.info.artifact_uri)
         try:
             # A Horovod worker or Spark's JVM must not take this run for its own.
             os.environ.pop("MLFLOW_RUN_ID", None)
@@ -201,6 +201,34 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             run.tag(names.TAG_ERROR, "Stopped by a signal.")
             mlflow.end_run("KILLED")
             raise
+
+
+def set_experiment(name: str) -> None:
+    """Make the experiment of that name MLflow's current one, and make it if there is none.
+
+    MLflow keeps the default place of its artifacts as a plain path, and reads it as a URL: where that would be
+    another place, the experiment is given a URL.
+    """
+    import mlflow
+
+    uri, place = mlflow.get_tracking_uri(), Path("mlruns").absolute()
+    with exclusive(uri):
+        if _is_misread(str(place)) and local_place(uri) is not None and client().get_experiment_by_name(name) is None:
+            client().create_experiment(name, artifact_location=(place / name).as_uri())
+        mlflow.set_experiment(name)
+
+
+def _check_location(artifact_uri: str) -> None:
+    """Raise `BadInput` if MLflow would not find again what is logged there."""
+    if _is_misread(artifact_uri):
+        raise BadInput(
+            "MLflow does not find artifacts again whose plain path holds #, ? or %: delete the experiment, and let "
+            f"`make run` or `python -m steps.main` make it anew. Received: {artifact_uri}"
+        )
+
+
+def _is_misread(place: str) -> bool:
+    return not urlparse(place).scheme and any(mark in place for mark in "#?%")
 
 
 def _mark(experiment_id: str) -> None:

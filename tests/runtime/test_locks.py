@@ -112,7 +112,7 @@ def test_what_is_locked_is_open_for_writing(tmp_path, monkeypatch):
 
     def look(descriptor: int, kind: int) -> None:
         modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
-        assert os.path.isfile(f"/proc/self/fd/{descriptor}")
+        assert Path(f"/proc/self/fd/{descriptor}").is_file()
         flock(descriptor, kind)
 
     monkeypatch.setattr(locks.fcntl, "flock", look)

@@ -156,33 +156,34 @@ def test_a_file_system_that_cannot_exchange_is_noticed(tmp_path, monkeypatch, co
     test_the_output_is_replaced_whole(tmp_path)
 
 
-@pytest.mark.parametrize("killed_after", [1, 2])
-def test_what_was_killed_between_two_moves_is_put_back(tmp_path, no_exchange, monkeypatch, killed_after):
-    place, real, moves = tmp_path / "out", Path.rename, []
-    replace(place, "old")
+@pytest.mark.parametrize(("moves", "left"), [(1, "old"), (2, "new")])
+def test_what_a_process_that_was_killed_between_two_moves_has_left_is_put_back(
+    tmp_path, no_exchange, monkeypatch, moves, left
+):
+    place, new, real, done = tmp_path / "out", tmp_path / ".out-abcdefgh", Path.rename, []
+    write(place, "old")
+    write(new)
 
-    def rename(path: Path, target: Path) -> Path:
-        if target.name in (".out.baton-old", "out") and path.name != ".out.baton-old":
-            if len(moves) == killed_after:
-                raise KeyboardInterrupt
-            moves.append(target) if path.name == "out" or moves else None
-        return real(path, target)
+    def rename(path: Path, target: Path) -> None:
+        real(path, target)
+        done.append(target)
+        if len(done) == moves:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(replacing.shutil, "rmtree", lambda *_, **__: None)  # a killed process tidies nothing
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", rename)
-        replacing.replace(written(tmp_path / "new"), place)
-        raise KeyboardInterrupt
+        replacing.replace(new, place)
+    assert place.exists() == (moves == 2) and ".out.baton-old" in listing(tmp_path)
     replacing.recover(place)
-    assert (place / PART).read_text() == ("old" if killed_after == 1 else "new")
-    monkeypatch.undo()
-    replace(place, "newest")
-    assert (place / PART).read_text() == "newest" and ".out.baton-old" not in listing(tmp_path)
+    assert (place / PART).read_text() == left and ".out.baton-old" not in listing(tmp_path)
 
 
-def written(folder: Path) -> Path:
-    write(folder)
-    return folder
+def test_the_next_batch_infer_puts_it_back_before_it_scores(tmp_path):
+    write(tmp_path / ".out.baton-old", "old")
+    with pytest.raises(RuntimeError), replaced(tmp_path / "out", "tiny"):
+        assert (tmp_path / "out" / PART).read_text() == "old"
+        raise RuntimeError
+    assert listing(tmp_path) == ["out"]
 
 
 def test_a_failure_leaves_the_old_output_whole(tmp_path):
