@@ -11,11 +11,13 @@ import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import untidy
 import yaml
 
@@ -68,12 +70,17 @@ def write_csv(path: Path, frame: pd.DataFrame, spoil: bool) -> None:
     path.write_text(text.to_csv(index=False) + ("1,2\n1,2,3,4,5,6,7,8\n" if spoil else ""))
 
 
+def store(home: Path) -> str:
+    """The tracking store in a folder of any name."""
+    return f"sqlite:///{quote(str(home))}/mlflow.db"
+
+
 def environment(home: Path) -> dict[str, str]:
     bin_folder = str(Path(sys.executable).parent)
     return {
         **os.environ,
         "PATH": bin_folder + os.pathsep + os.environ["PATH"],
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        "MLFLOW_TRACKING_URI": store(home),
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
 
@@ -102,7 +109,8 @@ def mlflow_run_main(home: Path) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """`mlflow run . -e main` on the small table, and what it left."""
-    home = tmp_path_factory.mktemp("project")
+    home = tmp_path_factory.mktemp("project") / tiny.ODD
+    home.mkdir()
     write_csv(home / "old.csv", table(ROWS, 1), spoil=True)
     write_csv(home / "new.csv", table(200, 2).drop(columns="price"), spoil=False)
     small = {
@@ -114,7 +122,7 @@ def project(tmp_path_factory):
         "tune": {**SMALL["tune"], "space": SPACE},
     }
     (home / "small.yaml").write_text(yaml.safe_dump(small))
-    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+    mlflow.set_tracking_uri(store(home))
     mlflow.create_experiment("small", artifact_location=(home / "artifacts").as_uri())
     done = mlflow_run_main(home)
     client = mlflow.MlflowClient()

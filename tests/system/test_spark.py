@@ -84,7 +84,8 @@ def rows() -> pa.Table:
 @pytest.fixture(scope="module")
 def parquet(tmp_path_factory) -> str:
     """Two files of several row groups, in types that Spark lacks too."""
-    folder = tmp_path_factory.mktemp("parquet")
+    folder = tmp_path_factory.mktemp("parquet") / tiny.ODD
+    folder.mkdir()
     table = rows()
     table = table.set_column(1, "a b", table["a b"].dictionary_encode())
     table = table.set_column(2, "A", table["A"].cast(pa.uint16()))
@@ -162,7 +163,9 @@ def build_both(settings: schema.Config, folder) -> tuple[Dataset, Dataset]:
 def built(session, parquet, tmp_path_factory) -> Dataset:
     """A dataset made by Spark from Parquet, the same as the local engine's."""
     settings = configured(parquet, data__drop=["clock"], data__row_group_size=100)
-    return build_both(settings, tmp_path_factory.mktemp("built"))[1]
+    folder = tmp_path_factory.mktemp("built") / tiny.ODD
+    folder.mkdir()
+    return build_both(settings, folder)[1]
 
 
 def test_parquet_gives_the_same_dataset(built):

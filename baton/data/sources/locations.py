@@ -20,13 +20,14 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z",
 
 
 def fixed_part(location: str) -> Path:
-    """The folder below which names of folders say something: a folder itself, a glob's part without wildcards."""
+    """The folder below which names of folders say something: a folder itself, a glob's part without wildcards.
+
+    What is there by that very name (a folder called `data[1]`) is no wildcard.
+    """
     path = Path(location)
-    if path.is_dir() or not glob.has_magic(location):
+    if path.is_dir() or path.is_file() or not glob.has_magic(location):
         return path if path.is_dir() else path.parent
-    parts = path.parts
-    wild = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:wild])
+    return next(part.parent for part in (*path.parents[::-1], path) if glob.has_magic(part.name) and not part.exists())
 
 
 def matching(location: str) -> list[Path]:
@@ -80,8 +81,9 @@ def _matching(location: str) -> list[Path]:
         return [p for p in inside if p.is_file()]
     if path.is_file():
         return [path]
-    matches = sorted(Path(p) for p in glob.glob(location, recursive=True))  # noqa: PTH207 - absolute patterns too
     root = fixed_part(location)
+    pattern = str(path.relative_to(root))
+    matches = sorted(root / p for p in glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207 - links too
     return [p for p in matches if p.is_file() and not _hidden(p, root, path.parts)]
 
 
