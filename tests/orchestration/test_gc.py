@@ -243,6 +243,15 @@ def test_an_unfinished_pipeline_at_work_is_never_touched(pipeline, working):
     assert not (aside.exists() or checkpoint.exists() or output.exists())
 
 
+def test_an_output_that_was_killed_between_two_moves_is_put_back(pipeline):
+    pipeline.ingest(YOUNG)
+    output = Path(pipeline.config.batch_infer.output)
+    pipeline.folder(output.with_name(f".{output.name}.baton-old"), OLD)
+    assert listed(pipeline) == {} and not output.exists()
+    clean(pipeline)
+    assert [path.name for path in output.iterdir()] == ["part-0.parquet"]
+
+
 def test_what_is_taken_between_the_listing_and_the_removal_stays(pipeline):
     pipeline.ingest(YOUNG)
     folder = pipeline.folder(pipeline.datasets.parent / "checkpoints" / ("1" * 32), OLD)

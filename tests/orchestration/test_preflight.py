@@ -1,5 +1,6 @@
 """`main --validate`: every check's good and bad answer, all of them at once, and nothing done."""
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from click.testing import CliRunner
 
 from baton.orchestration import preflight
 from baton.redaction import MASK
+from baton.runtime import replacing
 from steps.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -80,8 +82,8 @@ def test_flights_are_sound_without_tensorflow_and_nothing_is_written(tmp_path):
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     done = subprocess.run(
         [sys.executable, "-c", f"import json\n{code}", *options],
-        cwd=ROOT,
-        env=environment,
+        cwd="/",  # from anywhere
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
@@ -171,6 +173,30 @@ def test_tables_and_images_are_known(project):
     assert "not needed" not in lines["java"]
     _, lines, _ = project.validated("data.source=table:sales.orders,engine=local")
     assert "A Spark table needs engine spark or auto. Received: local" in lines["source"]
+
+
+def test_what_a_file_system_lacks_is_told_and_wrong_only_without_another_way(project, monkeypatch):
+    monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    status, lines, _ = project.validated()
+    assert (status, wrong(lines)) == (0, {})
+    assert lines["output"].endswith("left; folders cannot be exchanged: an output is replaced in two moves")
+
+    def fail(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOTSUP, "not supported", str(path))
+
+    monkeypatch.setattr(Path, "rename", fail)
+    status, lines, _ = project.validated()
+    assert (status, set(wrong(lines))) == (2, {"warehouse", "output"})
+    assert "cannot be renamed, so that nothing can appear there whole: choose another disk" in lines["output"]
+    assert not list(project.home.glob(".baton-probe*"))
+
+
+def test_an_output_with_other_things_in_it_is_wrong(project):
+    (project.home / "predictions" / "other").mkdir(parents=True)
+    status, lines, _ = project.validated()
+    assert (status, list(wrong(lines))) == (2, ["output"])
+    assert "is replaced whole and holds what is no predictions" in lines["output"]
+    assert lines["output"].endswith(f"Received: {project.home}/predictions, which holds other")
 
 
 def test_a_folder_must_be_writable_and_its_disk_have_room(project, monkeypatch):

@@ -1,6 +1,7 @@
 """main's closing table: what a person reads last."""
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
@@ -40,7 +41,7 @@ def test_the_table_has_a_line_a_step_and_what_came_of_it_below():
         "Model shop version 3: promoted as champion.",
         "  because it is better",
         "test: rmse 1.235",
-        "Predictions: out (1,199 of 1,200 rows, 1 quarantined)",
+        f"Predictions: {Path('out').absolute()} (1,199 of 1,200 rows, 1 quarantined)",
     ):
         assert sentence in text
 
