@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from baton import names
 from baton.config.schema import BatchInfer, Config
-from baton.data.sources import files, locations
+from baton.data.sources import locations
 from baton.errors import BadInput, listed, refuse, writing
 from baton.runtime import file_systems, locks, replacing
 from baton.runtime.files import flush, new_folder
@@ -124,18 +124,23 @@ def _store_paths() -> set[Path]:
 def _source_faults(config: Config, settings: BatchInfer, place: Path) -> Iterator[str]:
     """Of sources below the output, and of an output that a source would take for data the next time."""
     for location in dict.fromkeys((settings.source, config.data.source)):
-        if location.startswith(files.TABLE_PREFIX):
-            continue
-        inside = [Path(location)]
-        with suppress(BadInput):  # a source that is not there is told when it is read
-            inside += locations.matching(location)
-        if any(path.resolve().is_relative_to(place) for path in inside):
+        try:
+            found = locations.matching(location)
+        except BadInput:
+            continue  # a table of Spark's, or nothing, which is told when it is read
+        if any(path.is_relative_to(place) for path in _places(location, found)):
             yield f"batch_infer.output must not hold a source, for it is replaced whole. Received: {place}."
         elif locations.would_match(location, place / "part-00000.parquet"):
             yield (
                 f"batch_infer.output must not lie where {location} reads: the predictions would be taken for data. "
                 f"Received: {place}."
             )
+
+
+def _places(location: str, matches: list[Path]) -> set[Path]:
+    """Where a source and the folders of its files lie, and what links among these lead to."""
+    places = {Path(location), *(path.parent for path in matches), *(path for path in matches if path.is_symlink())}
+    return {path.resolve() for path in places}
 
 
 def _strange(place: Path) -> Iterator[str]:

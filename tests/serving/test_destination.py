@@ -76,6 +76,11 @@ def test_the_files_of_a_glob_are_sources(config, tmp_path):
         checked(config, output=tmp_path / "in" / "2")
     with pytest.raises(BadInput, match="must not hold a source"):
         checked(config, output=tmp_path / "old")
+    write(tmp_path / "out")
+    (tmp_path / "in" / "2" / "rows.parquet").unlink()
+    (tmp_path / "in" / "2" / "rows.parquet").symlink_to(tmp_path / "out" / PART)
+    with pytest.raises(BadInput, match="must not hold a source"):
+        checked(config)
 
 
 @pytest.mark.parametrize(("source", "output", "read"), [
