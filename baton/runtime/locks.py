@@ -32,11 +32,13 @@ class Lock:
 
     path: Path
     descriptor: int
+    claimed: bool = False  # by a file, for the descriptor could not be locked
 
     def release(self) -> None:
         """Let go of it; its files are removed first, so that none is left of what nobody works on."""
-        for path in (_holder(self.path), self.path):
-            path.unlink(missing_ok=True)
+        if self.claimed:
+            _holder(self.path).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         os.close(self.descriptor)
 
 
@@ -105,16 +107,15 @@ def works(folder: Path) -> bool:
 def _attempt(path: Path) -> Lock | None:
     """The lock of that file, or None if another process has it."""
     while True:
-        lock = Lock(path, os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
-        locked = _lock(lock.descriptor, fcntl.LOCK_EX)
-        if locked is None:
-            locked = _claim(path)
-        elif locked and not _is_at(path, lock.descriptor):
-            os.close(lock.descriptor)  # its last user has just removed it
-            continue
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        locked = _lock(descriptor, fcntl.LOCK_EX)
+        if locked and _is_at(path, descriptor):
+            return Lock(path, descriptor)
+        if locked is None and _claim(path):
+            return Lock(path, descriptor, claimed=True)
+        os.close(descriptor)
         if not locked:
-            os.close(lock.descriptor)
-        return lock if locked else None
+            return None  # else its last user has just removed it
 
 
 def _lock(descriptor: int, kind: int) -> bool | None:
