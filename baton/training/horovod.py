@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ HISTORY = "history.jsonl"
 RESULT = "result.json"
 ERROR = "error.json"
 NETWORK = "network.keras"
+# Of the driver's environment what Spark's executors are sent, which have one of their own: nothing secret.
+TRAVELS = re.compile(r"(HOROVOD|KERAS|OMP|TF|XLA)_")
 
 
 @dataclass(frozen=True)
@@ -141,14 +144,17 @@ def _tell_error(folder: Path, error: Exception) -> None:
 
 
 def horovodrun() -> None:
-    """horovodrun, but for one check: `python -m baton.training.horovod ARGUMENTS`.
+    """horovodrun, but for two things: `python -m baton.training.horovod ARGUMENTS`.
 
     Before it starts anything, horovodrun imports TensorFlow in a process of its own, only to ask whether
-    Horovod was built with Gloo. The wheel of this project always is.
+    Horovod was built with Gloo. The wheel of this project always is. And it writes its whole environment,
+    with whatever is secret in it, on the workers' command lines, though workers on this machine inherit it.
     """
     from horovod.runner import launch
+    from horovod.runner.common.util import env
 
     launch.gloo_built = lambda verbose=False: True
+    env.is_exportable = lambda name: name == "PYTHONUNBUFFERED" or name.startswith("HOROVOD_")  # which it sets itself
     launch.run_commandline()
 
 
@@ -210,7 +216,7 @@ def launch_on_spark(job: Job, config: Config) -> None:
             args=(job,),
             num_proc=workers,
             start_timeout=config.distributed_train.start_timeout_s,
-            env={**os.environ, **environment(workers)},
+            env={**{k: v for k, v in os.environ.items() if TRAVELS.match(k)}, **environment(workers)},
             nics={"lo"} if spark.LOCAL.fullmatch(context.master) else None,  # all workers are on this machine
             use_gloo=True,
             verbose=0,

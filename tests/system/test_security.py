@@ -8,6 +8,7 @@ import pickle
 import re
 import shlex
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -525,10 +526,25 @@ def test_a_spark_session_listens_on_loopback_only():
         before = session.range(4, numPartitions=2)
         assert before.repartition(2).mapInArrow(lambda batches: batches, before.schema).count() == 4
         found = listening(psutil.Process()) - already
+        answers = [answer(port) for what, _, port in found if "java" in what]
     finally:
         session.stop()
     assert any("java" in what for what, _, _ in found)
     assert {address for _, address, _ in found if not loopback(address)} == set()
+    # Py4J's says nothing to strangers; the driver's and the block manager's want the session's secret first.
+    spoken = [text for text in answers if text]
+    assert len(spoken) >= 2 and all(b"Expected SaslMessage" in text for text in spoken)
+
+
+def answer(port: int) -> bytes:
+    """What a port of Spark's says to a message of a stranger's, without a secret."""
+    message = bytes([3]) + struct.pack(">qi", 1, 4) + b"\x09who"  # a request, its number and length
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.settimeout(1)
+        connection.sendall(struct.pack(">q", 8 + len(message)) + message)
+        with contextlib.suppress(TimeoutError):
+            return connection.recv(4096)
+    return b""
 
 
 def test_of_horovod_only_the_rendezvous_of_its_launcher_listens_beyond_loopback(tmp_path):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 import untidy
+from command_lines import CommandLines
 from PIL import Image
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
@@ -46,6 +47,7 @@ BASE = {
     "distributed_train": {"launcher": "spark"},
 }
 ROWS = 1200
+SECRET = "canary-of-the-spark-engine"
 
 
 def configured(source: str, **overrides) -> schema.Config:
@@ -53,9 +55,18 @@ def configured(source: str, **overrides) -> schema.Config:
     return schema.validate(BASE, {}, "test").overridden({"data.source": source, **changes})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def command_lines():
+    """Of all processes while this module's tests run, with a secret in the environment."""
+    os.environ["AWS_SECRET_ACCESS_KEY"] = SECRET
+    with CommandLines() as lines:
+        yield lines
+    del os.environ["AWS_SECRET_ACCESS_KEY"]
+
+
 @pytest.fixture(scope="module")
-def session():
-    found = spark.session(configured("-"))
+def session(command_lines):
+    found = spark.session(configured("-", spark__config={"spark.hadoop.fs.s3a.secret.key": SECRET}))
     yield found
     found.stop()
 
@@ -599,3 +610,12 @@ def test_both_engines_split_alike(session, tmp_path, options, kind):
     asked = settings.overridden({"data.source": "table:split_rows"})
     spark_ingestion.build(asked, sources.resolve("table:split_rows"), remote)
     assert Dataset.load(remote).rows["input"] == 500 and min(Dataset.load(remote).rows[s] for s in names.SPLITS) > 0
+
+
+def test_no_secret_is_on_a_command_line_of_sparks(session, command_lines):
+    """Of the environment or `spark.config`; the last test, for it looks back at all that the others started."""
+    seen = b" ".join(command_lines.seen).decode(errors="replace")
+    for name in ("org.apache.spark.deploy.SparkSubmit", "pyspark.daemon", "horovod.spark.task.gloo_exec_fn"):
+        assert name in seen
+    assert command_lines.holding(SECRET) == []
+    assert session.sparkContext._jsc.hadoopConfiguration().get("fs.s3a.secret.key") == SECRET
