@@ -300,6 +300,9 @@ class Tune(Section):
     generation: int = Field(4, ge=1, description="trials proposed together")
     epochs: int = Field(0, ge=0, description="of a trial; 0: a third of train's")
     max_rows: int = Field(250_000, ge=1, description="training rows a trial sees")
+    hang_timeout_s: float = Field(
+        120, gt=0, description="a local trial that trains and scores no batch for so long has failed"
+    )
     space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
 
     @field_validator("space")
@@ -326,6 +329,9 @@ class DistributedTrain(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     batch_size: int | None = Field(None, ge=1, description="of each worker; default: train's")
     start_timeout_s: int = Field(120, ge=1)
+    hang_timeout_s: float = Field(
+        120, gt=0, description="workers that train and score no batch for so long hang: they are lost"
+    )
     max_restarts: int = Field(2, ge=0, description="after the loss of a worker, from the last epoch's checkpoint")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import BadInput, BatonError, WorkerLost
+from baton.runtime import heartbeat
 from baton.training import horovod
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Epochs:
 def _attempt(job: horovod.Job, config: Config, epochs: Epochs, worker_group: horovod.WorkerGroup | None) -> None:
     """Run the workers once; raises `WorkerLost`, or a `BatonError` with a worker's own sentence."""
     folder = Path(job.folder)
-    for name in (horovod.HISTORY, horovod.RESULT, horovod.ERROR):
+    for name in (horovod.HISTORY, horovod.RESULT, horovod.ERROR, heartbeat.FILE):
         (folder / name).unlink(missing_ok=True)
     try:
         if config.distributed_train.launcher == "spark":
@@ -127,6 +128,7 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs, worker_group: hor
 
 def _watch(worker_group: horovod.WorkerGroup, epochs: Epochs) -> None:
     """Wait for the workers; log epochs meanwhile; however it ends, no process of theirs is left."""
+    watch = horovod.watch(epochs.path.parent, epochs.config)
     try:
         for tick in itertools.count():
             if worker_group.process.poll() is not None:
@@ -135,6 +137,9 @@ def _watch(worker_group: horovod.WorkerGroup, epochs: Epochs) -> None:
             if tick % 10 == 0:
                 worker_group.tree.look()
             epochs.pass_on()
+            if watch.hangs():
+                worker_group.end(grace=0)  # who is frozen sees no SIGTERM
+                raise horovod.hang(watch)
     finally:
         worker_group.end()
     if worker_group.process.returncode != 0:

@@ -24,7 +24,7 @@ import numpy as np
 
 from baton.config.schema import Config, validate
 from baton.errors import BatonError, WorkerLost
-from baton.runtime import paths, processes
+from baton.runtime import heartbeat, paths, processes
 from baton.runtime.files import whole
 from baton.training.collective import Collective
 
@@ -104,6 +104,7 @@ def _work(job: Job) -> None:
     collective = Horovod()
     began = time.time()
     config, folder = validate(job.config, {}, "job"), Path(job.folder)
+    heartbeat.start(folder / heartbeat.FILE)
 
     def tell(epoch: int, logs: dict[str, float]) -> None:
         with (folder / HISTORY).open("a") as file:
@@ -123,6 +124,7 @@ def _work(job: Job) -> None:
         answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
         answer |= {"seconds": result.seconds, "workers": collective.size, "began": began}
         (folder / RESULT).write_text(json.dumps(answer))
+    heartbeat.beat()  # what is left is to end
 
 
 def _lost_another(error: Exception) -> bool:
@@ -158,6 +160,20 @@ def horovodrun() -> None:
     launch.run_commandline()
 
 
+def watch(folder: Path, config: Config) -> heartbeat.Watch:
+    """What sees that workers hang; they wait for each other, so one that stops silences all."""
+    settings = config.distributed_train
+    first = settings.start_timeout_s + settings.hang_timeout_s
+    return heartbeat.Watch(folder / heartbeat.FILE, first, settings.hang_timeout_s)
+
+
+def hang(watch: heartbeat.Watch) -> WorkerLost:
+    return WorkerLost(
+        f"The Horovod workers hang: for {watch.limit:g} seconds none of them has trained or scored a batch "
+        "(distributed_train.hang_timeout_s)."
+    )
+
+
 class WorkerGroup:
     """The workers on this machine, started by horovodrun: they import, and then wait for their job.
 
@@ -183,10 +199,10 @@ class WorkerGroup:
         with whole(self.place) as aside:
             aside.write_text(json.dumps(asdict(job)))
 
-    def end(self) -> None:
+    def end(self, grace: float = processes.GRACE_S) -> None:
         """End the workers, whether they wait or work; none is left."""
         shutil.rmtree(self.place.parent, ignore_errors=True)  # first: to be ended takes them seconds
-        self.tree.end()
+        self.tree.end(grace)
         self.process.wait()
 
 
@@ -210,18 +226,22 @@ def launch_on_spark(job: Job, config: Config) -> None:
             f"Spark must run all {workers} workers at once: give it more cores, or set distributed_train.workers. "
             f"Received: {context.defaultParallelism} tasks at once on {context.master}"
         )
+    look = watch(Path(job.folder), config)
     try:
-        horovod.spark.run(
-            work,
-            args=(job,),
-            num_proc=workers,
-            start_timeout=config.distributed_train.start_timeout_s,
-            env={**{k: v for k, v in os.environ.items() if TRAVELS.match(k)}, **environment(workers)},
-            nics={"lo"} if spark.LOCAL.fullmatch(context.master) else None,  # all workers are on this machine
-            use_gloo=True,
-            verbose=0,
-        )
+        with heartbeat.watched(look, context.cancelAllJobs):
+            horovod.spark.run(
+                work,
+                args=(job,),
+                num_proc=workers,
+                start_timeout=config.distributed_train.start_timeout_s,
+                env={**{k: v for k, v in os.environ.items() if TRAVELS.match(k)}, **environment(workers)},
+                nics={"lo"} if spark.LOCAL.fullmatch(context.master) else None,  # all workers are on this machine
+                use_gloo=True,
+                verbose=0,
+            )
     except Exception as error:  # Horovod raises plain ones
+        if look.hangs():
+            raise hang(look) from error
         raise WorkerLost(f"A Horovod worker failed on Spark; see the lines above: {error}") from error
 
 

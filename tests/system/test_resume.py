@@ -218,23 +218,37 @@ def workers_of(pid: int) -> list[psutil.Process]:
     ]
 
 
-def test_a_lost_worker_costs_no_more_than_its_epoch(together, tmp_path, caplog):
+@pytest.fixture(scope="module")
+def undisturbed(together, tmp_path_factory):
+    result = distributed.train(*together, tmp_path_factory.mktemp("undisturbed"), lambda epoch, logs: None)
+    assert result.restarts == 0
+    return result
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (signal.SIGKILL, "A Horovod worker was lost"),
+        (signal.SIGSTOP, "The Horovod workers hang: for 6 seconds none of them has trained or scored a batch"),
+    ],
+    ids=["killed", "frozen"],
+)
+def test_a_lost_worker_costs_no_more_than_its_epoch(together, undisturbed, tmp_path, caplog, number, sentence):
     config, dataset = together
-    undisturbed = distributed.train(config, dataset, tmp_path / "undisturbed", lambda epoch, logs: None)
-    assert undisturbed.restarts == 0
+    config = config.overridden({"distributed_train.hang_timeout_s": 6})
     told, ended = [], []
 
-    def kill_one(epoch, logs):
+    def lose_one(epoch, logs):
         told.append(epoch)
         if epoch == 0:  # the sooner, the more epochs are left, however late a busy machine tells of this one
             ended.extend(workers_of(os.getpid()))
-            ended[-1].kill()
+            ended[-1].send_signal(number)
 
-    result = distributed.train(config, dataset, tmp_path / "disturbed", kill_one, run_id="r")
+    result = distributed.train(config, dataset, tmp_path, lose_one, run_id="r")
     assert len(ended) == 2 and not any(process.is_running() for process in ended)
     assert result.restarts == 1 and same(result, undisturbed)
     assert told == list(range(EPOCHS))  # each epoch once
-    assert "A Horovod worker was lost" in caplog.text and "Restart 1 of 2" in caplog.text
+    assert sentence in caplog.text and "Restart 1 of 2" in caplog.text
 
 
 class Attempts:

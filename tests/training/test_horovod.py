@@ -144,7 +144,7 @@ def test_workers_share_the_cores_and_find_the_project(monkeypatch):
 def test_a_crew_whose_end_is_cut_short_leaves_no_folder(tmp_path):
     """Workers take seconds to be ended, and whoever dismisses a waiting step does not wait for that."""
 
-    def cut_short() -> None:
+    def cut_short(grace: float) -> None:
         raise KeyboardInterrupt
 
     worker_group = object.__new__(horovod.WorkerGroup)

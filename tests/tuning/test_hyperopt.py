@@ -353,13 +353,13 @@ def workers(regression):
     made, dataset = regression
     tune = {"parallelism": 2, "epochs": 2}
     made = validate({**made.model_dump(by_alias=True, exclude_unset=True), "tune": tune}, {}, "test")
-    with trials.Workers(made.tune.parallelism) as pool:
+    with trials.Workers(made.tune) as pool:
         pool.evaluate = functools.partial(pool.evaluate, functools.partial(trials.run_trial, made, str(dataset.folder)))
         yield pool
 
 
 def processes(pool) -> list[int]:
-    pools = [*pool.idle, *(worker for _, worker in pool.running.values())]
+    pools = [*pool.idle, *(worker for _, worker, _ in pool.running.values())]
     return sorted(pid for worker in pools for pid in (worker._processes or {}))
 
 
