@@ -117,7 +117,10 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs, worker_group: hor
             worker_group = worker_group or horovod.WorkerGroup(config)
             worker_group.work(job)
             _watch(worker_group, epochs)
-    except WorkerLost:
+    except WorkerLost as lost:
+        if (folder / horovod.RESULT).is_file():
+            log.warning("%s Their work was done.", lost)
+            return
         if (folder / horovod.ERROR).is_file():
             told = json.loads((folder / horovod.ERROR).read_text())
             raise (BadInput if told["exit_status"] == BadInput.exit_status else BatonError)(told["error"]) from None

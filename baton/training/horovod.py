@@ -123,7 +123,8 @@ def _work(job: Job) -> None:
         result.model.save(folder / NETWORK)
         answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
         answer |= {"seconds": result.seconds, "workers": collective.size, "began": began}
-        (folder / RESULT).write_text(json.dumps(answer))
+        with whole(folder / RESULT) as aside:
+            aside.write_text(json.dumps(answer))
     heartbeat.beat()  # what is left is to end
 
 

@@ -24,6 +24,7 @@ from baton.runtime import heartbeat, processes
 from baton.tuning.hyperopt import Trial
 
 NETWORKS = 4  # side by side, at most: what suits them suits more of them, but what suits one by itself does not
+START_S = 120  # a worker's first sign of life may come so much later: it imports TensorFlow before
 Objective = Callable[[dict[str, Any]], dict[str, Any]]  # a trial's parameters → its fields once it has ended
 
 
@@ -77,8 +78,9 @@ class Workers:
         except BrokenProcessPool:  # it died between two trials
             worker = self._restarted(worker)
             future = worker.submit(objective, trial.parameters)
-        watch = heartbeat.Watch(self.beats[worker], self.hang_timeout_s, self.hang_timeout_s)
-        self.running[future] = trial, worker, watch
+        beat = self.beats[worker]
+        first = self.hang_timeout_s + (0 if beat.exists() else START_S)
+        self.running[future] = trial, worker, heartbeat.Watch(beat, first, self.hang_timeout_s)
 
     def _finish(self, future: Future) -> Trial:
         trial, worker, _ = self.running.pop(future)
@@ -157,6 +159,7 @@ def _start_worker(threads: int, driver: str, beat: Path) -> None:
     logging.disable(logging.WARNING)  # TensorFlow warns that every trial's new network is traced anew
     for module in ("baton.training.fit", "petastorm"):  # the imports are what warms a worker
         importlib.import_module(module)
+    heartbeat.beat()
 
 
 def _with(trial: Trial, outcome: dict[str, Any]) -> Trial:

@@ -290,6 +290,20 @@ def test_a_workers_own_error_is_final(together, tmp_path, monkeypatch):
     assert len(attempts.ends) == 1
 
 
+def test_workers_that_are_lost_after_their_work_do_not_do_it_again(together, tmp_path, monkeypatch, caplog):
+    config, dataset = together
+    attempts = Attempts(monkeypatch, tmp_path)
+
+    def lost_at_the_end() -> None:
+        (tmp_path / horovod.RESULT).write_text("{}")
+        attempts.lost()
+
+    attempts.ends = [lost_at_the_end]
+    monkeypatch.setattr(distributed, "_result", lambda folder, started: callbacks.Result(None))
+    assert distributed.train(config, dataset, tmp_path, lambda epoch, logs: None).restarts == 0
+    assert "A Horovod worker was lost. Their work was done." in caplog.text
+
+
 def test_only_the_loss_of_another_worker_is_no_error_of_its_own():
     import tensorflow as tf
     from horovod.common.exceptions import HorovodInternalError

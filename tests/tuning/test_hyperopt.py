@@ -8,8 +8,10 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tiny
 from hyperopt.pyll.stochastic import sample
@@ -375,6 +377,25 @@ def test_workers_finish_good_failing_and_diverging_trials(workers):
     assert json.dumps(found[0].to_dict())
 
 
+def frozen_or_good(parameters):
+    """An objective that freezes its own process where it is told a file for the process' number."""
+    if parameters["file"]:
+        Path(parameters["file"]).write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return {"loss": 0.5}
+
+
+def test_a_trial_that_hangs_fails_and_the_search_goes_on(workers, tmp_path, monkeypatch):
+    """Frozen by SIGSTOP, which SIGTERM does not end; nothing of its process is left."""
+    monkeypatch.setattr(workers, "hang_timeout_s", 3)
+    batch = [Trial(i, {"file": str(tmp_path / "pid") if i == 0 else ""}) for i in range(4)]
+    found = {t.number: t for t in trials.Workers.evaluate(workers, frozen_or_good, batch, time.monotonic() + 300)}
+    sentence = "The trial hangs: for 3 seconds it has trained or scored no batch (tune.hang_timeout_s)."
+    assert (found[0].status, found[0].error) == ("failed", sentence)
+    assert [(found[i].status, found[i].loss) for i in (1, 2, 3)] == [("ok", 0.5)] * 3
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text())) and len(workers.idle) == 2
+
+
 def test_a_trial_trains_four_of_the_networks_unless_it_searches_for_their_number(tmp_path, monkeypatch):
     made, dataset = tiny.build(tiny.regression_table(60), tmp_path, "regression", model={"networks": 9})
     seen = []
@@ -393,7 +414,7 @@ def test_a_killed_worker_fails_its_own_trial_and_the_pool_goes_on(workers):
 
     def kill_one():
         time.sleep(0.5)
-        _, worker = next(w for w in workers.running.values() if w[0].number == 0)
+        _, worker, _ = next(w for w in workers.running.values() if w[0].number == 0)
         killed.extend(worker._processes)
         os.kill(killed[0], signal.SIGKILL)
 
