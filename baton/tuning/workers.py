@@ -99,7 +99,9 @@ class Workers:
     def _end(self, future: Future) -> Trial:
         trial, worker, watch = self.running.pop(future)
         self.idle.append(self._restarted(worker))
-        sentence = f"The trial hangs: for {watch.limit:g} seconds it has trained or scored no batch (tune.hang_timeout_s)."
+        sentence = (
+            f"The trial hangs: for {watch.limit:g} seconds it has trained or scored no batch (tune.hang_timeout_s)."
+        )
         return _with(trial, {"status": "failed", "error": sentence})
 
     def _start(self) -> ProcessPoolExecutor:

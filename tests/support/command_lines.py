@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-import os
+import contextlib
 import threading
 from pathlib import Path
 
@@ -27,11 +27,13 @@ class CommandLines(threading.Thread):
 
     def run(self):
         while not self.over.wait(PERIOD_S):
-            for process in filter(str.isdigit, os.listdir("/proc")):
-                try:
-                    self.seen.add(Path(f"/proc/{process}/cmdline").read_bytes())
-                except OSError:
-                    pass  # it has ended
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):  # it has ended
+                    self.seen.add((process / "cmdline").read_bytes())
+
+    def started(self, name: str) -> bool:
+        """Whether one of them has that in it."""
+        return any(name.encode() in line for line in self.seen)
 
     def holding(self, text: str) -> list[str]:
         """Those with a text in them, be it in base64."""
@@ -43,8 +45,6 @@ def decoded(line: bytes) -> bytes:
     """Those of a command line's words that are base64, decoded."""
     words = []
     for word in line.replace(b"'", b" ").replace(b"\0", b" ").split():
-        try:
+        with contextlib.suppress(binascii.Error):
             words.append(base64.b64decode(word, validate=True))
-        except binascii.Error:
-            pass
     return b" ".join(words)

@@ -5,10 +5,14 @@ import gzip
 import io
 import json
 import os
+import signal
+import time
 from collections import Counter
 
+import horovod.spark as horovod_on_spark
 import mlflow
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
@@ -539,11 +543,44 @@ def test_spark_trials_give_finished_and_failed_trials(session):
         assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.epochs"]
 
 
-def test_horovod_trains_on_spark(session, built, tmp_path):
+def test_trials_that_hang_are_cancelled_with_the_time_budget(session):
+    """Frozen by SIGSTOP: Spark kills what does not end."""
+    settings = configured("-", tune__max_trials=2, tune__time_budget_s=3, tune__space={"train.epochs": {"randint": 9}})
+
+    def freeze(parameters):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    assert hyperopt.spark_search(settings, freeze) == []
+    deadline = time.monotonic() + 60
+    while any(p.status() == psutil.STATUS_STOPPED for p in psutil.Process().children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_workers_that_hang_on_spark_are_cancelled_and_are_sent_nothing_secret(session, built, tmp_path, monkeypatch):
+    """Horovod's own way onto Spark stands aside for a job that never ends."""
+    sent = {}
+
+    def run(work, *, env, **_):
+        sent.update(env)
+        session.sparkContext.parallelize([0], 1).map(lambda _: time.sleep(3600)).collect()
+
+    monkeypatch.setattr(horovod_on_spark, "run", run)
+    monkeypatch.setenv("TF_DETERMINISTIC_OPS", "1")
+    limits = {"distributed_train.hang_timeout_s": 0.5, "distributed_train.start_timeout_s": 1}
+    with pytest.raises(BatonError, match=r"^The Horovod workers hang: for 1\.5 seconds none of them .*Restarts: 0"):
+        settings = configured("-").overridden({**limits, "distributed_train.max_restarts": 0})
+        distributed.train(settings, built, tmp_path, lambda epoch, logs: None)
+    assert sent["TF_DETERMINISTIC_OPS"] == "1" and "OMP_NUM_THREADS" in sent
+    assert SECRET not in sent.values()
+
+
+def test_horovod_trains_on_spark(session, built, tmp_path, command_lines):
     settings = configured("-")
     epochs = []
     result = distributed.train(settings, built, tmp_path, lambda epoch, logs: epochs.append(epoch))
     assert epochs == [0]
+    assert command_lines.started("horovod.spark.task.gloo_exec_fn") and command_lines.holding(SECRET) == []
     assert json.loads((tmp_path / "result.json").read_text())["workers"] == 2  # whose weights `work` found identical
     assert np.isfinite(result.best_value)
     many = configured("-", distributed_train__workers=99)
@@ -614,8 +651,7 @@ def test_both_engines_split_alike(session, tmp_path, options, kind):
 
 def test_no_secret_is_on_a_command_line_of_sparks(session, command_lines):
     """Of the environment or `spark.config`; the last test, for it looks back at all that the others started."""
-    seen = b" ".join(command_lines.seen).decode(errors="replace")
-    for name in ("org.apache.spark.deploy.SparkSubmit", "pyspark.daemon", "horovod.spark.task.gloo_exec_fn"):
-        assert name in seen
+    assert session.range(2, numPartitions=2).mapInArrow(lambda batches: batches, "id long").count() == 2
+    assert all(map(command_lines.started, ("org.apache.spark.deploy.SparkSubmit", "pyspark.daemon")))
     assert command_lines.holding(SECRET) == []
     assert session.sparkContext._jsc.hadoopConfiguration().get("fs.s3a.secret.key") == SECRET
