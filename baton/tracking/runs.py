@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError, explained, printable
 from baton.redaction import masked, masked_values
-from baton.runtime import processes
+from baton.runtime import interrupts, processes
 from baton.tracking.servers import check_servers, exclusive
 
 if TYPE_CHECKING:
@@ -198,8 +198,10 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             run.text(_yaml(config), names.CONFIG)
             yield run
         except KeyboardInterrupt:
-            run.tag(names.TAG_ERROR, "Stopped by a signal.")
-            mlflow.end_run("KILLED")
+            with suppress(Exception):  # a server that does not answer
+                run.tag(names.TAG_ERROR, interrupts.STOPPED)
+            with suppress(Exception):
+                mlflow.end_run("KILLED")
             raise
 
 
@@ -349,10 +351,10 @@ def is_working(run: Any) -> bool:
 
 
 def _is_gone(run: Any) -> bool:
-    """Whether a run's process was on this host and has ended."""
+    """Whether a run's process was on this host and has ended; of another container's nobody can know here."""
     tags = run.data.tags
     here = tags.get(names.TAG_HOST) == socket.gethostname() and names.TAG_PROCESS in tags
-    return here and not processes.alive(tags[names.TAG_PROCESS])
+    return here and processes.ended(tags[names.TAG_PROCESS])
 
 
 def of_step(run_id: str, step: str, parameter: str) -> Any:
