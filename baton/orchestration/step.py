@@ -70,14 +70,20 @@ def step(
         for flag, (text, _) in views.items():
             command = click.option(f"--{flag}", is_flag=True, help=text)(command)
         for option, text in reversed(options):
-            command = click.option(f"--{option}", required=not warm_process.waits(), help=text)(command)
-        command = click.option(
-            "--set", "overrides", required=True, help="dotted overrides: train.epochs=3,tune.max_trials=4"
-        )(command)
+            command = click.option(f"--{option}", required=not warm_process.waits(), help=text, callback=_plain)(
+                command
+            )
+        overridden = "dotted overrides: train.epochs=3,tune.max_trials=4"
+        command = click.option("--set", "overrides", required=True, help=overridden, callback=_plain)(command)
         command = click.option("--config", required=True, help="the pipeline's YAML file")(command)
         return click.command(name, help=function.__doc__, cls=_command({f"--{flag}" for flag in views}))(command)
 
     return decorate
+
+
+def _plain(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """An option's value; two quotes are an empty one, as MLflow logs it and as people copy it."""
+    return "" if value in ("''", '""') else value
 
 
 def _command(flags: set[str]) -> type[click.Command]:
@@ -184,7 +190,7 @@ class _Clean(logging.Formatter):
     A line of Baton's own stays one: what it quotes could begin another.
     """
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+    def formatMessage(self, record: logging.LogRecord) -> str:
         return escaped(super().formatMessage(record), keep="" if record.name == log.name else "\n\t")
 
     def format(self, record: logging.LogRecord) -> str:

@@ -30,7 +30,7 @@ def identity(pid: int) -> str | None:
 
 def _namespace() -> str:
     """The number of the PID namespace that this process's numbers are of."""
-    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    return str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
 
 
 def me() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -379,6 +380,20 @@ def of_steps(run_id: str, steps: tuple[str, ...], parameter: str) -> Any:
     if run.info.status != "FINISHED":
         raise BadInput(f"{parameter} must be a finished run. Received: {run_id}, which is {run.info.status}")
     return run
+
+
+def parameters(run: Any) -> dict[str, str]:
+    """An MLflow run's parameters as they were given: MLflow's launcher logs them as it quotes them for its shell."""
+    return {key: _unquoted(value) for key, value in run.data.params.items()}
+
+
+def _unquoted(value: str) -> str:
+    """What `shlex.quote` made a value of, or the value itself."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 and shlex.quote(words[0]) == value else value
 
 
 def find(run_id: str) -> Any | None:

@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_PATCH = _any  # noqa: N815 - http.server's names
+    do_GET = do_POST = do_PUT = do_PATCH = _any
 
     def log_message(self, format: str, *values: Any) -> None:
         """Nothing."""
