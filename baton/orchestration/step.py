@@ -156,6 +156,7 @@ def guarded(name: str, work: Callable[[], None]) -> int:
     printed = logging.StreamHandler()
     printed.setFormatter(_Clean(f"%(asctime)s {name}: %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[printed])
+    logging.captureWarnings(True)  # they quote what they are about
     log.setLevel(logging.INFO)
     interrupts.listen()
     # MLflow does not pass a SIGTERM on: what it started would go on alone, and its run would stay open.

@@ -21,6 +21,7 @@ from baton.config.schema import Config
 from baton.errors import BadInput, BatonError, explained, printable
 from baton.redaction import masked, masked_values
 from baton.runtime import interrupts, processes
+from baton.tracking import experiments
 from baton.tracking.servers import check_servers, exclusive
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
     if not handed_over:
         with exclusive(mlflow.get_tracking_uri()):
-            mlflow.set_experiment(config.name)
+            _set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
     tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
     whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
@@ -204,6 +205,16 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             with suppress(Exception):
                 mlflow.end_run("KILLED")
             raise
+
+
+def _set_experiment(name: str) -> None:
+    """Make the experiment, if it is not there, and MLflow's active one; raises `BadInput` if it was deleted."""
+    import mlflow
+
+    existing = client().get_experiment_by_name(name)
+    if existing is not None and existing.lifecycle_stage == "deleted":
+        raise experiments.deleted(name, existing.experiment_id)
+    mlflow.set_experiment(name)
 
 
 def _mark(experiment_id: str) -> None:

@@ -23,15 +23,16 @@ class Server(ThreadingHTTPServer):
         dead: bool = False,
         artifacts: str = "mlflow-artifacts:/1",
         lifecycle: str = "active",
+        host: str = "127.0.0.1",
     ):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((host, 0), _Handler)
         self.hangs_at, self.dead, self.artifacts, self.lifecycle = hangs_at, dead, artifacts, lifecycle
         self.asked: list[str] = []
         self.hangs, self.closed = threading.Event(), threading.Event()
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.server_address[0]}:{self.server_port}"
 
     def answer(self, path: str) -> dict[str, Any]:
         experiment = {
