@@ -169,9 +169,8 @@ def test_reproduce_is_one_command_that_gives_main_what_it_was_given(overrides, l
     given = {"config": logged(config), "set": logged(overrides), "force": logged("")}
     command = report.command(made_up.run_of(tmp_path, "main", tags, given))
     assert command.startswith("git checkout abc123 && mlflow run . -e main ")
-    views = {"history": False, "validate": False}
-    found = {key: value for key, value in reached(command, monkeypatch).items() if key not in views}
-    assert found == {"config": config, "overrides": overrides, "force": "all", "experiment": "made-up"}
+    wanted = {"config": config, "overrides": overrides, "force": "all", "experiment": "made-up", "validate": False}
+    assert reached(command, monkeypatch) == wanted
 
 
 def test_what_mlflow_logs_for_nothing_is_nothing_as_it_is_copied(monkeypatch):

@@ -440,11 +440,12 @@ def test_archives_are_refused_and_never_unpacked(tmp_path, name, pack, place):
 
 
 def test_nothing_unpacks_archives_or_starts_a_shell():
-    for path in [*(ROOT / "baton").glob("*.py"), *(ROOT / "steps").glob("*.py")]:
-        found = re.findall(
-            r"ZipFile\(|tarfile|unpack_archive|extractall|shell=True|os\.system|os\.popen", path.read_text()
-        )
-        assert not found, path
+    forbidden = re.compile(
+        r"ZipFile\(|tarfile|unpack_archive|extractall|shell=True|os\.system|os\.popen|getoutput|\bsh\"|\bbash\""
+    )
+    sources = {path: path.read_text() for room in ("baton", "steps") for path in (ROOT / room).rglob("*.py")}
+    assert len(sources) > 50
+    assert {path for path, text in sources.items() if forbidden.search(text)} == set()
 
 
 # Datasets
@@ -496,7 +497,7 @@ def test_nasty_parameters_arrive_through_mlflow_run(tmp_path, entry_point, param
     told = next(line for line in (done.stdout + done.stderr).splitlines() if sentence in line)
     assert done.returncode != 0 and told.endswith(f"Received: {' '.join(NASTY.split())}")
     (run,) = client.search_runs([experiment])
-    assert shlex.split(run.data.params[parameter]) == [NASTY]
+    assert runs.parameters(run)[parameter] == NASTY and runs.parameters(run)["set"] == ""
     assert not list(ROOT.glob("owned*")) and not list(tmp_path.glob("owned*"))
 
 
