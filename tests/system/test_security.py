@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import re
-import shlex
 import shutil
 import struct
 import subprocess
