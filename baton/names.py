@@ -17,7 +17,7 @@ TAG_OUTPUT = "baton.output"  # the content of what a run gave, as a hash
 TAG_REGISTRY = "baton.registry_after"
 TAG_RESUMED = "baton.resumed_from"
 TAG_HOST = "baton.host"
-TAG_PROCESS = "baton.process"  # pid:start:boot, which no other process of that host ever has
+TAG_PROCESS = "baton.process"  # its identity, which no other process of that host ever has
 TAG_RESTARTS = "baton.restarts"
 TAG_ERROR = "baton.error"
 

@@ -309,8 +309,13 @@ class Tune(Section):
     @classmethod
     def _gives_only_what_a_config_takes(cls, tree: dict[str, Any] | None) -> dict[str, Any] | None:
         """Hyperopt would fail, or every trial, one by one; pydantic adds the faults to the config's own."""
-        found = spaces.faults(tree or {})
-        found = found or [fault for setting in spaces.settings(tree or {}) if (fault := _setting_fault(*setting))]
+        if tree is None:
+            return None
+        found = spaces.faults(tree) or [fault for each in spaces.settings(tree) if (fault := _setting_fault(*each))]
+        if not found and not any(spaces.settings(tree)):
+            found = [
+                ((), "holds nothing to search: leave it out for the default, or name a key of model or train", tree)
+            ]
         if found:
             told: list[InitErrorDetails] = [
                 {"type": PydanticCustomError("space", f"{rule}"), "loc": place, "input": received}  # type: ignore[misc]
@@ -567,9 +572,12 @@ def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | 
     section, _, name = key.partition(".")
     if key in RENAMED:
         return place, f"is called {RENAMED[key]} now", value
+    if key == "train.epochs":
+        return place, "is the same in every trial: set tune.epochs, and train.epochs for the training", value
     if section not in SEARCHED or name not in SEARCHED[section].model_fields:
         known = SEARCHED.get(section)
         allowed = [f"{section}.{field}" for field in known.model_fields] if known else [f"{s}.…" for s in SEARCHED]
+        allowed = [each for each in allowed if each != "train.epochs"]
         return place, f"is no key that can be searched. Allowed: {', '.join(allowed)}", value
     for sample in spaces.samples(value):
         try:

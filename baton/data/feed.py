@@ -19,7 +19,7 @@ import numpy as np
 from baton.data import petastorm
 from baton.data.dataset import Dataset
 from baton.data.images import image_decoder, pixel_shape, pixels
-from baton.errors import BatonError
+from baton.errors import BadInput
 from baton.runtime import heartbeat
 
 KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
@@ -51,7 +51,7 @@ class Feed:
         groups = self._group_rows()
         rank, size = self.shard
         if len(groups) < size:
-            raise BatonError(
+            raise BadInput(
                 f"The {self.split} split has {len(groups)} row groups for {size} shards: run ingest again "
                 "with distributed_train.workers set to the number of workers."
             )

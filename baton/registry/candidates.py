@@ -38,7 +38,7 @@ def config_of(candidate: Any) -> Config:
     """The config that a candidate's run was given, with the hyperparameters that its tune run found."""
     tree = with_new_names(runs.artifact(candidate, names.CONFIG, yaml.safe_load))
     config = validate(tree, {}, f"run {candidate.info.run_id}")
-    if not (tune := candidate.data.params.get("tune_run_id")):
+    if not (tune := runs.parameters(candidate).get("tune_run_id")):
         return config
     best = runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS)
     return config.overridden({RENAMED.get(key, key): value for key, value in best.items()})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError, explained, printable
 from baton.redaction import masked, masked_values
-from baton.runtime import processes
+from baton.runtime import interrupts, processes
+from baton.tracking import experiments
 from baton.tracking.servers import check_servers, exclusive
 
 if TYPE_CHECKING:
@@ -180,7 +182,7 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
     handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
     if not handed_over:
         with exclusive(mlflow.get_tracking_uri()):
-            mlflow.set_experiment(config.name)
+            _set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
     tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
     whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
@@ -198,9 +200,21 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             run.text(_yaml(config), names.CONFIG)
             yield run
         except KeyboardInterrupt:
-            run.tag(names.TAG_ERROR, "Stopped by a signal.")
-            mlflow.end_run("KILLED")
+            with suppress(Exception):  # a server that does not answer
+                run.tag(names.TAG_ERROR, interrupts.STOPPED)
+            with suppress(Exception):
+                mlflow.end_run("KILLED")
             raise
+
+
+def _set_experiment(name: str) -> None:
+    """Make the experiment, if it is not there, and MLflow's active one; raises `BadInput` if it was deleted."""
+    import mlflow
+
+    existing = client().get_experiment_by_name(name)
+    if existing is not None and existing.lifecycle_stage == "deleted":
+        raise experiments.deleted(name, existing.experiment_id)
+    mlflow.set_experiment(name)
 
 
 def _mark(experiment_id: str) -> None:
@@ -349,10 +363,10 @@ def is_working(run: Any) -> bool:
 
 
 def _is_gone(run: Any) -> bool:
-    """Whether a run's process was on this host and has ended."""
+    """Whether a run's process was on this host and has ended; of another container's nobody can know here."""
     tags = run.data.tags
     here = tags.get(names.TAG_HOST) == socket.gethostname() and names.TAG_PROCESS in tags
-    return here and not processes.alive(tags[names.TAG_PROCESS])
+    return here and processes.ended(tags[names.TAG_PROCESS])
 
 
 def of_step(run_id: str, step: str, parameter: str) -> Any:
@@ -377,6 +391,20 @@ def of_steps(run_id: str, steps: tuple[str, ...], parameter: str) -> Any:
     if run.info.status != "FINISHED":
         raise BadInput(f"{parameter} must be a finished run. Received: {run_id}, which is {run.info.status}")
     return run
+
+
+def parameters(run: Any) -> dict[str, str]:
+    """An MLflow run's parameters as they were given: MLflow's launcher logs them as it quotes them for its shell."""
+    return {key: _unquoted(value) for key, value in run.data.params.items()}
+
+
+def _unquoted(value: str) -> str:
+    """What `shlex.quote` made a value of, or the value itself."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 and shlex.quote(words[0]) == value else value
 
 
 def find(run_id: str) -> Any | None:

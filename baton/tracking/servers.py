@@ -15,6 +15,11 @@ from baton.errors import BadInput
 from baton.redaction import masked
 
 WAIT_S = 4.0
+DRIVERS = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}  # module → the package that has it
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -34,6 +39,8 @@ def check_servers(*uris: str) -> None:
             fault = _http_fault(uri)
         elif kind in PORTS and parts.hostname:
             fault = _port_fault(parts.hostname, parts.port or PORTS[kind])
+            if fault is None:
+                _check_driver(uri)
         elif kind == "sqlite":
             fault = _sqlite_fault(parts)
         if fault:
@@ -81,6 +88,21 @@ def _port_fault(host: str, port: int) -> str | None:
             return None
     except OSError as error:
         return str(error)
+
+
+def _check_driver(uri: str) -> None:
+    """Raise `BadInput` if what speaks to a database of this kind is not installed."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except (ImportError, ArgumentError) as error:
+        what = DRIVERS.get(getattr(error, "name", ""), getattr(error, "name", "") or "its driver")
+        raise BadInput(
+            f"The tracking server {masked(uri)} cannot be spoken to: {error}. Install {what} into this environment, "
+            "or set MLFLOW_TRACKING_URI."
+        ) from None
 
 
 def _sqlite_fault(parts: SplitResult) -> str | None:

@@ -55,10 +55,11 @@ def train(
     """Let a `worker_group` that is up already, or a new one, work; pass on rank 0's epochs, and read the result.
 
     If workers are lost, all start again from the last checkpoint in `folder`, `max_restarts` times
-    at most; a worker's own error is final. Raises `BatonError`. `folder` must be seen by all workers.
+    at most; a worker's own error is final. Raises `BatonError`, of it `BadInput` where there are too few row groups.
+    `folder` must be seen by all workers.
     """
     if config.distributed_train.workers > (fewest := min(len(dataset.row_groups(s)) for s in ("train", "validation"))):
-        raise BatonError(
+        raise BadInput(
             f"The dataset has row groups for {fewest} workers: run ingest again with "
             f"distributed_train.workers={config.distributed_train.workers}."
         )

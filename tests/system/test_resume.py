@@ -414,6 +414,9 @@ def test_a_trial_that_failed_is_run_again(tmp_path):
     assert not hyperopt.Journal(path).trials
 
 
+STOPS_WITHIN_S = 20  # OPERATIONS says about ten: this machine may be busy
+
+
 class Main:
     """`python -m steps.main` or `mlflow run`, whose train step would go on for hours."""
 
@@ -505,11 +508,14 @@ def test_a_killed_main_is_cleaned_up_after_and_a_stopped_one_leaves_nothing(proj
     earlier = found("train")[1].data.tags[names.TAG_RESUMED]
     assert re.fullmatch(rf"epoch \d+ of run {found('train')[0].info.run_id}", earlier)
 
+    second.wait(lambda: second.child("tune") and second.child("tune").children())  # with workers that wait
     tree = processes.Tree(second.process.pid)
-    assert second.child().pid in tree.known
-    os.killpg(second.process.pid, signal.SIGINT)  # as Ctrl-C does
+    assert len(tree.known) >= 5 and second.child().pid in tree.known
+    second.process.send_signal(signal.SIGTERM)  # to main alone: it must reach the rest
+    signalled = time.monotonic()
     assert second.process.wait(60) == 1
     assert not living(tree.known.values())
+    assert time.monotonic() - signalled < STOPS_WITHIN_S
     assert second.log.read_text().splitlines()[-1] == "Stopped by a signal."
     (main,) = found("main")[1:]
     assert (main.info.status, found("train")[1].info.status) == ("KILLED", "KILLED")
@@ -528,9 +534,12 @@ def test_main_ends_with_its_terminal_and_with_its_launcher(project, by_mlflow, n
     main.wait(lambda: main.child("ingest"))
     tree = processes.Tree(main.process.pid)
     assert len(tree.known) >= 2 + by_mlflow
-    main.process.send_signal(number)
+    signalled = time.monotonic()
+    # To `mlflow run` alone; the rest as a terminal does, to all at once.
+    os.kill(main.process.pid, number) if by_mlflow else os.killpg(main.process.pid, number)
     assert not psutil.wait_procs([p for p in tree.known.values() if p.pid != main.process.pid], 60)[1]
     assert main.process.wait(60) == (-number if by_mlflow else 1)
+    assert time.monotonic() - signalled < STOPS_WITHIN_S
     assert {run.info.status for step in ("main", "ingest") for run in found(step)} == {"KILLED"}
     assert not mlflow.MlflowClient().search_runs(["1"], "attributes.status = 'RUNNING'")
 
@@ -539,8 +548,8 @@ def test_an_identity_is_of_one_process_only():
     child = subprocess.Popen(["sleep", "600"])
     who = processes.identity(child.pid)
     assert processes.alive(who) and processes.alive(processes.me())
-    pid, start, boot = who.split(":")
-    assert not processes.alive(f"{pid}:{int(start) + 1}:{boot}")  # its number was given anew
+    pid, start, *rest = who.split(":")
+    assert not processes.alive(":".join([pid, str(int(start) + 1), *rest]))  # its number was given anew
     assert not processes.alive("") and not processes.alive("no such")
     child.kill()
     child.wait()

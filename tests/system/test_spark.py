@@ -525,22 +525,24 @@ def test_spark_udf_takes_raw_columns(session, built, tmp_path):
 
 
 def test_spark_trials_give_finished_and_failed_trials(session):
-    settings = configured("-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.epochs": {"randint": 9}})
+    settings = configured(
+        "-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.batch_size": {"randint": 9}}
+    )
 
     def objective(parameters):
-        if parameters["train.epochs"] % 2:
+        if parameters["train.batch_size"] % 2:
             raise RuntimeError("a worker broke")
-        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.epochs"]), "history": {}}
+        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.batch_size"]), "history": {}}
 
     found = hyperopt.spark_search(settings, objective)
     assert [trial.number for trial in found] == [0, 1, 2]
-    own = hyperopt.own_values(settings.overridden({"train.epochs": 4}), 100)
-    assert hyperopt.spark_search(settings, objective, own)[0].parameters == {"train.epochs": 4}
-    assert found[0].parameters != {"train.epochs": 4}
+    own = hyperopt.own_values(settings.overridden({"train.batch_size": 4}), 100)
+    assert hyperopt.spark_search(settings, objective, own)[0].parameters == {"train.batch_size": 4}
+    assert found[0].parameters != {"train.batch_size": 4}
     for trial in found:
-        odd = trial.parameters["train.epochs"] % 2
+        odd = trial.parameters["train.batch_size"] % 2
         assert trial.status == ("failed" if odd else "ok")
-        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.epochs"]
+        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.batch_size"]
 
 
 def test_trials_that_hang_are_cancelled_with_the_time_budget(session):

@@ -18,7 +18,7 @@ from hyperopt.pyll.stochastic import sample
 
 from baton.config.schema import validate
 from baton.config.space import place_of
-from baton.errors import BadInput, BatonError
+from baton.errors import BadInput, BatonError, Diverged
 from baton.tuning import hyperopt
 from baton.tuning import workers as trials
 from baton.tuning.hyperopt import Proposer, Trial, best, flatten, to_hyperopt
@@ -241,7 +241,7 @@ def test_a_place_is_found_for_whatever_a_space_gives_out():
 
     space = {
         **SPACE,
-        "train.epochs": {"quniform": [2, 20, 2]},
+        "train.batch_size": {"quniform": [2, 20, 2]},
         "model.cross_rank": {"randint": [3, 9]},
         "model.l2": {"lognormal": [0, 1]},
         "model.layers": [{"type": "dense", "units": {"choice": [1, 2]}}],
@@ -294,8 +294,9 @@ def test_failed_and_diverged_trials_are_recorded_and_the_search_goes_on(bad):
     found = hyperopt.search(config(max_trials=15), evaluator(3, outcome), told.append)
     assert len(found) == 15 and sorted(t.number for t in told) == list(range(15))
     if bad == "all":
-        with pytest.raises(BatonError, match="None of 15 trials ended well: why 0"):
+        with pytest.raises(BatonError, match="None of 15 trials ended well: why 0") as raised:
             best(found)
+        assert raised.value.exit_status == 1
     else:
         assert {t.status for t in found} == {"ok", "failed", "diverged"}
         assert best(found).status == "ok"
@@ -327,10 +328,28 @@ def test_the_search_ends_on_the_time_budget():
     assert [t.number for t in found] == list(range(len(found)))
 
 
-def test_no_time_at_all_leaves_no_best():
+def test_where_all_trials_diverged_the_config_asks_for_too_much():
+    with pytest.raises(Diverged, match="None of 2 trials ended well: the loss") as raised:
+        best([Trial(number, {}, "diverged", error="the loss is not finite") for number in range(2)])
+    assert raised.value.exit_status == 2
+
+
+def test_however_small_the_budget_one_trial_is_run():
+    begun = []
+
+    def evaluate(batch, deadline):
+        begun.append((len(batch), deadline))
+        return evaluator()(batch, deadline) if time.monotonic() < deadline else iter(())
+
+    found = hyperopt.search(config(max_trials=9, generation=3, time_budget_s=1e-9), evaluate, lambda _: None)
+    assert [trial.number for trial in found] == [0] and best(found).number == 0
+    assert begun[-1] == (1, math.inf) and len(begun) == 2
+
+
+def test_where_no_trial_is_begun_there_is_no_best():
     found = hyperopt.search(config(), lambda batch, deadline: iter(()), lambda _: None)
     assert found == []
-    with pytest.raises(BatonError, match="None of 0 trials ended well: the time budget left room for none"):
+    with pytest.raises(BatonError, match="None of 0 trials ended well: no trial was begun"):
         best(found)
 
 
