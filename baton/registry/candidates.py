@@ -80,7 +80,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
     run.tag(names.TAG_NETWORK, _network(dataset, model))
-    run.tag(names.TAG_OUTPUT, _output(dataset, run))
+    run.tag(names.TAG_OUTPUT, _handed_on(dataset, run))
     run.tag(names.TAG_DATASET, str(dataset.folder))
     evaluation = {
         "validation": validation,
@@ -142,7 +142,7 @@ def _network(dataset: Dataset, model: raw_columns.RawColumnModel) -> str:
     return export.weights_hash(model.network, dataset.fingerprint, answers)
 
 
-def _output(dataset: Dataset, run: Run) -> str:
+def _handed_on(dataset: Dataset, run: Run) -> str:
     """All that register reads of a candidate: its dataset with the test rows as they came, and its model, as a hash."""
     raw = [file["sha256"] for file in dataset.manifest["raw_test"]]
     model = runs.client().get_run(run.id).data.tags[names.TAG_MODEL_CONTENT]
