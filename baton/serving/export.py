@@ -49,6 +49,7 @@ def log_model(
         folder = Path(home) / DATA
         # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
         warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
+        warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
         RawColumnModel(preprocessor, network).save(folder)
         if reference is not None:
             reference.save(folder)
