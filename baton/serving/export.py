@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -18,9 +19,10 @@ from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
+from baton.runtime.files import folder_hashes
 from baton.runtime.paths import PACKAGE, ROOT
 from baton.serving import integrity
-from baton.serving.layout import DATA, ENTRY_FILE, PACKAGES
+from baton.serving.layout import DATA, ENTRY_FILE, KERAS_FILE, PACKAGES
 from baton.serving.raw_columns import RawColumnModel
 
 if TYPE_CHECKING:
@@ -32,13 +34,14 @@ NANOSECONDS_END = 2**63 // 1000  # µs from 1970 to either end
 def log_model(
     preprocessor: Preprocessor,
     network: Any,
-    example: pa.Table,
+    example: pa.Table | None,
     metadata: dict[str, str],
     reference: ReferenceData | None = None,
 ) -> str:
     """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
 
-    `reference` is what it was trained on: it travels with it, and is what drift is measured against.
+    `reference` is what it was trained on: it travels with it, and is what drift is measured against. The first rows
+    of `example` travel too; with None none does.
     """
     import mlflow
 
@@ -46,6 +49,7 @@ def log_model(
         folder = Path(home) / DATA
         # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
         warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
+        warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
         RawColumnModel(preprocessor, network).save(folder)
         if reference is not None:
             reference.save(folder)
@@ -55,12 +59,27 @@ def log_model(
             artifacts={DATA: str(folder)},
             code_paths=[str(_code(Path(home)))],
             signature=signature(preprocessor),
-            input_example=input_example(example, preprocessor),
+            input_example=None if example is None else input_example(example, preprocessor),
             pip_requirements=requirements(),
             metadata=metadata,
         )
-        mlflow.set_tag(names.TAG_MODEL_DIGEST, integrity.digest(folder))
+        digests = {names.TAG_MODEL_DIGEST: integrity.digest(folder), names.TAG_MODEL_CONTENT: content(folder, network)}
+        mlflow.set_tags(digests)
     return logged.model_uri
+
+
+def content(folder: Path, network: Any) -> str:
+    """A model's folder and its network → a hash of all its data; the network's file holds times, its weights do not."""
+    others = {file: digest for file, digest in folder_hashes(folder).items() if file != KERAS_FILE}
+    return integrity.hashed({**others, KERAS_FILE: weights_hash(network)})
+
+
+def weights_hash(network: Any, before: str = "", after: str = "") -> str:
+    """A network → a hash of its layers, with texts before and after them, and of every weight."""
+    digest = hashlib.sha256(f"{before}{network.to_json()}{after}".encode())
+    for weight in network.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -179,8 +179,10 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
 def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     import mlflow
 
-    handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
-    if not handed_over:
+    handed_over = os.environ.get("MLFLOW_RUN_ID", "")
+    if handed_over:
+        _demand_open(handed_over, step)
+    else:
         with exclusive(mlflow.get_tracking_uri()):
             _set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
@@ -215,6 +217,20 @@ def _set_experiment(name: str) -> None:
     if existing is not None and existing.lifecycle_stage == "deleted":
         raise experiments.deleted(name, existing.experiment_id)
     mlflow.set_experiment(name)
+
+
+def _demand_open(run_id: str, step: str) -> None:
+    """Raise `BadInput` if a run that was handed over has ended, or is another step's: it would be overwritten."""
+    run = find(run_id)
+    if run is None:
+        raise BadInput(f"MLFLOW_RUN_ID is not a run of this tracking store: unset it. Received: {run_id}")
+    if run.info.status not in OPEN:
+        raise BadInput(
+            f"MLFLOW_RUN_ID names a run that has ended, which a step would overwrite: unset it. "
+            f"Received: {run_id}, which is {run.info.status}"
+        )
+    if (other := run.data.tags.get(names.TAG_STEP, step)) != step:
+        raise BadInput(f"MLFLOW_RUN_ID must be a run of {step}: unset it. Received: {run_id}, a run of {other}")
 
 
 def _mark(experiment_id: str) -> None:

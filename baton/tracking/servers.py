@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from baton.errors import BadInput
 from baton.redaction import masked
@@ -27,6 +27,17 @@ def uris() -> tuple[str, str]:
     """The URIs of tracking store and registry as MLflow will find them in the environment, without importing it."""
     store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     return store, os.environ.get("MLFLOW_REGISTRY_URI") or store
+
+
+def address(uri: str) -> str:
+    """A store's URI → where it is, the same however it is written, without a user, a password or options."""
+    parts = urlsplit(uri)
+    if parts.scheme.split("+")[0] == "sqlite":
+        return f"sqlite:///{Path(parts.path.removeprefix('/')).resolve()}"
+    if parts.scheme == "file" or (not parts.scheme and Path(uri).exists()):
+        return Path(unquote(parts.path)).resolve().as_uri()
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    return masked(plain.geturl().rstrip("/"))
 
 
 def check_servers(*uris: str) -> None:

@@ -687,7 +687,7 @@ def test_packed_text_escapes_and_other_encodings_are_accepted(model, tmp_path, n
 # Sources that change, and damaged parts
 
 
-@pytest.mark.parametrize("change", ["append", "gone", "touched"])
+@pytest.mark.parametrize("change", ["append", "gone", "touched", "replaced", "replaced and back"])
 @pytest.mark.parametrize("format", ["csv", "parquet"])
 def test_a_source_that_changes_while_it_is_read(tmp_path, change, format):
     path = put(tmp_path, as_csv(kinds_table()) if format == "csv" else kinds_table())
@@ -699,8 +699,14 @@ def test_a_source_that_changes_while_it_is_read(tmp_path, change, format):
         path.write_bytes(path.read_bytes() + b"1,2,a,true,2024-01-01,3\n")
     elif change == "gone":
         path.unlink()
-    else:
+    elif change == "touched":
         os.utime(path, ns=(1, 1))
+    else:  # by one of the same size and times
+        kept, other = path.with_suffix(".kept"), Path(shutil.copy2(path, tmp_path / "other"))
+        path.rename(kept)
+        other.rename(path)
+        if change == "replaced and back":
+            kept.rename(path)
     with pytest.raises(BadInput, match=rf"{path.name} changed while it was read \(.*\): run again when it is whole"):
         list(tables)
 

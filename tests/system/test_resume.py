@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import yaml
 from killed_training import Kill
 
 from baton import names
+from baton.data.dataset import Dataset
 from baton.errors import BadInput, BatonError, WorkerLost
 from baton.orchestration import cache, resume
 from baton.runtime import processes
@@ -181,6 +183,16 @@ def test_a_folder_belongs_to_the_same_work_and_to_one_process(work, tmp_path, ca
             assert other != folder and "Another process does the same work" in caplog.text
         assert folder.exists() and not other.exists()
     assert not folder.exists()  # removed once the work is through
+
+
+def test_a_folder_belongs_to_a_dataset_with_all_that_is_read_of_it(work, tmp_path):
+    """What the train rows were like is not in the fingerprint, and goes into the model."""
+    config, dataset, _ = work
+    config, run = config.overridden({"warehouse": str(tmp_path)}), SimpleNamespace(id="r")
+    other = Dataset.load(shutil.copytree(dataset.folder, tmp_path / "dataset"))
+    (other.folder / names.TRAINED_ON).write_bytes(b"no rows")
+    with resume.acquire(config, "train", dataset, run) as one, resume.acquire(config, "train", other, run) as two:
+        assert one != two and one.name.partition("-")[0] != two.name.partition("-")[0]
 
 
 def test_a_folder_can_be_claimed_while_its_last_user_removes_it(work, tmp_path):
