@@ -1,0 +1,305 @@
+"""What MLflow hands to a model: every type, by every way in, gives what batch_infer gives, cell by cell."""
+
+import base64
+import csv
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import every_type
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from logged import elsewhere, log, untrained
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+from mlflow.types import ColSpec, Schema
+
+from baton import names
+from baton.serving import requests, scoring
+
+LINEAGE = scoring.Lineage("m", "1", "r", "f", "s")
+MLFLOW = str(Path(sys.executable).with_name("mlflow"))
+JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
+    """An untrained model of features of every type, logged and loaded by MLflow; the rows it is asked about."""
+    folder = tmp_path_factory.mktemp("every")
+    config, dataset = tiny.build(every_type.table(), folder, "binary")
+    model = untrained(config, dataset)
+    logged = log(model, dataset.raw_test(), folder)
+    pq.write_table(every_type.asked(), folder / "asked.parquet")
+    pyfunc = mlflow.pyfunc.load_model(str(logged))
+    return SimpleNamespace(model=model, logged=logged, pyfunc=pyfunc, source=folder / "asked.parquet", folder=folder)
+
+
+@pytest.fixture(scope="module")
+def pictures(images, tmp_path_factory):
+    """An untrained model of pictures, logged and loaded by MLflow."""
+    model = untrained(*images)
+    logged = log(model, images[1].raw_test(), tmp_path_factory.mktemp("pictures"))
+    return SimpleNamespace(model=model, pyfunc=mlflow.pyfunc.load_model(str(logged)))
+
+
+@pytest.fixture(scope="module")
+def server(every):
+    """The address of MLflow's server of the model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [MLFLOW, "models", "serve", "-m", every.logged, "--env-manager", "local", "--host", "127.0.0.1"]
+    options = elsewhere(every.folder)
+    written = (every.folder / "server.log").open("w")
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], cwd=options["cwd"], env=options["env"], stdout=written, stderr=written,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        _wait(f"http://127.0.0.1:{port}/ping", process)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+        written.close()
+
+
+def _wait(address: str, process: subprocess.Popen) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "the server ended"
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server did not answer")
+
+
+def post(address: str, body: bytes, kind: str) -> tuple[int, str]:
+    request = urllib.request.Request(address, body, {"Content-Type": kind})
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def asked_here(pyfunc, body: bytes, kind: str) -> list[dict]:
+    """What MLflow's server would answer, without a server."""
+    return answers(scoring_server.invocations(body, kind, pyfunc, pyfunc.metadata.get_input_schema()).response)
+
+
+def answers(text: str) -> list[dict]:
+    """The rows of an answer, which must be JSON as the standard has it."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["predictions"]
+
+
+def batch(model, raw: pa.Table) -> list[dict]:
+    """What batch_infer gives: predictions and null reasons, or reasons and null predictions; a dict a row."""
+    numbered = raw.append_column("row", pa.array(range(raw.num_rows)))
+    scored, quarantined = scoring.score_rows(model, numbered, LINEAGE)
+    predicted = [n for n in scored.column_names if n.startswith((names.PREDICTION, names.PROBABILITY))]
+    good = [{**row, "reason": None} for row in scored.select(["row", *predicted]).to_pylist()]
+    bad = [{**dict.fromkeys(predicted), **row} for row in quarantined.select(["row", "reason"]).to_pylist()]
+    rows = sorted(good + bad, key=lambda row: row["row"])
+    return [{name: value for name, value in row.items() if name != "row"} for row in rows]
+
+
+def assert_alike(rows: list[dict], expected: list[dict]) -> None:
+    assert len(rows) == len(expected)
+    for number, (row, other) in enumerate(zip(rows, expected, strict=True)):
+        assert row == {name: pytest.approx(value, abs=1e-5) for name, value in other.items()}, number
+
+
+def plain(cell):
+    """A cell as JSON has it."""
+    if isinstance(cell, date | datetime):
+        return cell.isoformat()
+    return str(cell) if isinstance(cell, Decimal) else cell
+
+
+def cells(raw: pa.Table) -> list[list]:
+    return [[plain(cell) for cell in row.values()] for row in raw.to_pylist()]
+
+
+def split(raw: pa.Table) -> bytes:
+    return json.dumps({"dataframe_split": {"columns": raw.column_names, "data": cells(raw)}}).encode()
+
+
+def records(raw: pa.Table) -> bytes:
+    """Records in which a missing cell has no key."""
+    rows = [dict(zip(raw.column_names, row, strict=True)) for row in cells(raw)]
+    return json.dumps({"dataframe_records": [{k: v for k, v in row.items() if v is not None} for row in rows]}).encode()
+
+
+def csv_text(raw: pa.Table) -> bytes:
+    held = io.StringIO()
+    csv.writer(held).writerows([raw.column_names, *cells(raw)])
+    return held.getvalue().encode()
+
+
+def parquet(raw: pa.Table) -> bytes:
+    held = io.BytesIO()
+    pq.write_table(raw, held)
+    return held.getvalue()
+
+
+BODIES = {"split": (split, JSON), "records": (records, JSON), "csv": (csv_text, CSV), "parquet": (parquet, PARQUET)}
+
+
+def test_the_answers_depend_on_every_column(every):
+    """Or the tests below would show nothing."""
+    raw = every_type.asked().slice(every_type.asked().num_rows - 1)
+    (whole,) = batch(every.model, raw)
+    for index, name in enumerate(raw.column_names):
+        (other,) = batch(every.model, raw.set_column(index, name, pa.nulls(1)))
+        assert abs(other["probability_3"] - whole["probability_3"]) > 1e-4, name
+
+
+def test_pandas_as_read_from_the_source(every):
+    frame = pd.read_parquet(every.source)
+    frame.index += 5
+    found = every.pyfunc.predict(frame)
+    assert found.index.equals(frame.index)
+    assert_alike(found.to_dict("records"), batch(every.model, pq.read_table(every.source)))
+
+
+def test_pandas_own_types_with_missing_cells(every):
+    frame = pd.read_parquet(every.source, dtype_backend="numpy_nullable")
+    assert {"Int8", "boolean", "Float64"} <= set(map(str, frame.dtypes))
+    assert_alike(every.pyfunc.predict(frame).to_dict("records"), batch(every.model, pq.read_table(every.source)))
+
+
+@pytest.mark.parametrize("way", BODIES)
+def test_the_server(every, server, way):
+    write, kind = BODIES[way]
+    raw = pq.read_table(every.source)
+    status, text = post(server, write(raw), kind)
+    assert status == 200, text
+    assert_alike(answers(text), batch(every.model, raw))
+
+
+def test_mlflow_models_predict_takes_csv(every):
+    """Without a signature at hand, pandas would take 007 for 7."""
+    raw = pq.read_table(every.source)
+    (every.folder / "in.csv").write_bytes(csv_text(raw))
+    command = [MLFLOW, "models", "predict", "--env-manager", "local", "-m", every.logged]
+    options = elsewhere(every.folder)
+    done = subprocess.run([*command, "-i", "in.csv", "-t", "csv", "-o", "out.json"], **options)
+    assert done.returncode == 0, done.stderr
+    assert_alike(answers((every.folder / "out.json").read_text()), batch(every.model, raw))
+
+
+# A column, and a cell that a request may hold in it
+CELLS = [
+    ("truth", "false"), ("truth", "TRUE"), ("truth", 0), ("truth", "maybe"), ("truth", 2), ("truth", None),
+    ("int32", 3.99), ("int32", "4"), ("int32", True), ("int32", "four"), ("int32", None), ("int64", 2**70),
+    ("float64", "2.5"), ("float64", "2,5"), ("comma", "1.163,74"), ("comma", 1163.74), ("decimal", "12.50"),
+    ("date32", "2024-05-31"), ("date32", "04.05.2023"), ("date32", None), ("us", "2024-05-31T08:30:00Z"),
+    ("us", "2024-05-31 08:30:00+02:00"), ("us Berlin", "2024-05-31T08:30:00"), ("us", "9999-12-31"),
+    ("german", "04.05.2023"), ("german", "2023-05-04"), ("number of a day", 20240531), ("number of a day", "20240531"),
+    ("text", "never seen"), ("text", 5), ("code", "007"), ("code", 7), ("category", "b"), ("text", "N/A"),
+]  # fmt: skip
+
+
+def test_a_cell_is_judged_as_batch_infer_judges_it_whatever_stands_beside_it(every):
+    """One request, in whose columns texts, numbers and truths stand side by side."""
+    raw = every_type.asked().slice(every_type.asked().num_rows - 1)
+    row = cells(raw)[0]
+    data, expected = [], []
+    for name, cell in CELLS:
+        index = raw.column_names.index(name)
+        data.append([*row[:index], cell, *row[index + 1 :]])
+        typed_cell = pa.array([str(cell) if cell == 2**70 else cell])
+        expected += batch(every.model, raw.set_column(index, name, typed_cell))
+    body = json.dumps({"dataframe_split": {"columns": raw.column_names, "data": data}}).encode()
+    assert_alike(asked_here(every.pyfunc, body, JSON), expected)
+    reasons = {CELLS[i]: row["reason"] for i, row in enumerate(expected) if row["reason"]}
+    assert reasons == {
+        ("truth", "maybe"): "truth is not true or false", ("truth", 2): "truth is not true or false",
+        ("int32", "four"): "int32 is not a number", ("float64", "2,5"): "float64 is not a number",
+        ("date32", "04.05.2023"): "date32 is not a date or time",
+        ("german", "2023-05-04"): "german is not a date or time",
+    }  # fmt: skip
+
+
+def test_a_cell_of_no_use_costs_its_row_alone(every):
+    """What would end batch_infer, for it is of a whole column, is the reason of a row if other cells can be used."""
+    raw = every_type.asked().slice(every_type.asked().num_rows - 2)
+    data = cells(raw)[1:] * 4
+    for row, (name, cell) in enumerate([("date32", 5), ("int8", [1]), ("text", {"a": 1})]):
+        data[row] = [cell if n == name else c for n, c in zip(raw.column_names, data[row], strict=True)]
+    body = json.dumps({"dataframe_split": {"columns": raw.column_names, "data": data}}).encode()
+    *bad, good = asked_here(every.pyfunc, body, JSON)
+    assert good == batch(every.model, raw)[1] | {k: pytest.approx(v) for k, v in good.items() if "proba" in k}
+    assert [row["prediction"] for row in bad] == [None] * 3
+    assert bad[0]["reason"] == "Column date32 must be datetime. Received: int64."
+    assert [row["reason"].split(" must be ")[0] for row in bad] == [f"Column {n}" for n in ("date32", "int8", "text")]
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda row: {k: v for k, v in row.items() if k != "truth"}, "missing inputs ['truth']"),
+    (lambda row: row | {"date32": 5}, "Column date32 must be datetime. Received: int64."),
+])  # fmt: skip
+def test_columns_that_are_wrong_get_400_and_a_sentence(every, server, change, sentence):
+    row = dict(zip(every_type.asked().column_names, cells(every_type.asked())[-1], strict=True))
+    status, text = post(server, json.dumps({"dataframe_records": [change(row)]}).encode(), JSON)
+    assert status == 400 and sentence in json.loads(text)["message"], text
+
+
+def test_text_that_is_no_csv_gets_400(server):
+    assert post(server, b'a,b\n"1', CSV)[0] == 400
+
+
+def test_no_rows_give_no_predictions(every):
+    body = json.dumps({"dataframe_split": {"columns": every_type.asked().column_names, "data": []}}).encode()
+    assert asked_here(every.pyfunc, body, JSON) == []
+
+
+def test_csv_of_a_signature_with_types_is_left_to_mlflow(every):
+    """Another model, in the process that has loaded ours."""
+    schema = Schema([ColSpec("double", "x")])
+    assert scoring_server.parse_csv_input(io.StringIO("x\n1.5"), schema)["x"].tolist() == [1.5]
+
+
+def test_one_bad_picture_costs_its_row_alone(pictures):
+    good = tiny.png(np.full((8, 8), 90))
+    texts = [base64.b64encode(good).decode(), "no base64!", base64.b64encode(good[:40]).decode(), None,
+             base64.encodebytes(good).decode()]  # fmt: skip
+    body = json.dumps({"dataframe_records": [{"image": text} for text in texts]}).encode()
+    rows = asked_here(pictures.pyfunc, body, JSON)
+    expected = batch(pictures.model, pa.table({"image": pa.array([good, b"no", good[:40], None, good], pa.binary())}))
+    assert_alike(rows, expected)
+    assert [row["prediction"] is None for row in rows] == [False, True, True, True, False]
+    found = pictures.pyfunc.predict(pd.DataFrame({"image": [good, b"no", good[:40], None, good]}))
+    assert_alike(found.to_dict("records"), expected)
+
+
+@pytest.mark.parametrize(("values", "type_"), [([3, None], np.int64), ([True, None], np.bool_), (["a", None], np.str_)])
+def test_what_is_missing_stays_so_when_mlflow_casts(values, type_):
+    """As its Spark UDF does."""
+    index = pd.RangeIndex(2)
+    frame = requests.predictions({"prediction": pa.array(values)}, pa.array([None, "x is infinite"]), index)
+    cast = frame["prediction"].astype(type_)
+    assert cast.isna().tolist() == [False, True] and cast[0] == values[0]
+    assert frame.to_dict("records")[1] == {"prediction": None, "reason": "x is infinite"}
+
+
+def test_pandas_callers_get_a_sentence(every):
+    with pytest.raises(MlflowException, match="Column truth must be boolean"):
+        every.pyfunc.predict(pd.read_parquet(every.source).assign(truth=pd.Timestamp(2024, 1, 1)))
