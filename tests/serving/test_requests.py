@@ -1,18 +1,10 @@
 """What MLflow hands to a model: every type, by every way in, gives what batch_infer gives, cell by cell."""
 
 import base64
-import csv
 import io
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from datetime import date, datetime
-from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,17 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from logged import elsewhere, log, untrained
+from logged import BODIES, JSON, answers, assert_alike, batch, cells, csv_text, elsewhere, log, untrained
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
 
-from baton import names
-from baton.serving import requests, scoring
+from baton.serving import requests
 
-LINEAGE = scoring.Lineage("m", "1", "r", "f", "s")
 MLFLOW = str(Path(sys.executable).with_name("mlflow"))
-JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -57,109 +46,9 @@ def pictures(images, tmp_path_factory):
     return SimpleNamespace(model=model, pyfunc=mlflow.pyfunc.load_model(str(logged)))
 
 
-@pytest.fixture(scope="module")
-def server(every):
-    """The address of MLflow's server of the model."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [MLFLOW, "models", "serve", "-m", every.logged, "--env-manager", "local", "--host", "127.0.0.1"]
-    options = elsewhere(every.folder)
-    written = (every.folder / "server.log").open("w")
-    process = subprocess.Popen(
-        [*command, "--port", str(port)], cwd=options["cwd"], env=options["env"], stdout=written, stderr=written,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        _wait(f"http://127.0.0.1:{port}/ping", process)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
-        written.close()
-
-
-def _wait(address: str, process: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the server ended"
-        try:
-            urllib.request.urlopen(address, timeout=5)
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the server did not answer")
-
-
-def post(address: str, body: bytes, kind: str) -> tuple[int, str]:
-    request = urllib.request.Request(address, body, {"Content-Type": kind})
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
 def asked_here(pyfunc, body: bytes, kind: str) -> list[dict]:
     """What MLflow's server would answer, without a server."""
     return answers(scoring_server.invocations(body, kind, pyfunc, pyfunc.metadata.get_input_schema()).response)
-
-
-def answers(text: str) -> list[dict]:
-    """The rows of an answer, which must be JSON as the standard has it."""
-    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["predictions"]
-
-
-def batch(model, raw: pa.Table) -> list[dict]:
-    """What batch_infer gives: predictions and null reasons, or reasons and null predictions; a dict a row."""
-    numbered = raw.append_column("row", pa.array(range(raw.num_rows)))
-    scored, quarantined = scoring.score_rows(model, numbered, LINEAGE)
-    predicted = [n for n in scored.column_names if n.startswith((names.PREDICTION, names.PROBABILITY))]
-    good = [{**row, "reason": None} for row in scored.select(["row", *predicted]).to_pylist()]
-    bad = [{**dict.fromkeys(predicted), **row} for row in quarantined.select(["row", "reason"]).to_pylist()]
-    rows = sorted(good + bad, key=lambda row: row["row"])
-    return [{name: value for name, value in row.items() if name != "row"} for row in rows]
-
-
-def assert_alike(rows: list[dict], expected: list[dict]) -> None:
-    assert len(rows) == len(expected)
-    for number, (row, other) in enumerate(zip(rows, expected, strict=True)):
-        assert row == {name: pytest.approx(value, abs=1e-5) for name, value in other.items()}, number
-
-
-def plain(cell):
-    """A cell as JSON has it."""
-    if isinstance(cell, date | datetime):
-        return cell.isoformat()
-    return str(cell) if isinstance(cell, Decimal) else cell
-
-
-def cells(raw: pa.Table) -> list[list]:
-    return [[plain(cell) for cell in row.values()] for row in raw.to_pylist()]
-
-
-def split(raw: pa.Table) -> bytes:
-    return json.dumps({"dataframe_split": {"columns": raw.column_names, "data": cells(raw)}}).encode()
-
-
-def records(raw: pa.Table) -> bytes:
-    """Records in which a missing cell has no key."""
-    rows = [dict(zip(raw.column_names, row, strict=True)) for row in cells(raw)]
-    return json.dumps({"dataframe_records": [{k: v for k, v in row.items() if v is not None} for row in rows]}).encode()
-
-
-def csv_text(raw: pa.Table) -> bytes:
-    held = io.StringIO()
-    csv.writer(held).writerows([raw.column_names, *cells(raw)])
-    return held.getvalue().encode()
-
-
-def parquet(raw: pa.Table) -> bytes:
-    held = io.BytesIO()
-    pq.write_table(raw, held)
-    return held.getvalue()
-
-
-BODIES = {"split": (split, JSON), "records": (records, JSON), "csv": (csv_text, CSV), "parquet": (parquet, PARQUET)}
 
 
 def test_the_answers_depend_on_every_column(every):
@@ -186,12 +75,10 @@ def test_pandas_own_types_with_missing_cells(every):
 
 
 @pytest.mark.parametrize("way", BODIES)
-def test_the_server(every, server, way):
+def test_what_a_server_takes(every, way):
     write, kind = BODIES[way]
     raw = pq.read_table(every.source)
-    status, text = post(server, write(raw), kind)
-    assert status == 200, text
-    assert_alike(answers(text), batch(every.model, raw))
+    assert_alike(asked_here(every.pyfunc, write(raw), kind), batch(every.model, raw))
 
 
 def test_mlflow_models_predict_takes_csv(every):
@@ -250,20 +137,6 @@ def test_a_cell_of_no_use_costs_its_row_alone(every):
     assert [row["prediction"] for row in bad] == [None] * 3
     assert bad[0]["reason"] == "Column date32 must be datetime. Received: int64."
     assert [row["reason"].split(" must be ")[0] for row in bad] == [f"Column {n}" for n in ("date32", "int8", "text")]
-
-
-@pytest.mark.parametrize(("change", "sentence"), [
-    (lambda row: {k: v for k, v in row.items() if k != "truth"}, "missing inputs ['truth']"),
-    (lambda row: row | {"date32": 5}, "Column date32 must be datetime. Received: int64."),
-])  # fmt: skip
-def test_columns_that_are_wrong_get_400_and_a_sentence(every, server, change, sentence):
-    row = dict(zip(every_type.asked().column_names, cells(every_type.asked())[-1], strict=True))
-    status, text = post(server, json.dumps({"dataframe_records": [change(row)]}).encode(), JSON)
-    assert status == 400 and sentence in json.loads(text)["message"], text
-
-
-def test_text_that_is_no_csv_gets_400(server):
-    assert post(server, b'a,b\n"1', CSV)[0] == 400
 
 
 def test_no_rows_give_no_predictions(every):

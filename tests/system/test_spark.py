@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import os
+import re
 from collections import Counter
+from pathlib import Path
 
 import every_type
 import mlflow
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 import untidy
+from logged import batch
 from PIL import Image
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
@@ -549,6 +552,25 @@ def test_spark_udf_gives_a_number_for_regression_or_a_reason_beside_it(session, 
     assert found[3] is None and None not in found[:3] + found[4:]
     rows = by_udf(session, tmp_path, str(tmp_path / "raw.parquet"), result_type="prediction double, reason string")
     assert [row.reason for row in rows] == [None] * 3 + ["x.y is infinite"] + [None] * 36
+
+
+def test_the_lines_of_the_registrys_page_run(session, flights, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "docs" / "reference" / "REGISTRY.md"
+    (lines,) = re.findall(r"```python\n(import mlflow.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(flights.folder)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(flights.uri)
+    try:
+        scope: dict = {}
+        exec(lines, scope)
+    finally:
+        mlflow.set_tracking_uri(before)
+    printed = [
+        [cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line
+    ]
+    asked = pq.read_table(flights.folder / "data" / "new_flights.parquet")
+    expected = numbers(row["prediction"] for row in batch(flights.model, asked.slice(0, len(printed) - 1)))
+    np.testing.assert_allclose([float(row[printed[0].index("prediction")]) for row in printed[1:]], expected, rtol=1e-4)
 
 
 def test_spark_trials_give_finished_and_failed_trials(session):
