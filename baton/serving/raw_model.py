@@ -20,7 +20,7 @@ class RawColumns(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         self.model = RawColumnModel.load(context.artifacts[DATA])
-        requests.read_csv_as_text()
+        requests.replace_readers()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         try:

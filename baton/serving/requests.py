@@ -124,17 +124,18 @@ class _WithNulls(pd.arrays.ArrowExtensionArray):
         return super().astype(dtype, copy)
 
 
-def read_csv_as_text() -> None:
-    """Have MLflow's server and `mlflow models predict` hand CSV on as text, as batch_infer reads it.
+def replace_readers() -> None:
+    """Have MLflow's server and `mlflow models predict` read CSV and Parquet by the functions below.
 
-    The server asks the signature for pandas' types, and fails where it declares none; `mlflow models predict` lets
+    A server asks the signature for pandas' types of CSV, and fails where it declares none; `mlflow models predict` lets
     pandas guess, which takes 007 for 7.
     """
     from mlflow.pyfunc import scoring_server
 
-    reader = scoring_server.parse_csv_input
-    if getattr(reader, "func", None) is not _read_csv:
-        scoring_server.parse_csv_input = partial(_read_csv, reader)
+    for name, reader in (("parse_csv_input", _read_csv), ("parse_parquet_input", _read_parquet)):
+        present = getattr(scoring_server, name)
+        if getattr(present, "func", None) is not reader:
+            setattr(scoring_server, name, partial(reader, present))
 
 
 def _read_csv(mlflows: Callable[..., pd.DataFrame], csv_input: Any, schema: Any = None) -> pd.DataFrame:
@@ -148,3 +149,11 @@ def _read_csv(mlflows: Callable[..., pd.DataFrame], csv_input: Any, schema: Any 
         return pd.read_csv(csv_input, dtype=str, keep_default_na=False)
     except ValueError as error:
         raise MlflowException.invalid_parameter_value(f"The request is no CSV with a header: {error}") from None
+
+
+def _read_parquet(mlflows: Callable[..., pd.DataFrame], parquet_input: Any) -> pd.DataFrame:
+    """Parquet → a frame whose moments with a zone are UTC's: pandas crashes as MLflow walks over those before 1678."""
+    frame = mlflows(parquet_input)
+    for name, values in frame.select_dtypes("datetimetz").items():
+        frame[name] = values.dt.tz_convert(None)
+    return frame

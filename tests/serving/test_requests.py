@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,11 @@ def asked_here(pyfunc, body: bytes, kind: str) -> list[dict]:
     return answers(scoring_server.invocations(body, kind, pyfunc, pyfunc.metadata.get_input_schema()).response)
 
 
+def posted(way: str, raw: pa.Table) -> tuple[bytes, str]:
+    write, kind = BODIES[way]
+    return write(raw), kind
+
+
 def test_the_answers_depend_on_every_column(every):
     """Or the tests below would show nothing."""
     raw = every_type.asked().slice(every_type.asked().num_rows - 1)
@@ -76,9 +82,8 @@ def test_pandas_own_types_with_missing_cells(every):
 
 @pytest.mark.parametrize("way", BODIES)
 def test_what_a_server_takes(every, way):
-    write, kind = BODIES[way]
     raw = pq.read_table(every.source)
-    assert_alike(asked_here(every.pyfunc, write(raw), kind), batch(every.model, raw))
+    assert_alike(asked_here(every.pyfunc, *posted(way, raw)), batch(every.model, raw))
 
 
 def test_mlflow_models_predict_takes_csv(every):
@@ -142,6 +147,14 @@ def test_a_cell_of_no_use_costs_its_row_alone(every):
 def test_no_rows_give_no_predictions(every):
     body = json.dumps({"dataframe_split": {"columns": every_type.asked().column_names, "data": []}}).encode()
     assert asked_here(every.pyfunc, body, JSON) == []
+
+
+def test_moments_of_long_ago_in_a_time_zone_end_no_server(every):
+    """pandas would end the process when MLflow walks over them."""
+    raw = every_type.asked().slice(every_type.asked().num_rows - 1)
+    type_ = pa.timestamp("us", "America/New_York")
+    raw = raw.set_column(raw.column_names.index("us"), "us", pa.array([datetime(1, 1, 1, tzinfo=UTC)], type_))
+    assert_alike(asked_here(every.pyfunc, *posted("parquet", raw)), batch(every.model, raw))
 
 
 def test_csv_of_a_signature_with_types_is_left_to_mlflow(every):
