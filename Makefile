@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 CONFIG ?= conf/flights.yaml
 NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test bench faults peers runtime-17 lint ui gc lock schema clean
+.PHONY: run test bench faults mutants peers runtime-17 lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	mlflow run . -e main --env-manager local --experiment-name $(NAME) -P config=$(CONFIG)
@@ -29,6 +29,9 @@ bench: $(READY)  ## Baton and its alternatives side by side, into docs/BENCHMARK
 
 faults: $(READY)  ## kill every step at every commit point, run again, compare
 	python -m faults
+
+mutants: $(READY)  ## change the lines that matter most, one at a time, and see whether a test notices
+	python -m mutants
 
 peers: .peers/.ready  ## Petastorm's own tests, and with HOROVOD_SOURCE=checkout Horovod's, on the builds of them here
 	python -m peers

@@ -220,8 +220,7 @@ def _new_classes(new: NewClasses, version: str) -> Check:
 def _verdict(settings: Register, comparison: Comparison) -> Check:
     """Better for sure, or not worse than the tolerance allows for sure, as the policy says."""
     better = settings.policy == "better"
-    limit = 0.0 if better else settings.tolerance * comparison.champion
-    good = comparison.high < 0 if better else comparison.high <= limit
+    good = comparison.high < 0 if better else comparison.high <= settings.tolerance * comparison.champion
     measured = f"test {comparison.metric} {comparison.candidate:.6g}"
     if comparison.identical:
         return good, (

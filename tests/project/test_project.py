@@ -128,7 +128,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_documents_that_the_code_names_are_there():
-    for folder in ("baton", "bench", "faults", "peers", "scripts", "steps", "tests"):
+    for folder in ("baton", "bench", "faults", "mutants", "peers", "scripts", "steps", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             for name in re.findall(r"\bdocs/[\w./-]+\.(?:md|json)\b", path.read_text()):
                 assert (ROOT / name).exists() or ROOT / name == WRITTEN_BY_BENCH, f"{path}: {name}"
@@ -218,7 +218,7 @@ PLANTED = [
 def rooms(tmp_path_factory) -> Path:
     """A copy of the code that violations may be planted in."""
     home = tmp_path_factory.mktemp("rooms")
-    for folder in ("baton", "steps", "bench", "faults", "peers"):
+    for folder in ("baton", "steps", "bench", "faults", "mutants", "peers"):
         shutil.copytree(ROOT / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return home
 

@@ -10,7 +10,7 @@ from baton.config import schema
 from baton.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("baton", "steps", "bench", "faults", "peers")
+FOLDERS = ("baton", "steps", "bench", "faults", "mutants", "peers")
 # Modules, functions and parameters, with or without underscores about them.
 WORDS = {
     *("crew", "standby", "claimed", "earlier", "begun", "told", "shown", "said", "found", "known", "made", "dealt"),

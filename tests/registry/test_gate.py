@@ -119,6 +119,11 @@ def test_a_later_look_asks_for_more_and_says_how_often_the_rows_were_asked():
     assert judge(evidence(champion=LOSSES * 3, looks=1000)).passed
 
 
+def test_the_second_look_is_the_first_to_say_so():
+    second = judge(evidence(champion=LOSSES * 3, looks=2))
+    assert second.reasons[2].startswith("2 models have been asked about these test rows")
+
+
 def test_equal_models_are_seldom_promoted_in_a_hundred_looks_and_a_better_one_is_at_once():
     """A few of the histories that `bench gate` replays by the thousand."""
     promoted = sum(bench_gate.promotes_an_equal(np.random.default_rng(seed), counted=True) for seed in range(60))
@@ -194,6 +199,7 @@ def test_one_prediction_that_is_not_finite_is_refused(bad):
     decision = judge(evidence(losses, champion=LOSSES, metrics={}), floors={"mae": 5})
     assert not decision.passed
     assert "the predictions are not finite on 1 of 400 test rows" in decision.reasons
+    assert not any(word in reason for reason in decision.reasons for word in ("trivial", "floor", "champion"))
 
 
 def spoilt(index: int, value: float) -> np.ndarray:
@@ -307,6 +313,7 @@ def test_skew_ignores_order_and_sees_a_shift_a_nan_or_a_lost_row():
     assert gate.skew(output, output[::-1]) == 0
     assert gate.skew(output, output + 0.01) == pytest.approx(0.01 / output.std())
     assert gate.skew(output, output[1:]) == math.inf
+    assert gate.skew(np.full((9, 1), 4.0), np.full((9, 1), 4.25)) == 0.25  # all alike: a spread of 1
     assert not gate.skew(output, np.where(output > 2, np.nan, output)) <= gate.LARGEST_SKEW
 
 
@@ -334,3 +341,10 @@ def test_a_champion_without_a_recipe_is_judged_as_before_and_that_is_said():
     judged = judge(evidence(champion=Champion("3", LOSSES * 2)))
     assert judged.passed and judged.comparison.rows == ROWS
     assert any("how many test rows it has learnt from is unknown" in reason for reason in judged.reasons)
+
+
+@pytest.mark.parametrize(("rows", "compared"), [(10, True), (9, False)])
+def test_of_rows_that_are_test_rows_of_both_there_must_be_as_many_as_of_test_rows(rows, compared):
+    kept = LOSSES[:rows]
+    champion = Champion("3", kept * 3, candidate=kept, overlap=Overlap(ROWS - rows, 0, rows))
+    assert (judge(evidence(champion=champion), min_test_rows=10).comparison is not None) is compared
