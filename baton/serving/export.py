@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from baton.serving.raw_columns import RawColumnModel
 if TYPE_CHECKING:
     import pandas as pd
 
-NANOSECONDS_END = 2**63 // 1000  # µs from 1970 to either end
+COLUMNS = "columns"  # the key of a logged model's metadata that tells what kind each column is
 
 
 def log_model(
@@ -47,8 +46,6 @@ def log_model(
 
     with tempfile.TemporaryDirectory() as home, warnings.catch_warnings(), _own_modules():
         folder = Path(home) / DATA
-        # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
-        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
         warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
         RawColumnModel(preprocessor, network).save(folder)
         if reference is not None:
@@ -61,7 +58,7 @@ def log_model(
             signature=signature(preprocessor),
             input_example=None if example is None else input_example(example, preprocessor),
             pip_requirements=requirements(),
-            metadata=metadata,
+            metadata={**metadata, COLUMNS: {column.name: column.kind for column in preprocessor.features}},
         )
         digests = {names.TAG_MODEL_DIGEST: integrity.digest(folder), names.TAG_MODEL_CONTENT: content(folder, network)}
         mlflow.set_tags(digests)
@@ -104,50 +101,36 @@ def _code(home: Path) -> Path:
 
 
 def signature(preprocessor: Preprocessor) -> Any:
-    """The model's signature: raw columns in the source's types; prediction and class probabilities."""
+    """The model's signature: raw columns, whose cells MLflow leaves as they are; prediction and class probabilities.
+
+    The reason of a row that cannot be used is declared beside classes only: the Spark UDF of a regression gives a
+    number, not a struct.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
     target = preprocessor.target_column.type if preprocessor.classes else "double"
     outputs = [ColSpec(target, names.PREDICTION)]
     outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in preprocessor.classes]
-    return ModelSignature(
-        Schema([ColSpec(kind, name) for name, kind in _declared(preprocessor).items()]), Schema(outputs)
-    )
-
-
-def _declared(preprocessor: Preprocessor) -> dict[str, str]:
-    """Feature column → its declared type: pandas holds whole numbers with gaps as doubles, and MLflow compares."""
-    gaps = {name for name, feature in preprocessor.spec["features"].items() if "missing" in feature}
-    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in preprocessor.features}
+    outputs += [ColSpec("string", names.REASON)] if preprocessor.classes else []
+    return ModelSignature(Schema([ColSpec(AnyType(), c.name) for c in preprocessor.features]), Schema(outputs))
 
 
 def as_declared(raw: pa.Table, preprocessor: Preprocessor) -> pa.Table:
-    """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
+    """Raw rows → the feature columns of those that can be used, in the types that their columns declare."""
     rows, reasons = typed(raw, preprocessor.features, target=None)
     casts = {"long": pa.int64(), "double": pa.float64(), "string": pa.string()}
     columns = {}
-    for column, declared in zip(preprocessor.features, _declared(preprocessor).values(), strict=True):
+    for column in preprocessor.features:
         values = (raw if column.coded else rows).column(column.name).filter(reasons.is_null())
-        columns[column.name] = pc.cast(values, casts.get(declared, values.type))
+        columns[column.name] = pc.cast(values, casts.get(column.type, values.type))
     return pa.table(columns)
 
 
 def input_example(raw: pa.Table, preprocessor: Preprocessor, rows: int = 5) -> pd.DataFrame:
-    """Raw rows → the first that can be used, as pandas holds them; a moment that nanoseconds cannot hold is missing.
-
-    MLflow puts the example through the signature, in which moments are of nanoseconds.
-    """
-    table = as_declared(raw, preprocessor).slice(0, rows)
-    for index, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            table = table.set_column(index, field.name, _within_nanoseconds(table.column(index)))
-    return table.to_pandas()
-
-
-def _within_nanoseconds(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Moments in µs, null where nanoseconds, which end in 1677 and 2262, cannot hold them."""
-    return pc.if_else(pc.less(pc.abs(pc.cast(moments, pa.int64())), NANOSECONDS_END), moments, None)
+    """Raw rows → the first that can be used, as pandas holds them."""
+    return as_declared(raw, preprocessor).slice(0, rows).to_pandas()
 
 
 def requirements() -> list[str]:

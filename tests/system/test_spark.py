@@ -5,10 +5,13 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
+import every_type
 import horovod.spark as horovod_on_spark
 import mlflow
 import numpy as np
@@ -21,6 +24,7 @@ import pytest
 import tiny
 import untidy
 from command_lines import CommandLines
+from logged import batch
 from PIL import Image
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
@@ -503,25 +507,85 @@ def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):
         assert len(said) == 1
 
 
-def test_spark_udf_takes_raw_columns(session, built, tmp_path):
-    preprocessor = built.preprocessor
-    model = RawColumnModel(preprocessor, models.build(preprocessor, configured("-").model))
-    model.save(tmp_path / "raw")
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
+    """A binary model of features of every type, and rows each of which lacks one."""
+    folder = tmp_path_factory.mktemp("every")
+    asked = every_type.asked()
+    unread = {"float16": pa.float32(), "ns": pa.timestamp("us"), "ns Berlin": pa.timestamp("us", "Europe/Berlin")}
+    types = {field.name: unread.get(field.name, field.type) for field in asked.schema}  # as Spark reads them
+    pq.write_table(asked.cast(pa.schema(types)), folder / "asked.parquet")
+    return saved(*tiny.build(every_type.table(), folder, "binary"), folder), folder
+
+
+def saved(config, dataset, folder) -> RawColumnModel:
+    """An untrained model, saved as MLflow logs it into `model` in a folder."""
+    model = RawColumnModel(dataset.preprocessor, models.build(dataset.preprocessor, config.model))
+    model.save(folder / "raw")
     mlflow.pyfunc.save_model(
-        str(tmp_path / "model"),
+        str(folder / "model"),
         python_model=raw_model.__file__,
-        artifacts={"model": str(tmp_path / "raw")},
-        signature=export.signature(preprocessor),
+        artifacts={"model": str(folder / "raw")},
+        signature=export.signature(dataset.preprocessor),
         pip_requirements=[],
     )
-    declared = export.as_declared(built.raw_test().slice(0, 40), preprocessor)
-    frame = session.createDataFrame(declared.to_pandas())
-    predict = mlflow.pyfunc.spark_udf(session, str(tmp_path / "model"), env_manager="local")
-    scored = frame.withColumn(
-        "prediction", predict(spark_struct(*(col(f"`{name}`") for name in frame.columns)))
-    ).toPandas()
-    expected, _ = model.score(declared)
-    np.testing.assert_allclose(scored["prediction"], expected["prediction"].to_numpy(), rtol=1e-5)
+    return model
+
+
+def by_udf(session, folder, source: str, **options) -> list:
+    """The answers of MLflow's UDF for a Parquet file, as Spark's rows."""
+    predict = mlflow.pyfunc.spark_udf(session, str(folder / "model"), env_manager="local", **options)
+    frame = session.read.parquet(source)
+    asked = frame.select(predict(spark_struct(*(col(f"`{name}`") for name in frame.columns))).alias("answer"))
+    return [row.answer for row in asked.collect()]
+
+
+def numbers(cells) -> list[float]:
+    return [np.nan if cell is None else cell for cell in cells]
+
+
+def test_spark_udf_gives_what_batch_infer_gives_for_every_type(session, every):
+    """Classes: a struct, in which a row of no use is null and has a reason, and no other row has one."""
+    model, folder = every
+    rows = by_udf(session, folder, str(folder / "asked.parquet"))
+    columns, reasons = model.score(every_type.asked())
+    for name, values in columns.items():
+        np.testing.assert_allclose(numbers(row[name] for row in rows), numbers(values.to_pylist()), rtol=1e-4)
+    assert [row["reason"] for row in rows] == reasons.to_pylist() and reasons.null_count == len(rows) - 2
+
+
+def test_spark_udf_gives_a_number_for_regression_or_a_reason_beside_it(session, built, tmp_path):
+    model = saved(configured("-"), built, tmp_path)
+    raw = built.raw_test().slice(0, 40)
+    number = raw["x.y"].to_numpy().copy()
+    number[3] = np.inf
+    raw = raw.set_column(raw.column_names.index("x.y"), "x.y", pa.array(number))
+    pq.write_table(raw, tmp_path / "raw.parquet")
+    expected, _ = model.score(raw)
+    found = by_udf(session, tmp_path, str(tmp_path / "raw.parquet"))
+    np.testing.assert_allclose(numbers(found), numbers(expected["prediction"].to_pylist()), rtol=1e-4)
+    assert found[3] is None and None not in found[:3] + found[4:]
+    rows = by_udf(session, tmp_path, str(tmp_path / "raw.parquet"), result_type="prediction double, reason string")
+    assert [row.reason for row in rows] == [None] * 3 + ["x.y is infinite"] + [None] * 36
+
+
+def test_the_lines_of_the_registrys_page_run(session, flights, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "docs" / "reference" / "REGISTRY.md"
+    (lines,) = re.findall(r"```python\n(import mlflow.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(flights.folder)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(flights.uri)
+    try:
+        scope: dict = {}
+        exec(lines, scope)
+    finally:
+        mlflow.set_tracking_uri(before)
+    printed = [
+        [cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line
+    ]
+    asked = pq.read_table(flights.folder / "data" / "new_flights.parquet")
+    expected = numbers(row["prediction"] for row in batch(flights.model, asked.slice(0, len(printed) - 1)))
+    np.testing.assert_allclose([float(row[printed[0].index("prediction")]) for row in printed[1:]], expected, rtol=1e-4)
 
 
 def test_spark_trials_give_finished_and_failed_trials(session):
