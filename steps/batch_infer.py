@@ -10,7 +10,7 @@ from baton.config.schema import BatchInfer, Config
 from baton.data import reference
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
-from baton.data.sources import files
+from baton.data.sources import content, files
 from baton.errors import BadInput
 from baton.formatting import counts_text, percent_text
 from baton.monitoring import drift
@@ -46,8 +46,10 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
     with destination.replaced(place, config.name) as folder:
-        done, preprocessor, known = score(config, settings, version, lineage, folder)
-        summary = summarise(settings, done, lineage)
+        source = files.resolve(settings.source, files.Reading.of(config.data))
+        done, preprocessor, known = score(config, settings, version, source, lineage, folder)
+        run.tag(names.TAG_SOURCE_CONTENT, content.of_what_was_read(source))
+        summary = summarise(settings, done, lineage) | {"model": versions.identity(version)}
         (folder / destination.MARK).write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
         versions.demand_still_scores(version)
@@ -57,11 +59,10 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
 
 
 def score(
-    config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path
+    config: Config, settings: BatchInfer, version: Any, source: files.Source, lineage: Lineage, folder: Path
 ) -> tuple[Scored, Preprocessor, ReferenceData | None]:
     """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
     uri = f"models:/{version.name}/{version.version}"
-    source = files.resolve(settings.source, files.Reading.of(config.data))
     with versions.downloaded(uri, version.tags) as model:
         if files.engine(config, source) == "spark":
             from baton.serving import spark

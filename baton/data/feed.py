@@ -19,7 +19,8 @@ import numpy as np
 from baton.data import petastorm
 from baton.data.dataset import Dataset
 from baton.data.images import image_decoder, pixel_shape, pixels
-from baton.errors import BatonError
+from baton.errors import BadInput
+from baton.runtime import heartbeat
 
 KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
 BLOCK_PIXELS = 1 << 23  # and those of a block
@@ -50,7 +51,7 @@ class Feed:
         groups = self._group_rows()
         rank, size = self.shard
         if len(groups) < size:
-            raise BatonError(
+            raise BadInput(
                 f"The {self.split} split has {len(groups)} row groups for {size} shards: run ingest again "
                 "with distributed_train.workers set to the number of workers."
             )
@@ -144,6 +145,7 @@ class Feed:
         columns = [column.name for column in preprocessor.encoded] + [preprocessor.target_encoded]
 
         def stack(group: dict[str, np.ndarray]) -> Block:
+            heartbeat.beat()
             return {**preprocessor.blocks(group), "target": group[preprocessor.target_encoded]}
 
         return petastorm.read_blocks(self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard)

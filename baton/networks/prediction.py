@@ -10,6 +10,7 @@ import numpy as np
 
 from baton.data.images import image_decoder
 from baton.data.preprocessing import Preprocessor
+from baton.runtime import heartbeat
 
 if TYPE_CHECKING:
     from baton.data.feed import Feed
@@ -46,7 +47,10 @@ def predict(model: keras.Model, rows: dict[str, Any], preprocessor: Preprocessor
     encoded = "image" in rows and rows["image"].ndim == 1
     call = _traced(model, preprocessor, encoded)
     step = PREDICT_ROWS if "image" not in rows else 256
-    parts = [call({name: values[i : i + step] for name, values in rows.items()}) for i in range(0, count, step)]
+    parts = []
+    for i in range(0, count, step):
+        parts.append(call({name: values[i : i + step] for name, values in rows.items()}))
+        heartbeat.beat()
     if not parts:
         return np.zeros((0, model.output_shape[-1]), np.float32)
     return np.concatenate([part.numpy() for part in parts])

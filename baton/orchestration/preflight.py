@@ -32,7 +32,7 @@ from baton.reporting import console
 from baton.runtime import file_systems
 from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
 from baton.serving import destination
-from baton.tracking import servers
+from baton.tracking import experiments, servers
 
 PINNED = ("mlflow", "tensorflow-cpu", "keras", "petastorm", "pyspark", "hyperopt", "horovod", "numpy", "pyarrow")
 INSTALL = "make run installs what is pinned, into .venv"
@@ -71,6 +71,7 @@ def _of_config(config: Config) -> list[Check]:
     checks: list[Check] = [
         ("source", lambda: _source(config)),
         ("warehouse", lambda: _room("warehouse", config.warehouse, DATASET_SHARE, config.data.source, config)),
+        ("artifacts", lambda: experiments.check_artifacts(servers.uris()[0], config.name)),
         ("java", lambda: _java(config)),
     ]
     if (settings := config.batch_infer) is not None:

@@ -31,7 +31,7 @@ def acquire(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[P
     A folder that another process works in is left to it: this one gets an empty one of its own.
     """
     home = Path(config.warehouse) / config.name / "checkpoints"
-    key = cache.key(step, config, {}, {"dataset": dataset.fingerprint}).digest[:32]
+    key = cache.key(step, config, {}, {"dataset": dataset.content}).digest[:32]
     folder = home / key
     lock = locks.take(folder)
     alone = lock is not None

@@ -165,7 +165,7 @@ def _claim(path: Path) -> bool:
 def _is_free(who: str | None) -> bool:
     """Whether a lock is held by nobody, or by a process of this host that has ended."""
     host, _, process = (who or "").partition(" ")
-    return who is None or (host == socket.gethostname() and bool(process) and not processes.alive(process))
+    return who is None or (host == socket.gethostname() and bool(process) and processes.ended(process))
 
 
 def _remove(holder: Path, who: str) -> None:

@@ -16,6 +16,11 @@ from baton.redaction import masked
 from baton.runtime import locks
 
 WAIT_S = 4.0
+DRIVERS = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}  # module → the package that has it
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -23,6 +28,17 @@ def uris() -> tuple[str, str]:
     """The URIs of tracking store and registry as MLflow will find them in the environment, without importing it."""
     store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     return store, os.environ.get("MLFLOW_REGISTRY_URI") or store
+
+
+def address(uri: str) -> str:
+    """A store's URI → where it is, the same however it is written, without a user, a password or options."""
+    parts = urlsplit(uri)
+    if (file := sqlite_file(uri)) is not None:
+        return f"sqlite:///{file.resolve()}"
+    if parts.scheme == "file" or (not parts.scheme and Path(uri).exists()):
+        return Path(unquote(parts.path)).resolve().as_uri()
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    return masked(plain.geturl().rstrip("/"))
 
 
 def check_servers(*uris: str) -> None:
@@ -35,6 +51,8 @@ def check_servers(*uris: str) -> None:
             fault = _http_fault(uri)
         elif kind in PORTS and parts.hostname:
             fault = _port_fault(parts.hostname, parts.port or PORTS[kind])
+            if fault is None:
+                _check_driver(uri)
         elif (file := sqlite_file(uri)) is not None:
             fault = _sqlite_fault(file)
         if fault:
@@ -92,6 +110,21 @@ def _port_fault(host: str, port: int) -> str | None:
             return None
     except OSError as error:
         return str(error)
+
+
+def _check_driver(uri: str) -> None:
+    """Raise `BadInput` if what speaks to a database of this kind is not installed."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except (ImportError, ArgumentError) as error:
+        what = DRIVERS.get(getattr(error, "name", ""), getattr(error, "name", "") or "its driver")
+        raise BadInput(
+            f"The tracking server {masked(uri)} cannot be spoken to: {error}. Install {what} into this environment, "
+            "or set MLFLOW_TRACKING_URI."
+        ) from None
 
 
 def _sqlite_fault(path: Path) -> str | None:

@@ -1,6 +1,7 @@
 """What gc keeps and what it removes, with a real SQLite store, real folders and real locks."""
 
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -349,7 +350,7 @@ def test_a_dataset_of_a_foreign_run_stays_and_one_of_a_deleted_run_goes(pipeline
     assert reasons == {deleted: "its run was deleted", "6" * 32: "its run is not in the tracking store"}
 
 
-def test_dry_run_is_the_default_and_tells_sizes_ages_reasons_and_the_total(pipeline, monkeypatch):
+def test_dry_run_is_the_default_and_tells_sizes_ages_reasons_and_the_total(pipeline, monkeypatch, caplog):
     monkeypatch.setenv("COLUMNS", "160")
     old = pipeline.ingest(OLD)
     (pipeline.datasets / old / "part-0.parquet").write_bytes(b"x" * 2_500_000)
@@ -364,7 +365,11 @@ def test_dry_run_is_the_default_and_tells_sizes_ages_reasons_and_the_total(pipel
     assert pipeline.client.get_run(old).info.lifecycle_stage == "active"
     done = CliRunner().invoke(gc.main, [f"--config={pipeline.file}", "--delete", "--set=retention_days=200"])
     assert (done.exit_code, (pipeline.datasets / old).is_dir()) == (0, True)
-    done = CliRunner().invoke(gc.main, [f"--config={pipeline.file}", "--delete"])
+    caplog.clear()
+    CliRunner().invoke(gc.main, [f"--config={pipeline.file}", "--set=retention_days=20,data.drop=[a b]"])
+    command = shlex.split(caplog.messages[-1].partition("removes what is listed: ")[2])
+    assert command[:3] == ["python", "-m", "baton.orchestration.gc"] and "retention_days=20" in command[4]
+    done = CliRunner().invoke(gc.main, command[3:])
     assert (done.exit_code, (pipeline.datasets / old).is_dir()) == (0, False)
     assert CliRunner().invoke(gc.main, ["--config=nowhere.yaml"]).exit_code == 2
 

@@ -90,17 +90,17 @@ def test_flights_are_sound_without_tensorflow_and_nothing_is_written(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, imported = [line for line in done.stdout.splitlines() if line.strip()]
     assert json.loads(imported) == []
-    assert done.stderr.strip().splitlines()[-1] == "All 9 checks passed."
+    assert done.stderr.strip().splitlines()[-1] == "All 10 checks passed."
     checks = [line for line in lines if line.startswith(("ok ", "WRONG "))]
-    assert all(line.startswith("ok ") for line in checks) and checks == lines[:9]
-    assert any(line.split()[:3] == ["carrier", "│", "categorical"] for line in lines[9:])
+    assert all(line.startswith("ok ") for line in checks) and checks == lines[:10]
+    assert any(line.split()[:3] == ["carrier", "│", "categorical"] for line in lines[10:])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sound_pipeline_passes_and_leaves_no_trace(project):
     before = sorted(project.home.iterdir())
     status, lines, last = project.validated()
-    assert (status, wrong(lines), last) == (0, {}, "All 9 checks passed.")
+    assert (status, wrong(lines), last) == (0, {}, "All 10 checks passed.")
     assert "4 features" in lines["source"] and "all 4 features" in lines["scoring"]
     assert "not needed" in lines["java"]
     assert sorted(project.home.iterdir()) == before
@@ -117,7 +117,7 @@ def test_all_faults_are_told_at_once(project, monkeypatch):
         f"{changes},warehouse={project.home}/file,batch_infer.output={project.home}"
     )
     assert status == 2
-    assert last == "5 of 9 checks failed: see the lines above."
+    assert last == "5 of 10 checks failed: see the lines above."
     assert set(wrong(lines)) == {"tracking", "source", "warehouse", "scoring", "output"}
     assert f"http://{MASK}@127.0.0.1:{port} does not answer: no connection. Start it" in lines["tracking"]
     assert "The source has no column d, key, price. Its columns: x1, x2, n, c, y." in lines["source"]

@@ -20,12 +20,14 @@ import pytest
 import tiny
 import untidy
 import yaml
+from command_lines import CommandLines
 
 from baton import names
 from baton.config import loading
 from baton.orchestration import gc
 
 ROOT = Path(__file__).parents[2]
+SECRET = "canary-of-the-whole-pipeline"
 ROWS, BROKEN, STRAY, NO_TARGET = 3_000, 2, 5, 40
 SMALL = {
     "model": {"hidden": [16], "networks": 1, "embedding": 2, "number_width": 4},
@@ -82,6 +84,7 @@ def environment(home: Path) -> dict[str, str]:
         "PATH": bin_folder + os.pathsep + os.environ["PATH"],
         "MLFLOW_TRACKING_URI": store(home),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
     }
 
 
@@ -120,18 +123,22 @@ def project(tmp_path_factory):
         "batch_infer": {"source": str(home / "new.csv"), "output": str(home / "predictions")},
         **SMALL,
         "tune": {**SMALL["tune"], "space": SPACE},
+        "spark": {"config": {"spark.hadoop.fs.s3a.secret.key": SECRET}},
     }
     (home / "small.yaml").write_text(yaml.safe_dump(small))
     mlflow.set_tracking_uri(store(home))
     artifacts = home.parent / "artifacts"  # MLflow's own load_model finds no model below a name such as the home's
     mlflow.create_experiment("small", artifact_location=artifacts.as_uri())
-    done = mlflow_run_main(home)
+    with CommandLines() as command_lines:
+        done = mlflow_run_main(home)
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("small")
     runs = client.search_runs([experiment.experiment_id])
     main = next(r for r in runs if r.data.tags.get(names.TAG_STEP) == "main")
     summary = json.loads(Path(client.download_artifacts(main.info.run_id, names.SUMMARY)).read_text())
-    yield SimpleNamespace(home=home, client=client, done=done, runs=runs, main=main, summary=summary)
+    yield SimpleNamespace(
+        home=home, client=client, done=done, runs=runs, main=main, summary=summary, lines=command_lines
+    )
     mlflow.set_tracking_uri(None)
 
 
@@ -147,6 +154,13 @@ def test_every_step_finished_and_says_so(project):
     assert sum(e["seconds"] for e in project.summary["steps"].values()) <= project.summary["wall_seconds"]
     for word in (*names.STEPS, "promoted as champion", "Predictions:"):
         assert word in project.done.stdout
+
+
+def test_no_secret_is_on_a_command_line_of_any_step_or_worker(project):
+    """Neither of the environment, nor of the config: whoever is on the machine can read command lines."""
+    processes = (*(f"steps.{step}" for step in project.summary["steps"]), "HOROVOD_RANK=1", "horovod_worker")
+    assert all(map(project.lines.started, processes))
+    assert project.lines.holding(SECRET) == []
 
 
 def test_with_nothing_changed_a_second_main_does_nothing_and_says_hit_six_times(project):

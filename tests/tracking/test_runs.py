@@ -1,11 +1,4 @@
-"""Where MLflow's stores and artifacts lie, in folders of any name."""
-
-import json
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-from types import SimpleNamespace
-from urllib.parse import quote
+"""The run that a step is handed: it is open and the step's own, or it is left as it is."""
 
 import mlflow
 import pytest
@@ -13,62 +6,45 @@ import tiny
 
 from baton import names
 from baton.errors import BadInput
-from baton.tracking import runs, servers
+from baton.tracking import runs
 
 
 @pytest.fixture
-def odd(tmp_path, monkeypatch) -> Path:
-    """A working directory of an odd name, with a store of its own."""
-    folder = tmp_path / tiny.ODD
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    uri = f"sqlite:///{quote(str(folder))}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    yield folder
+def experiment(tmp_path, monkeypatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    yield runs.client().create_experiment("tiny", artifact_location=tmp_path.as_uri())
     mlflow.set_tracking_uri(None)
 
 
-def test_what_is_logged_in_a_folder_of_any_name_is_found_again(odd):
-    runs.reach()
-    with runs.start("train", tiny.config(), {}) as run:
-        run.json({"a": 1}, names.SUMMARY)
-    logged = runs.client().get_run(run.id)
-    assert runs.artifact(logged, names.SUMMARY) == {"a": 1}
-    assert runs.local_artifacts(logged).is_relative_to(odd / "mlruns")
-    assert json.loads(Path(runs.client().download_artifacts(run.id, names.SUMMARY)).read_text()) == {"a": 1}
+def begin(run_id: str, monkeypatch, step: str = "train") -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    with runs.start(step, tiny.config(), {}):
+        pass
 
 
-def test_an_experiment_whose_artifacts_mlflow_would_lose_is_refused(odd):
-    runs.reach()
-    runs.client().create_experiment("tiny")  # as `mlflow run --experiment-name` makes it
-    with pytest.raises(BadInput, match="MLflow does not find artifacts again"), runs.start("train", tiny.config(), {}):
-        pytest.fail("the step began")
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_a_run_that_has_ended_is_not_opened_again(experiment, monkeypatch, status):
+    run_id = runs.client().create_run(experiment, tags={names.TAG_STEP: "train"}).info.run_id
+    runs.client().set_terminated(run_id, status)
+    before = runs.client().get_run(run_id).to_dictionary()
+    with pytest.raises(BadInput, match=f"a run that has ended.* Received: {run_id}, which is {status}"):
+        begin(run_id, monkeypatch)
+    assert runs.client().get_run(run_id).to_dictionary() == before
+    assert not runs.client().list_artifacts(run_id)
 
 
-@pytest.mark.parametrize(("place", "folder"), [
-    ("/a/b%20c%23/1/artifacts", "/a/b c#/1/artifacts"),  # as MLflow itself decodes it
-    ("/a b#c/1/artifacts", "/a b#c/1/artifacts"),
-    ("file:///a%20b%23/1/artifacts", "/a b#/1/artifacts"),
-    ("s3://bucket/1", None),
-    ("mlflow-artifacts:/1", None),
-])  # fmt: skip
-def test_artifacts_are_read_where_mlflow_writes_them(place, folder):
-    run = SimpleNamespace(info=SimpleNamespace(artifact_uri=place))
-    assert runs.local_artifacts(run) == (None if folder is None else Path(folder))
+def test_neither_is_another_steps_nor_one_that_is_not_there(experiment, monkeypatch):
+    run_id = runs.client().create_run(experiment, tags={names.TAG_STEP: "ingest"}).info.run_id
+    with pytest.raises(BadInput, match=f"must be a run of train: .* Received: {run_id}, a run of ingest"):
+        begin(run_id, monkeypatch)
+    with pytest.raises(BadInput, match="is not a run of this tracking store"):
+        begin("f" * 32, monkeypatch)
 
 
-def test_a_store_is_locked_and_asked_where_it_lies(tmp_path):
-    home = tmp_path / tiny.ODD
-    home.mkdir()
-    uri = f"sqlite:///{quote(str(home))}/mlflow.db"
-    with servers.exclusive(uri):
-        assert [path.name for path in home.iterdir()] == [".mlflow.db.lock"]
-    assert list(home.iterdir()) == []
-    with closing(sqlite3.connect(home / "mlflow.db")):
-        servers.check_servers(uri)
-    (home / "mlflow.db").write_text("this is no database " * 100)
-    with pytest.raises(BadInput, match="file is not a database"):
-        servers.check_servers(uri)
-    assert servers.local_place(uri) == home / "mlflow.db"
-    assert servers.local_place(home.as_uri()) == home and servers.local_place("http://x") is None
+def test_an_open_one_is_taken_though_nothing_says_whose_it_is(experiment, monkeypatch):
+    """As MLflow's launcher makes it."""
+    run_id = runs.client().create_run(experiment).info.run_id
+    begin(run_id, monkeypatch)
+    run = runs.client().get_run(run_id)
+    assert (run.info.status, run.data.tags[names.TAG_STEP]) == ("FINISHED", "train")
