@@ -100,6 +100,9 @@ QUARANTINE_OUTPUT = "_quarantine"
 ROW_HASH = "__baton_hash"
 RESERVED = (PREDICTION, REASON, *LINEAGE, ROW_HASH)
 
+# The grey, 0 to 255, that lies behind what is transparent in a picture, unless the config says another
+IMAGE_BACKGROUND = 255
+
 # Levels of the prediction intervals that a model for regression keeps
 INTERVAL_LEVELS = (0.8, 0.9, 0.95)
 

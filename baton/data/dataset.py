@@ -184,7 +184,8 @@ def encoded_table(typed: pa.Table, preprocessor: Preprocessor) -> pa.Table:
     arrays = preprocessor.encode(typed)
     arrays[preprocessor.target_encoded] = preprocessor.encode_target(typed)
     fields = [pa.field(name, ARROW_TYPE[kind], nullable=False) for name, kind in column_kinds(preprocessor).items()]
-    return pa.table([pa.array(arrays[f.name], f.type) for f in fields], pa.schema(fields))
+    columns = [a if isinstance(a := arrays[f.name], pa.ChunkedArray) else pa.array(a, f.type) for f in fields]
+    return pa.table(columns, pa.schema(fields))
 
 
 def row_group_count(rows: int, split: str, workers: int, row_group_size: int) -> int:

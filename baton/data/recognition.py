@@ -161,7 +161,7 @@ def _of_bytes(name: str, counted: CellCounts, data: Data, forced: str | None) ->
             f"Column {name} holds bytes that are no images: name it in data.id if they identify a row, "
             f"as a uuid does, else in data.drop. Received: {counted.sorts['image']:,} images in {counted.cells:,} cells"
         )
-    return Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images")
+    return Recognised(_picture_column(name, data), "bytes of images")
 
 
 def _of_whole_numbers(column: Column, counted: CellCounts, data: Data, forced: str | None, why: str) -> Recognised:
@@ -556,3 +556,7 @@ def _image_columns(schema: pa.Schema, counted: dict[str, CellCounts], data: Data
         Recognised(Column(data.target, "categorical", "string", cols.missing_texts(data.target, data)), "the target"),
     ]
     return columns + [_recognised(schema.field(n), counted.get(n, CellCounts()), data) for n in dict.fromkeys(keep)]
+
+
+def _picture_column(name: str, data: Data) -> Column:
+    return Column(name, "image", "binary", max_pixels=data.max_image_pixels, background=data.image_background)

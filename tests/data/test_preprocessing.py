@@ -310,7 +310,7 @@ def test_images_are_passed_on_and_their_size_is_fixed(tmp_path):
     preprocessor, typed = fit(table, task="image")
     assert preprocessor.task == "multiclass" and preprocessor.names("image") == ["pixels"]
     assert preprocessor.blocks(preprocessor.encode(typed))["image"].to_pylist() == images
-    sizes = rows_module.image_sizes(typed["pixels"])
+    sizes = rows_module.image_sizes(typed["pixels"], preprocessor.features[0])
     sized = rows_module.with_image_size(preprocessor, sizes, pictures())
     assert sized.image_size == {"height": 8, "width": 5, "channels": 3}
     sized = rows_module.with_image_size(

@@ -26,7 +26,6 @@ from baton.data.ingestion.rows import (
     plan_of,
     refuse_unseen_classes,
     time_counts,
-    with_image_size,
 )
 from baton.data.sources import files
 from baton.runtime.threads import together
@@ -57,11 +56,9 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
     quarantine.check_splits({name: part.num_rows for name, part in parts.items()}, bad)
     found = {name: statistics.summarise(part, rows.hashes[masks[name]]) for name, part in parts.items()}
-    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, plan, folder)
-    if config.data.task == "image":
-        preprocessor = with_image_size(
-            preprocessor, image_sizes(parts["train"].column(preprocessor.features[0].name)), config
-        )
+    picture = next((column for column in columns if column.kind == "image"), None)
+    sizes = None if picture is None else image_sizes(parts["train"].column(picture.name), picture)
+    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, plan, folder, sizes)
     place, reasons = refuse_unseen_classes(typed, place, reasons, preprocessor)
     by_reason = Counter(reasons.drop_null().to_pylist()) + lines.reasons
     quarantine.check(config, replace(bad, reasons=by_reason), total)

@@ -68,10 +68,9 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         quarantines.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, quarantine)
         parts = {s: parts[s] for s in names.SPLITS}
         preprocessor = rows_module.fit_and_profile(
-            config, recognised, counted, parts, rows.schema.names, layout.plan, folder
-        )
-        if config.data.task == "image":
-            preprocessor = rows_module.with_image_size(preprocessor, sizes, config)
+            config, recognised, counted, parts, rows.schema.names, layout.plan, folder,
+            sizes if config.data.task == "image" else None,
+        )  # fmt: skip
         with persisted(_placed(rows, columns, config, layout, preprocessor)) as placed:
             reasons, counts = _counts(placed)
             reasons += lines.reasons
@@ -156,8 +155,8 @@ def _summarise(tables: Tables, columns: list[cols.Column], config: Config, layou
                 found = statistics.summarise(typed.filter(pa.array(mask)), hashes[mask])
                 parts[name] = parts[name].merge(found) if name in parts else found
         if config.data.task == "image" and config.data.image_size is None:
-            image = next(column.name for column in columns if column.kind == "image")
-            sizes += rows_module.image_sizes(typed.filter(pa.array(place == 0)).column(image))
+            image = next(column for column in columns if column.kind == "image")
+            sizes += rows_module.image_sizes(typed.filter(pa.array(place == 0)).column(image.name), image)
     yield _partial(parts, quarantine, sizes)
 
 
