@@ -17,7 +17,7 @@ from baton.data import columns as cols
 from baton.data import text_dates, text_numbers
 from baton.data.cell_counts import MARKS, CellCounts, style_key
 from baton.data.columns import Column
-from baton.data.sources import csv_text
+from baton.data.sources import csv_text, picture_cells
 from baton.data.sources.reading import Reading
 from baton.data.text_numbers import NumberStyle
 from baton.errors import BadInput, listed, quoted, refuse
@@ -549,7 +549,14 @@ def _image_columns(schema: pa.Schema, counted: dict[str, CellCounts], data: Data
     binary = [arrow_field.name for arrow_field in fields if cols.declared_type(arrow_field) == "binary"]
     name = data.image_column or (binary[0] if len(binary) == 1 else None)
     if name is None:
-        raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
+        raise BadInput(
+            f"Name the column of images, bytes or paths, in data.image_column. Received: {binary or schema.names}"
+        )
+    name = name + picture_cells.BYTES if name + picture_cells.BYTES in schema.names else name
+    if cols.declared_type(schema.field(name)) != "binary":
+        raise BadInput(
+            f"data.image_column must hold bytes or, in a file, paths. Received: {name}, {schema.field(name).type}"
+        )
     keep = [n for n in (*data.id, data.group, data.time, data.split_column) if n]
     columns = [
         Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images"),

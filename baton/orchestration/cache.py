@@ -46,7 +46,7 @@ CONFIG_READ: dict[str, tuple[str, ...]] = {
     "register": ("name", "seed", "data.task", "evaluation", "register"),
     "batch_infer": (
         *("name", "engine", "spark", "data.target", "data.drop", "data.delimiter", "data.encoding", "data.escape"),
-        *("data.spark_above_mb", "batch_infer"),
+        *("data.spark_above_mb", "data.image_column", "batch_infer"),
     ),
 }
 # Where a source lies does not matter; what it holds does, and that is an input of its own.
@@ -92,7 +92,7 @@ def content(files: list[Path], names: Mapping[Path, str] | None = None) -> str:
     """Files → a hash of what they hold and of their `names`, if these count, whatever their order and times."""
     from baton.runtime.files import sha256
 
-    named = ((names[file] if names else "", sha256(file)) for file in files)
+    named = ((names.get(file, "") if names else "", sha256(file)) for file in files)
     return hashlib.sha256("".join(f"{name}{digest}" for name, digest in sorted(named)).encode()).hexdigest()
 
 

@@ -23,6 +23,7 @@ from baton.data.ingestion.rows import (
     checked,
     fit_and_profile,
     image_sizes,
+    laid_out,
     plan_of,
     refuse_unseen_classes,
     time_counts,
@@ -35,6 +36,7 @@ log = logging.getLogger("baton")
 
 def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons."""
+    config = laid_out(config, source)
     raw = source.table()
     quarantine.check_any(raw.num_rows, source.location, source.broken)
     check_reserved(raw.column_names)
@@ -58,7 +60,9 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     found = {name: statistics.summarise(part, rows.hashes[masks[name]]) for name, part in parts.items()}
     picture = next((column for column in columns if column.kind == "image"), None)
     sizes = None if picture is None else image_sizes(parts["train"].column(picture.name), picture)
-    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, plan, folder, sizes)
+    preprocessor = fit_and_profile(
+        config, recognised, counted, found, raw.column_names, plan, folder, sizes, source.notes()
+    )
     place, reasons = refuse_unseen_classes(typed, place, reasons, preprocessor)
     by_reason = Counter(reasons.drop_null().to_pylist()) + lines.reasons
     quarantine.check(config, replace(bad, reasons=by_reason), total)

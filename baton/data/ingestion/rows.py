@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from baton.data.cell_counts import CellCounts
 from baton.data.images import Shape
 from baton.data.ingestion import quarantine
 from baton.data.recognition import Recognised
+from baton.data.sources import files
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import together
 
@@ -52,6 +54,14 @@ class CheckedRows:
         places = np.full(len(good), QUARANTINED, np.int8)
         places[good] = plan.place(self.typed.filter(pa.array(good)), self.deciding[good], data, before)
         return places
+
+
+def laid_out(config: Config, source: files.Source) -> Config:
+    """The config, with the splits that the folders of pictures name where it has no rule of its own."""
+    data = config.data
+    if source.folder is None or not source.folder.split or data.group or data.time or data.split_column:
+        return config
+    return config.overridden({"data.split_column": files.SPLIT})
 
 
 def checked(raw: pa.Table, columns: list[cols.Column], config: Config) -> CheckedRows:
@@ -91,10 +101,11 @@ def fit_and_profile(
     plan: splits.Plan,
     folder: Path,
     sizes: Counter[Shape] | None = None,
+    notes: Sequence[str] = (),
 ) -> preprocessing.Preprocessor:
     """Fit preprocessing on train's summary alone; write the profile and the table of columns, of all rows.
 
-    `sizes` are those of train's pictures.
+    `sizes` are those of train's pictures; `notes` are said beside what is doubtful.
     """
     columns = [r.column for r in recognised]
 
@@ -107,7 +118,7 @@ def fit_and_profile(
         preprocessor = with_image_size(preprocessor, sizes, config)
     table = overview.of_rows(recognised, counted, parts, preprocessor, config.data, source_names)
     table["warnings"] += splits.words(plan, sum(part.rows for part in parts.values()))
-    table["warnings"] += size_words(sizes or Counter(), config)
+    table["warnings"] += [*notes, *size_words(sizes or Counter(), config)]
     _write_json(table, folder / names.COLUMNS)
     reference.profile_reference(parts["train"], preprocessor, config.data.reference_rows).save(folder)
     return preprocessor

@@ -54,6 +54,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
 
     The meaning is that of `ingestion.local.build`: only the order of rows, and so of files, differs.
     """
+    config = rows_module.laid_out(config, source)
     with own_errors(), opened(config, source) as rows:
         rows_module.check_reserved(rows.schema.names)
         total, counted, broken = _counted(rows, config)
@@ -69,7 +70,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         parts = {s: parts[s] for s in names.SPLITS}
         preprocessor = rows_module.fit_and_profile(
             config, recognised, counted, parts, rows.schema.names, layout.plan, folder,
-            sizes if config.data.task == "image" else None,
+            sizes if config.data.task == "image" else None, source.notes(),
         )  # fmt: skip
         with persisted(_placed(rows, columns, config, layout, preprocessor)) as placed:
             reasons, counts = _counts(placed)
