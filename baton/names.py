@@ -62,6 +62,7 @@ MANIFEST = "manifest.json"
 PREPROCESSOR = "preprocessor.json"
 TRAINED_ON = "trained_on.parquet"  # what the train rows were like; in the model, too
 PROFILE = "profile.json"
+PICTURES = "pictures.json"  # what a dataset's pictures are like, with examples
 COLUMNS = "columns.json"  # the table of columns, and what a person must know of them
 PROFILE_PAGE = "profile.html"
 QUARANTINE_FOLDER = "quarantine"

@@ -1,6 +1,7 @@
 """A dataset: a folder of encoded Parquet files and the manifest that lists them with their hashes.
 
 <folder>/manifest.json  preprocessor.json  profile.json
+         pictures.json                what pictures are like, where there are some
          trained_on.parquet           what the train rows were like; it travels in the model
          train/ validation/ test/     encoded rows, each a Petastorm dataset
          raw/test.parquet             the test rows as they came, for the gate's judgement
@@ -238,7 +239,7 @@ def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> 
         "raw_test": [_file_entry(folder, "test", p) for p in _parquet(folder / names.RAW_FOLDER)],
         "others": [
             {"path": name, "sha256": sha256(folder / name)}
-            for name in (names.PREPROCESSOR, names.PROFILE, names.TRAINED_ON)
+            for name in (names.PREPROCESSOR, names.PROFILE, names.TRAINED_ON, names.PICTURES)
             if (folder / name).is_file()
         ],
     }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,15 @@ class Plan:
         _overrule(places, hashes, self.units)
         return self._spread(places, hashes, before or Counter())
 
+    def keeping(self, units: dict[int, str]) -> Plan:
+        """The same with each of these hashes, of rows of several classes, in the one split that their {class} has."""
+        return replace(self, units={v: self._split_of(v, label) for v, label in units.items()} | self.units)
+
+    def _split_of(self, value: int, label: str) -> int:
+        if label in self.limits:
+            return sum(value >= limit for limit in self.limits[label])
+        return int(_by_shares(np.array([value], np.uint64), self.shares)[0])
+
     def _strata(self, target: pa.ChunkedArray, data: Data) -> tuple[list[str], np.ndarray]:
         if self.edges:
             numbers = target.to_numpy(zero_copy_only=False)
@@ -210,7 +219,7 @@ def plan(tallied: Tally, counts: Counter[int], data: Data) -> Plan:
     shares = (data.split.train, data.split.validation, data.split.test)
     if tallied.grouped:
         return Plan(shares, units=_assigned(tallied, shares))
-    spread = _spread_counts(tallied, counts, shares)
+    spread = {} if data.task == "image" else _spread_counts(tallied, counts, shares)  # equal pictures stay together
     if tallied.rows >= EXACT_ROWS:
         return Plan(shares, limits=_watched(tallied, shares, spread), spread=spread)
     edges, strata = _ranges(tallied) if tallied.targets else ((), tallied.units)

@@ -16,16 +16,16 @@ import pyarrow.compute as pc
 from baton import names
 from baton.config.schema import Config, Data
 from baton.data import columns as cols
-from baton.data import fitting, overview, pictures, preprocessing, reference, splits, statistics
+from baton.data import fitting, overview, preprocessing, reference, splits, statistics
 from baton.data.cell_counts import CellCounts
-from baton.data.images import Shape
+from baton.data.duplicates import Groups
 from baton.data.ingestion import quarantine
+from baton.data.ingestion.pictured import Pictured, size_words, with_image_size
 from baton.data.recognition import Recognised
 from baton.data.sources import files
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import together
 
-DEFAULT_SIDE = 224  # pixels of a picture's longer side, at most, unless data.image_size says otherwise
 QUARANTINED = 3  # after the indices of train, validation and test
 
 
@@ -42,6 +42,10 @@ class CheckedRows:
     def good(self) -> np.ndarray:
         """Which rows can be used."""
         return self.reasons.is_null().to_numpy(zero_copy_only=False)
+
+    def grouped(self, groups: Groups) -> CheckedRows:
+        """The same, with one hash deciding of all pictures of a group."""
+        return replace(self, deciding=groups.units(self.deciding))
 
     def tally(self, data: Data) -> splits.Tally:
         """What a plan of the splits has to know of the rows that can be used."""
@@ -100,12 +104,12 @@ def fit_and_profile(
     source_names: list[str],
     plan: splits.Plan,
     folder: Path,
-    sizes: Counter[Shape] | None = None,
+    pictured: Pictured | None = None,
     notes: Sequence[str] = (),
 ) -> preprocessing.Preprocessor:
     """Fit preprocessing on train's summary alone; write the profile and the table of columns, of all rows.
 
-    `sizes` are those of train's pictures; `notes` are said beside what is doubtful.
+    `pictured` is what pictures are like; `notes` are said beside what is doubtful.
     """
     columns = [r.column for r in recognised]
 
@@ -114,11 +118,14 @@ def fit_and_profile(
 
     preprocessor = together(lambda: fitting.fit_preprocessor(parts["train"], columns, config.data), write_profile)[0]
     preprocessor = preprocessor.with_split(splits.recipe(plan, config.data))
-    if sizes is not None:
-        preprocessor = with_image_size(preprocessor, sizes, config)
+    if pictured is not None:
+        preprocessor = with_image_size(preprocessor, pictured.sizes, config)
     table = overview.of_rows(recognised, counted, parts, preprocessor, config.data, source_names)
     table["warnings"] += splits.words(plan, sum(part.rows for part in parts.values()))
-    table["warnings"] += [*notes, *size_words(sizes or Counter(), config)]
+    table["warnings"] += notes
+    if pictured is not None:
+        table["warnings"] += [*size_words(pictured.sizes, config), *pictured.profile.words()]
+        _write_json(pictured.profile.to_dict(), folder / names.PICTURES)
     _write_json(table, folder / names.COLUMNS)
     reference.profile_reference(parts["train"], preprocessor, config.data.reference_rows).save(folder)
     return preprocessor
@@ -137,51 +144,6 @@ def refuse_unseen_classes(
     unseen = (preprocessor.encode_target(typed) < 0) & (place != QUARANTINED)
     reasons = pc.if_else(pa.array(unseen), quarantine.unseen_class(preprocessor.target), reasons)
     return np.where(unseen, QUARANTINED, place), reasons
-
-
-def image_sizes(images: pa.ChunkedArray, column: cols.Column) -> Counter[Shape]:
-    """Pictures that can be used → how many have each (height, width, channels), when turned; counts add up."""
-    cells = [cell.as_buffer() for part in images.chunks for cell in part]
-    looks = pictures.look_at_all(cells, column.max_pixels, column.background)
-    return Counter(seen.shape for seen in looks if not isinstance(seen, str))
-
-
-def with_image_size(
-    preprocessor: preprocessing.Preprocessor, sizes: Counter[Shape], config: Config
-) -> preprocessing.Preprocessor:
-    """Fix the size every picture is resized to: the config's, else the most common, the larger of equals, if it
-    is not too large."""
-    if config.data.image_size:
-        size = config.data.image_size.model_dump()
-    else:
-        height, width = within(*_common_size(sizes))
-        size = {"height": height, "width": width, "channels": max(channels for _, _, channels in sizes)}
-    return preprocessing.Preprocessor({**preprocessor.spec, "image_size": size})
-
-
-def _common_size(sizes: Counter[Shape]) -> tuple[int, int]:
-    """The most common (height, width), the larger of equals."""
-    sides = Counter[tuple[int, int]]()
-    for (height, width, _), count in sizes.items():
-        sides[height, width] += count
-    return max(sides, key=lambda size: (sides[size], size))
-
-
-def within(height: int, width: int) -> tuple[int, int]:
-    """A size → the same, or of the same shape with `DEFAULT_SIDE` pixels on its longer side."""
-    share = min(1.0, DEFAULT_SIDE / max(height, width))
-    return max(1, round(height * share)), max(1, round(width * share))
-
-
-def size_words(sizes: Counter[Shape], config: Config) -> list[str]:
-    """A sentence if the pictures' most common size is not what they are resized to by default."""
-    if config.data.image_size or not sizes or within(*(common := _common_size(sizes))) == common:
-        return []
-    height, width = within(*common)
-    return [
-        f"Pictures: most are {common[1]:,} × {common[0]:,} pixels (width × height); they are resized to {width} × "
-        f"{height}, for by default no side is longer than {DEFAULT_SIDE}. data.image_size sets another size."
-    ]
 
 
 def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:
