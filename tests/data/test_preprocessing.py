@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from baton.config.schema import Config, Data
 from baton.data import cell_counts, columns, fitting, recognition
+from baton.data.ingestion import pictured
 from baton.data.preprocessing import MISSING, UNKNOWN, Preprocessor
 from baton.data.statistics import summarise
 from baton.errors import BadInput
