@@ -11,7 +11,7 @@ import tiny
 from baton.config.schema import Data
 from baton.data import recognition
 from baton.data.ingestion import rows
-from baton.data.sources import files, picture_cells
+from baton.data.sources import files, picture_cells, spark_rows
 from baton.data.sources.reading import Reading
 from baton.errors import BadInput
 
@@ -173,3 +173,11 @@ def test_pictures_are_read_by_number_and_by_bytes(monkeypatch):
     assert list(picture_cells.batched([1] * 2049)) == [(0, 1024), (1024, 2048), (2048, 2049)]
     monkeypatch.setattr(picture_cells, "BYTES_AT_ONCE", 10)
     assert list(picture_cells.batched([4, 4, 4, 20, 1, 1])) == [(0, 2), (2, 3), (3, 4), (4, 6)]
+
+
+def test_batches_for_spark_are_bounded_by_bytes():
+    cells = pa.array([bytes(n) for n in (10, 10, 500, 10, 3000, 10, 10)])
+    (batch,) = pa.table({"image": cells}).to_batches()
+    parts = list(spark_rows.bounded(batch, 600))
+    assert pa.Table.from_batches(parts)["image"].to_pylist() == cells.to_pylist()
+    assert all(part.nbytes <= 600 or part.num_rows == 1 for part in parts) and len(parts) < len(cells)

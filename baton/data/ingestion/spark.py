@@ -80,9 +80,10 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         )  # fmt: skip
         with persisted(_placed(rows, columns, config, layout, preprocessor)) as placed:
             reasons, counts = _counts(placed)
+            sizes = _picture_bytes(placed, preprocessor)
             reasons += lines.reasons
             quarantines.check(config, replace(quarantine, reasons=reasons), total + len(broken))
-            _write(placed, counts, config, preprocessor, folder)
+            _write(placed, counts, sizes, config, preprocessor, folder)
     quarantines.write_lines(broken, folder / names.QUARANTINE_FOLDER)
     preprocessor.save(folder / names.PREPROCESSOR)
     counts = {"input": total + len(broken), **counts, "quarantined": sum(reasons.values())}
@@ -355,12 +356,32 @@ def _counts(placed: Any) -> tuple[Counter[str], dict[str, int]]:
     return Counter({r["reason"]: r["count"] for r in found if r["reason"] is not None}), counts
 
 
-def _write(placed: Any, counts: dict[str, int], config: Config, preprocessor: Preprocessor, folder: Path) -> None:
+def _picture_bytes(placed: Any, preprocessor: Preprocessor) -> dict[str, int]:
+    """Placed rows → the bytes of each split's pictures; nothing where there are none."""
+    from pyspark.sql.functions import octet_length
+    from pyspark.sql.functions import sum as total
+
+    sizes = {}
+    for name in preprocessor.names("image"):
+        found = placed.groupBy("place").agg(total(octet_length(placed[f"encoded.{name}"])).alias("bytes")).collect()
+        sizes = {split: row["bytes"] or 0 for split, index in splits.SPLIT_INDEX.items()
+                 for row in found if row["place"] == index}  # fmt: skip
+    return sizes
+
+
+def _write(
+    placed: Any,
+    counts: dict[str, int],
+    sizes: dict[str, int],
+    config: Config,
+    preprocessor: Preprocessor,
+    folder: Path,
+) -> None:
     """Write splits, raw test rows and quarantine."""
     for name, index in splits.SPLIT_INDEX.items():
         part = placed.filter(placed["place"] == index).select("encoded.*")
         groups = dataset.row_group_count(
-            counts[name], name, config.distributed_train.workers, config.data.row_group_size
+            counts[name], name, config.distributed_train.workers, config.data.row_group_size, sizes.get(name, 0)
         )
         _write_split(part, counts[name], groups, folder / name, dataset.column_kinds(preprocessor))
     raw = placed.filter(placed["place"] == splits.SPLIT_INDEX["test"]).select("raw.*")

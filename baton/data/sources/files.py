@@ -378,8 +378,10 @@ def _csv_batches(
 def _parquet_batches(parquet: pq.ParquetFile, groups: list[int], rows: int) -> Iterator[pa.Table]:
     """Tables of at most `rows` rows; a row group is read whole, on all cores, unless it would fill the memory."""
     for group in groups:
-        if parquet.metadata.row_group(group).total_byte_size > GROUP_BYTES:
-            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group]):
+        held = parquet.metadata.row_group(group)
+        if held.total_byte_size > GROUP_BYTES:
+            size = max(1, min(rows, held.num_rows * picture_cells.BYTES_AT_ONCE // held.total_byte_size))
+            for batch in parquet.iter_batches(batch_size=size, row_groups=[group]):
                 yield pa.Table.from_batches([batch])
         else:
             table = parquet.read_row_group(group)
