@@ -62,7 +62,8 @@ def _source(location: str, config: Config) -> str:
     if location.startswith(files.TABLE_PREFIX):
         return f"{location} at {runs.now()}"  # a table has no content hash: it is read anew every time
     source = files.resolve(location, files.Reading.of(config.data))
-    return cache.content(source.files + source.pictures(), source.names())
+    pictures = {place for place in source.pictures() if isinstance(place, Path)}
+    return cache.content([*source.files, *sorted(pictures - set(source.files))], source.names())
 
 
 def _upstream(step: str, config: Config, inputs: dict[str, str], finished_runs: Mapping[str, Any]) -> dict[str, str]:

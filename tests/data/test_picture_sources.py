@@ -146,7 +146,9 @@ def test_a_table_of_paths_relative_to_it(tmp_path, suffix):
         "file names a file outside the table's folder", "file names no picture",
     ]  # fmt: skip
     assert source.broken[0]["text"] == f"labels.{suffix}: ../secret.png"
-    assert [path.name for path in source.pictures()] == ["1.png", "2.png"]
+    places = source.pictures()
+    assert [place.name for place in places[:2]] == ["1.png", "2.png"]
+    assert [f"file {place}" for place in places[2:]] == reasons
     columns = recognition.infer(source.schema(), {}, Data(source="-", task="image", image_column="file"))
     assert [(column.name, column.kind) for column in columns] == [("file_bytes", "image"), ("label", "categorical")]
 

@@ -11,6 +11,7 @@ from PIL import Image
 from baton.data import pictures
 from baton.data.ingestion import pictured
 from baton.data.picture_profile import PictureProfile
+from baton.data.sources import files
 from baton.reporting.figures.pictures import gallery
 
 SHARP = np.random.default_rng(1).integers(0, 256, (80, 100, 3)).astype(np.uint8)
@@ -91,3 +92,21 @@ def test_the_default_size_has_a_ceiling_and_says_so(images):
     chosen = config.overridden({"data.image_size": {"height": 400, "width": 500}})
     assert pictured.with_image_size(dataset.preprocessor, sizes, chosen).image_shape == (400, 500, 3)
     assert pictured.size_words(sizes, chosen) == []
+
+
+def test_what_headers_tell_before_a_run(tmp_path, monkeypatch):
+    for name, content in {"train/a/1.jpg": odd.saved(odd.photo(1, 300, 400), "JPEG"), "test/b/2.png": b"-"}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)  # nothing is decoded
+    config = tiny.config("image", str(tmp_path))
+    said = pictured.header_words(files.resolve(str(tmp_path), files.Reading.of(config.data)), config)
+    assert "the folders test, train say each picture's split" in said[0]
+    assert said[1].startswith("Pictures: 1 of 2 looked at cannot be used: ") and "2.png cannot be decoded" in said[1]
+    assert "most are 400 × 300 pixels" in said[2]
+    (tmp_path / "labels.csv").write_text("file,label\ntrain/a/1.jpg,a\ngone.png,b\n/etc/x.png,a\n")
+    config = tiny.config("image", str(tmp_path / "labels.csv"), data={"image_column": "file"})
+    said = pictured.header_words(files.resolve(config.data.source, files.Reading.of(config.data)), config)
+    assert said[:2] == [
+        "Pictures: of 1 rows file names no file.", "Pictures: of 1 rows file names a file outside the table's folder."
+    ]  # fmt: skip

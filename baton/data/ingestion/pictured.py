@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +15,19 @@ import pyarrow as pa
 
 from baton.config.schema import Config, Data
 from baton.data import columns as cols
-from baton.data import duplicates, picture_profile, preprocessing
+from baton.data import duplicates, images, picture_profile, preprocessing
 from baton.data.duplicates import Groups
 from baton.data.images import Shape
 from baton.data.picture_profile import PictureProfile
 from baton.data.pictures import Look, look_at_all
+from baton.data.sources.files import Source
+from baton.errors import listed
 
 if TYPE_CHECKING:
     from baton.data.ingestion.rows import CheckedRows
 
 DEFAULT_SIDE = 224  # pixels of a picture's longer side, at most, unless data.image_size says otherwise
+HEADERS = 100  # that are looked at before a run
 UNPLACED = 3  # as of rows that are quarantined
 
 
@@ -82,9 +86,9 @@ def _picture(columns: list[cols.Column]) -> cols.Column:
     return next(column for column in columns if column.kind == "image")
 
 
-def image_sizes(images: pa.ChunkedArray, column: cols.Column) -> Counter[Shape]:
+def image_sizes(cells: pa.ChunkedArray, column: cols.Column) -> Counter[Shape]:
     """Pictures → how many of those that can be used have each (height, width, channels), when turned."""
-    looks = look_at_all([cell.as_buffer() for cell in images], column.max_pixels, column.background)
+    looks = look_at_all([cell.as_buffer() for cell in cells], column.max_pixels, column.background)
     return Counter(seen.shape for seen in looks if isinstance(seen, Look))
 
 
@@ -98,6 +102,24 @@ def with_image_size(
         height, width = within(*_common_size(sizes))
         size = {"height": height, "width": width, "channels": max(channels for _, _, channels in sizes)}
     return preprocessing.Preprocessor({**preprocessor.spec, "image_size": size})
+
+
+def header_words(source: Source, config: Config) -> list[str]:
+    """What is known of pictures before any is decoded, as sentences: files that are not there, headers, sizes."""
+    places = source.pictures()
+    wrong = Counter(place for place in places if isinstance(place, str))
+    said = [f"Pictures: of {count:,} rows {config.data.image_column} {fault}." for fault, count in wrong.items()]
+    there = [place for place in places if isinstance(place, Path)]
+    sizes, faults = Counter[Shape](), list[str]()
+    looked_at = there[:: max(1, len(there) // HEADERS)]
+    for place in looked_at:
+        try:
+            sizes[*images.size(place.read_bytes(), config.data.max_image_pixels), 3] += 1
+        except images.Unusable as fault:
+            faults.append(f"{place} {fault}")
+    if faults:
+        said.append(f"Pictures: {len(faults):,} of {len(looked_at):,} looked at cannot be used: {listed(faults, 3)}.")
+    return [*source.notes(), *said, *size_words(sizes, config)]
 
 
 def _common_size(sizes: Counter[Shape]) -> tuple[int, int]:

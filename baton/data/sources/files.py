@@ -275,19 +275,15 @@ class Source:
             start = content.read(8)
             return start + content.read() if images.is_image(start) else start
 
-    def pictures(self) -> list[Path]:
-        """The files that the rows of a table of paths name."""
+    def pictures(self) -> list[Path | str]:
+        """What the rows of a table of paths name: a file, or what is wrong with it; of a folder, its files."""
+        if self.format == "images":
+            return list(self.files)
         column = self.reading.pictures
-        if (
-            not column
-            or self.format not in ("csv", "parquet")
-            or column + picture_cells.BYTES not in self.schema().names
-        ):
+        if not column or self.format == "table" or column + picture_cells.BYTES not in self.schema().names:
             return []
         reader = {"csv": self._csv, "parquet": self._parquet}[self.format]
-        return list(
-            dict.fromkeys(p for file, table in reader(1 << 18) for p in picture_cells.files(table, column, file))
-        )
+        return [place for file, table in reader(1 << 18) for place in picture_cells.named(table, column, file)]
 
     def notes(self) -> list[str]:
         """What a person should know of how the source was read, as sentences."""

@@ -58,7 +58,7 @@ def tables(table: pa.Table, column: str, file: Path, broken: list[dict[str, str]
     if column not in table.column_names or not is_paths(table.schema.field(column).type):
         yield table
         return
-    found = [_found(file.parent, cell) for cell in pc.cast(table.column(column), pa.string()).to_pylist()]
+    found = named(table, column, file)
     for cell, place in zip(table.column(column).to_pylist(), found, strict=True):
         if isinstance(place, str):
             broken.append({"text": f"{file.name}: {cell or ''}", "reason": f"row: {column} {place}"})
@@ -70,11 +70,9 @@ def tables(table: pa.Table, column: str, file: Path, broken: list[dict[str, str]
         yield rows.slice(first, end - first).append_column(column + BYTES, cells)
 
 
-def files(table: pa.Table, column: str, file: Path) -> Iterator[Path]:
-    """The pictures that a table names."""
-    for cell in pc.cast(table.column(column), pa.string()).to_pylist():
-        if isinstance(place := _found(file.parent, cell), Path):
-            yield place
+def named(table: pa.Table, column: str, file: Path) -> list[Path | str]:
+    """A file's rows → the picture that each names, or what is wrong with it."""
+    return [_found(file.parent, cell) for cell in pc.cast(table.column(column), pa.string()).to_pylist()]
 
 
 def _found(folder: Path, cell: str | None) -> Path | str:
