@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +77,11 @@ class Column:
         """Whether its cells are of another type than what they mean: 1,163.74 is text, a picture bytes."""
         return (self.kind, self.type) in (("numeric", "string"), ("datetime", "string"), ("datetime", "long"),
                                           ("datetime", "double"), ("image", "binary"))  # fmt: skip
+
+    @property
+    def undecoded(self) -> Column:
+        """The same, but that typed cells are a picture's own bytes."""
+        return replace(self, shape=None)
 
     @property
     def decoder(self) -> images.Decoder | None:

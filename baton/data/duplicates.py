@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from baton.data.columns import Column, as_text
 from baton.data.pictures import Look, look_at_all
+from baton.data.splits import replaced
 
 NEAR_BITS = 4  # of 64 that may differ between two that are nearly the same
 BANDS = NEAR_BITS + 1  # of two such, one band of bits at least is the same in both
@@ -46,12 +47,7 @@ class Groups:
 
     def units(self, hashes: np.ndarray) -> np.ndarray:
         """Rows' hashes → those that decide."""
-        if not self.unit:
-            return hashes
-        keys = np.array(sorted(self.unit), np.uint64)
-        values = np.array([self.unit[int(key)] for key in keys], np.uint64)
-        at = np.minimum(np.searchsorted(keys, hashes), len(keys) - 1)
-        return np.where(keys[at] == hashes, values[at], hashes)
+        return replaced(hashes, self.unit)
 
     def words(self, kept_whole: bool) -> list[str]:
         """What a person should know of them, as sentences."""

@@ -11,12 +11,14 @@ import pytest
 import tiny
 from PIL import Image
 
-from baton.data import duplicates, pictures
+from baton.data import duplicates, overlap, pictures
 from baton.data.dataset import Dataset
 from baton.data.ingestion import local
 from baton.data.picture_profile import PictureProfile
+from baton.data.preprocessing import Preprocessor
 from baton.data.sources import files
 from baton.errors import BadInput
+from baton.registry import looks
 
 
 def near(seed: int) -> list[bytes]:
@@ -146,3 +148,14 @@ def test_quarantined_pictures_are_named(tmp_path):
     with pytest.raises(BadInput, match=r"image cannot be decoded as an image \(12 rows, such as 'a/0\.png'\)"):
         (tmp_path / "d").mkdir()
         local.build(config, files.resolve(str(tmp_path / "pets"), files.Reading.of(config.data)), tmp_path / "d")
+
+
+def test_the_plan_knows_the_places_again_when_it_travels_with_a_model(tmp_path):
+    dataset, held = build(tmp_path, many("abab"))
+    whole = many("abab")
+    found = overlap.places(whole, dataset.preprocessor)
+    for cell, place in zip(whole["image"].to_pylist(), found.tolist(), strict=True):
+        assert cell in held[("train", "validation", "test")[place]]
+    other = dataset.preprocessor.spec | {"image_size": {"height": 3, "width": 3, "channels": 1}}
+    sketches = [looks.sketch(whole, Preprocessor(spec)) for spec in (dataset.preprocessor.spec, other)]
+    assert sketches[0].rows == 80 and looks.overlap(*sketches) == 1.0  # rows are what they are, whatever a network sees

@@ -493,3 +493,12 @@ def test_the_linear_part_of_a_large_table_begins_as_a_ridge_regression(regressio
     found = part.kernel.numpy()[:, 0] * preprocessor.spec["target"]["std"] * (1 + initialization.RIDGE)
     assert inside.sum() >= 2
     np.testing.assert_allclose(found[inside], slopes[inside], rtol=0.05)
+
+
+def test_pictures_of_any_number_take_one_trace(images):
+    config, dataset = images
+    model = compiled(config, dataset)
+    pixels = np.random.default_rng(3).integers(0, 256, (300, *dataset.preprocessor.image_shape)).astype(np.uint8)
+    outputs = [prediction.predict(model, {"image": pixels[:rows]}) for rows in (1, 7, 300)]
+    np.testing.assert_allclose(outputs[2][:7], outputs[1], atol=1e-6)
+    assert prediction._traced(model).experimental_get_tracing_count() == 1

@@ -58,7 +58,7 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
         rows = rows.grouped(groups)
     tally = rows.tally(config.data)
     plan = plan_of(config, tally, splits.recurring(rows.deciding[rows.good], tally.frequent), times)
-    plan = plan.keeping(groups.mixed)
+    plan = plan.keeping(groups.unit, groups.mixed)
     place = rows.places(plan, config.data)
     seen = None
     if config.data.task == "image":

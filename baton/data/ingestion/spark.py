@@ -282,7 +282,7 @@ def _layout(rows: SparkRows, columns: list[cols.Column], config: Config) -> Layo
     recurring = rows.collect(_recur, columns, config, tally.frequent, tasks=0) if tally.frequent else {}
     for data in recurring.get("recurring", []):
         parts |= {part: Counter({int(h): n for h, n in found.items()}) for part, found in json.loads(data).items()}
-    plan = rows_module.plan_of(config, tally, sum(parts.values(), Counter()), None).keeping(groups.mixed)
+    plan = rows_module.plan_of(config, tally, sum(parts.values(), Counter()), None).keeping(groups.unit, groups.mixed)
     return Layout(plan, _offsets(plan, parts), groups)
 
 
