@@ -19,6 +19,7 @@ NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 .PHONY: run test bench faults mutants peers runtime-17 lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
+	@case "$$PWD" in *[\#?%]*) python -c 'from baton.tracking import runs; runs.set_experiment("$(NAME)")';; esac
 	mlflow run . -e main --env-manager local --experiment-name $(NAME) -P config=$(CONFIG)
 
 test: $(READY)  ## install, then run all tests

@@ -66,8 +66,12 @@ class WorkerLost(BatonError):
 
 def printable(text: str) -> str:
     """Text that may quote anything → one line that a terminal and a database take as it is."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return escaped(" ".join(text.split()))
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Text → the same, but what a terminal obeys or turns round is written out (`\\x1b`); `keep` stays."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def listed(names: list[str], most: int = 20) -> str:

@@ -14,10 +14,13 @@ TAG_DATASET = "baton.dataset"
 TAG_FINGERPRINT = "baton.fingerprint"
 TAG_MODEL_DIGEST = "baton.model_digest"  # the files of a logged model, code and data, as a hash
 TAG_OUTPUT = "baton.output"  # the content of what a run gave, as a hash
+TAG_SOURCE_CONTENT = "baton.source_content"  # of the source as a step has read it, as a hash
+TAG_MODEL_CONTENT = "baton.model_content"  # all data of a logged model, as a hash
+TAG_NETWORK = "baton.network"  # what a model answers by, as a hash: the same of models that carry other data
 TAG_REGISTRY = "baton.registry_after"
 TAG_RESUMED = "baton.resumed_from"
 TAG_HOST = "baton.host"
-TAG_PROCESS = "baton.process"  # pid:start:boot, which no other process of that host ever has
+TAG_PROCESS = "baton.process"  # its identity, which no other process of that host ever has
 TAG_RESTARTS = "baton.restarts"
 TAG_ERROR = "baton.error"
 

@@ -75,7 +75,7 @@ def searched(folder: str) -> dict[str, Any]:
     limits = {"tune.time_budget_s": TUNE_S, "tune.max_trials": 1000, "tune.epochs": settings.sized(rows).train.epochs}
     settings = settings.overridden({**limits, **NETWORKS})
     own, settings = hyperopt.own_values(settings, rows), settings.sized(rows)
-    with trials.Workers(settings.tune.parallelism) as workers:
+    with trials.Workers(settings.tune) as workers:
         evaluate = functools.partial(workers.evaluate, functools.partial(trials.run_trial, settings, folder))
         found = hyperopt.search(settings, evaluate, _texts, first=own)
     return hyperopt.best(found).parameters

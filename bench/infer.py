@@ -52,11 +52,12 @@ def measure(runs: int = RUNS, rows: int = ROWS, udf_rows: int = UDF_ROWS) -> lis
 def baton(model: Path, source: Path, out: Path) -> Any:
     """Score with Baton → how many rows came in and went out."""
     from baton.data.sources import files
-    from baton.serving import scoring
+    from baton.serving import destination, scoring
     from baton.serving.raw_columns import RawColumnModel
 
     lineage = scoring.Lineage("flights", "1", "training-run", "fingerprint", "scoring-run")
-    with scoring.replaced(out) as folder:
+    shutil.rmtree(out, ignore_errors=True)  # of a rival: Baton replaces nothing but its own
+    with destination.replaced(out, lineage.model_name) as folder:
         return scoring.score(RawColumnModel.load(model), files.resolve(str(source)), lineage, folder, batch_rows())
 
 

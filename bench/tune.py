@@ -49,7 +49,7 @@ def baton() -> float:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
         os.chdir(folder)
-        with trials.Workers(PARALLELISM) as workers, runs.start("tune", config, {}) as run:
+        with trials.Workers(config.tune) as workers, runs.start("tune", config, {}) as run:
             for up in workers.ups:
                 up.result()
             started = time.perf_counter()

@@ -112,7 +112,8 @@ def _audit(met: Watch, event: str, arguments: tuple) -> None:
     elif event in ("os.rename", "shutil.copyfile") and (target := met.place(arguments[1])):
         met.meet(f"{'rename to' if event == 'os.rename' else 'copy'} {_grouped(target)}")
     elif event in ("shutil.rmtree", "os.remove") and (target := met.place(arguments[0])):
-        met.meet(f"remove {target}")
+        if not target.endswith(".lock"):  # which tells nothing once nobody holds it
+            met.meet(f"remove {target}")
     elif event == "open" and str(arguments[1]).startswith("a") and (target := met.place(arguments[0])):
         met.meet(f"append to {target}")
 

@@ -10,7 +10,7 @@ from baton.config.schema import BatchInfer, Config
 from baton.data import reference
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
-from baton.data.sources import files
+from baton.data.sources import content, files
 from baton.errors import BadInput
 from baton.formatting import counts_text, percent_text
 from baton.monitoring import drift
@@ -19,7 +19,7 @@ from baton.redaction import masked
 from baton.registry import versions
 from baton.reporting.figures import drift as drift_figures
 from baton.runtime import files as files_module
-from baton.serving import scoring
+from baton.serving import destination, scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored
 from baton.tracking.runs import Run
@@ -41,14 +41,16 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
     if settings is None:
         raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
     version = versions.to_score_with(config, register_run_id)
-    scoring.check_output(config, settings)
+    place = destination.check(config, settings)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
-    with scoring.replaced(Path(settings.output)) as folder:
-        done, preprocessor, known = score(config, settings, version, lineage, folder)
-        summary = summarise(settings, done, lineage)
-        (folder / f"_{names.SCORING}").write_text(json.dumps(summary, indent=1))
+    with destination.replaced(place, config.name) as folder:
+        source = files.resolve(settings.source, files.Reading.of(config.data))
+        done, preprocessor, known = score(config, settings, version, source, lineage, folder)
+        run.tag(names.TAG_SOURCE_CONTENT, content.of_what_was_read(source))
+        summary = summarise(settings, done, lineage) | {"model": versions.identity(version)}
+        (folder / destination.MARK).write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
         versions.demand_still_scores(version)
     report(run, summary)
@@ -57,11 +59,10 @@ def batch_infer(config: Config, run: Run, register_run_id: str) -> None:
 
 
 def score(
-    config: Config, settings: BatchInfer, version: Any, lineage: Lineage, folder: Path
+    config: Config, settings: BatchInfer, version: Any, source: files.Source, lineage: Lineage, folder: Path
 ) -> tuple[Scored, Preprocessor, ReferenceData | None]:
     """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
     uri = f"models:/{version.name}/{version.version}"
-    source = files.resolve(settings.source, files.Reading.of(config.data))
     with versions.downloaded(uri, version.tags) as model:
         if files.engine(config, source) == "spark":
             from baton.serving import spark
@@ -113,7 +114,8 @@ def report(run: Run, summary: dict[str, Any]) -> None:
     run.json(summary, names.SCORING)
     run.metrics({key: summary[key] for key in ("rows_in", "rows_scored", "rows_quarantined")})
     run.params({key: summary[key] for key in ("model_name", "model_version")})
-    log.info("scored %s of %s rows into %s", f"{summary['rows_scored']:,}", f"{summary['rows_in']:,}", summary["path"])
+    counts, place = (f"{summary['rows_scored']:,}", f"{summary['rows_in']:,}"), Path(summary["path"]).absolute()
+    log.info("scored %s of %s rows into %s", *counts, place)
     if summary["rows_quarantined"]:
         reasons = counts_text(summary["reasons"], TOP_REASONS)
         log.info(

@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset, publish
 from baton.data.ingestion import local
-from baton.data.sources import files
+from baton.data.sources import content, files
 from baton.errors import writing
 from baton.orchestration.step import step
 from baton.reporting import console, profile
 from baton.runtime import locks
+from baton.runtime.files import new_folder
 from baton.tracking import inputs
 from baton.tracking.runs import Run
 
@@ -28,10 +28,12 @@ def ingest(config: Config, run: Run) -> None:
     home = Path(config.warehouse) / config.name / "datasets"
     with writing(home):
         home.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=home))
+        aside = new_folder(home, ".aside-")
         try:
             with locks.held(aside):
-                reasons = build(config, aside)
+                source = files.resolve(config.data.source, files.Reading.of(config.data))
+                reasons = build(config, source, aside)
+                run.tag(names.TAG_SOURCE_CONTENT, content.of_what_was_read(source))
                 dataset = publish(aside, home / run.id)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -39,9 +41,8 @@ def ingest(config: Config, run: Run) -> None:
     log.info("dataset %s: %s", dataset.fingerprint[:12], dataset.rows)
 
 
-def build(config: Config, folder: Path) -> Counter[str]:
+def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     """Build the dataset on the engine that the config, or the size of the source, asks for."""
-    source = files.resolve(config.data.source, files.Reading.of(config.data))
     if files.engine(config, source) == "spark":
         from baton.data.ingestion import spark
 

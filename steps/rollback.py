@@ -3,29 +3,29 @@
 import logging
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from baton import names
 from baton.config.schema import Config
 from baton.orchestration.step import Load, step
 from baton.registry import champions
+from baton.reporting import console
 from baton.tracking.runs import Run
 
 log = logging.getLogger("baton")
 
 
 def history(load: Load) -> None:
-    """Print who was champion, since when, by which run and why; the latest last."""
-    config = load()
+    """Print who was champion, since when, by which run and why; the latest last, a line each if it is piped."""
+    config, stdout = load(), console.to_stdout()
     table = Table(title=f"Champions of {config.name}", title_justify="left", show_edge=False, pad_edge=False)
-    for heading in ("since (UTC)", "version", "how", "by run", "why"):
+    for heading in ("since (UTC)", "version", "how", *(() if stdout.is_terminal else ("by run",)), "why"):
         table.add_column(heading, no_wrap=heading != "why", overflow="fold")
     for change in champions.history(config.name):
-        since = change.at[:19].replace("T", " ")
-        table.add_row(since, change.version or "none", change.how, change.by, escape(change.why))
-    Console(highlight=False).print(table)
+        by, why = console.cell(change.by), console.cell(change.why)
+        last = (f"{why}\n[dim]run {by}[/]",) if stdout.is_terminal else (by, why)
+        table.add_row(change.at[:16].replace("T", " "), change.version or "none", change.how, *last)
+    stdout.print(table)
 
 
 @step(

@@ -32,7 +32,7 @@ def workers_up(config: Config) -> Iterator[dict[str, Any]]:
     if engine_for(config) == "spark":
         yield {"workers": None}
     else:
-        with trials.Workers(config.tune.parallelism) as workers:
+        with trials.Workers(config.tune) as workers:
             yield {"workers": workers}
 
 

@@ -2,12 +2,21 @@
 
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import logged
+import mlflow
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import tiny
 
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,6 +46,27 @@ def uneven(tmp_path_factory) -> tuple[Config, Dataset]:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory) -> tuple[Config, Dataset]:
     return tiny.build(tiny.image_table(), tmp_path_factory.mktemp("images"), "image", data={"row_group_size": 10})
+
+
+@pytest.fixture(scope="session")
+def flights(tmp_path_factory) -> SimpleNamespace:
+    """A project's folder with the flights in data/, and a registry whose champion `flights` is an untrained model."""
+    folder = tmp_path_factory.mktemp("flights")
+    source = pq.read_table(ROOT / "data" / "flights.parquet").slice(0, 2000)
+    config, dataset = tiny.build(source, folder, "regression", data={"target": "arr_delay"})
+    model = logged.untrained(config, dataset)
+    path = logged.log(model, dataset.raw_test(), folder)
+    (folder / "data").symlink_to(ROOT / "data")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_registered_model("flights")
+    version = client.create_model_version("flights", path.as_uri()).version
+    client.set_registered_model_alias("flights", "champion", version)
+    asked = pq.read_table(ROOT / "data" / "new_flights.parquet").slice(0, 14).drop(["arr_delay"])
+    for index, name in enumerate(asked.column_names):  # row i has no cell in column i
+        gone = pa.array([row == index for row in range(asked.num_rows)])
+        asked = asked.set_column(index, name, pc.if_else(gone, None, asked[name].combine_chunks()))
+    return SimpleNamespace(folder=folder, uri=uri, model=model, asked=asked)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -306,14 +306,22 @@ class Tune(Section):
     generation: int = Field(4, ge=1, description="trials proposed together")
     epochs: int = Field(0, ge=0, description="of a trial; 0: a third of train's")
     max_rows: int = Field(250_000, ge=1, description="training rows a trial sees")
+    hang_timeout_s: float = Field(
+        120, gt=0, description="a local trial that trains and scores no batch for so long has failed"
+    )
     space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
 
     @field_validator("space")
     @classmethod
     def _gives_only_what_a_config_takes(cls, tree: dict[str, Any] | None) -> dict[str, Any] | None:
         """Hyperopt would fail, or every trial, one by one; pydantic adds the faults to the config's own."""
-        found = spaces.faults(tree or {})
-        found = found or [fault for setting in spaces.settings(tree or {}) if (fault := _setting_fault(*setting))]
+        if tree is None:
+            return None
+        found = spaces.faults(tree) or [fault for each in spaces.settings(tree) if (fault := _setting_fault(*each))]
+        if not found and not any(spaces.settings(tree)):
+            found = [
+                ((), "holds nothing to search: leave it out for the default, or name a key of model or train", tree)
+            ]
         if found:
             told: list[InitErrorDetails] = [
                 {"type": PydanticCustomError("space", f"{rule}"), "loc": place, "input": received}  # type: ignore[misc]
@@ -332,6 +340,9 @@ class DistributedTrain(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     batch_size: int | None = Field(None, ge=1, description="of each worker; default: train's")
     start_timeout_s: int = Field(120, ge=1)
+    hang_timeout_s: float = Field(
+        120, gt=0, description="workers that train and score no batch for so long hang: they are lost"
+    )
     max_restarts: int = Field(2, ge=0, description="after the loss of a worker, from the last epoch's checkpoint")
 
 
@@ -567,9 +578,12 @@ def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | 
     section, _, name = key.partition(".")
     if key in RENAMED:
         return place, f"is called {RENAMED[key]} now", value
+    if key == "train.epochs":
+        return place, "is the same in every trial: set tune.epochs, and train.epochs for the training", value
     if section not in SEARCHED or name not in SEARCHED[section].model_fields:
         known = SEARCHED.get(section)
         allowed = [f"{section}.{field}" for field in known.model_fields] if known else [f"{s}.…" for s in SEARCHED]
+        allowed = [each for each in allowed if each != "train.epochs"]
         return place, f"is no key that can be searched. Allowed: {', '.join(allowed)}", value
     for sample in spaces.samples(value):
         try:

@@ -79,6 +79,11 @@ class Column:
                                           ("datetime", "double"), ("image", "binary"))  # fmt: skip
 
     @property
+    def arrow_type(self) -> pa.DataType:
+        """The type of its typed cells."""
+        return ARROW_TYPE[self.kind] if self.shape is None else pa.binary(math.prod(self.shape))
+
+    @property
     def undecoded(self) -> Column:
         """The same, but that typed cells are a picture's own bytes."""
         return replace(self, shape=None)
@@ -372,10 +377,9 @@ def _image(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
     """Pictures, chunk by chunk, for together they may be more than one array of bytes holds."""
     chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
     parts = [_pictures(pc.cast(chunk, pa.binary()), column) for chunk in chunks]
-    type_ = pa.binary() if column.shape is None else pa.binary(math.prod(column.shape))
     faults = pa.array([fault for _, found in parts for fault in found], pa.string())
     masks = [(pc.equal(faults, fault), fault) for fault in (images.TOO_LARGE, images.TOO_MANY, images.BROKEN)]
-    return pa.chunked_array([typed for typed, _ in parts], type_), masks
+    return pa.chunked_array([typed for typed, _ in parts], column.arrow_type), masks
 
 
 def _pictures(values: pa.Array, column: Column) -> tuple[pa.Array, list[str | None]]:

@@ -28,7 +28,7 @@ from baton import names
 from baton.data import petastorm
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput, BatonError
-from baton.runtime.files import sha256
+from baton.runtime.files import flush, flush_names, sha256
 
 GROUPS_PER_FILE = 64
 GROUP_BYTES = 64 << 20  # of pictures in a row group, about: a reader holds some of them whole
@@ -268,11 +268,13 @@ def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> 
 
 
 def publish(aside: Path, folder: Path) -> Dataset:
-    """Move a complete dataset to its place in one rename."""
+    """Move a complete dataset to its place in one rename, once the disk has it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
+    flush(aside)
     aside.rename(folder)
+    flush_names(folder.parent)
     return Dataset.load(folder)
 
 

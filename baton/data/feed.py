@@ -20,7 +20,8 @@ import numpy as np
 
 from baton.data import petastorm
 from baton.data.dataset import Dataset
-from baton.errors import BatonError, writing
+from baton.errors import BadInput, writing
+from baton.runtime import heartbeat
 
 HELD_BYTES = 1 << 30  # of an array in memory; a larger one lies in a file, of which the system holds what it can
 BLOCK_BYTES = 1 << 23  # of pixels in a block
@@ -51,7 +52,7 @@ class Feed:
         groups = self._group_rows()
         rank, size = self.shard
         if len(groups) < size:
-            raise BatonError(
+            raise BadInput(
                 f"The {self.split} split has {len(groups)} row groups for {size} shards: run ingest again "
                 "with distributed_train.workers set to the number of workers."
             )
@@ -130,10 +131,11 @@ class Feed:
         columns = [column.name for column in preprocessor.encoded] + [preprocessor.target_encoded]
 
         def stack(group: dict[str, np.ndarray]) -> Block:
+            heartbeat.beat()
             for name in preprocessor.names("image"):
                 group[name], faults = preprocessor.decoder.decode_all(group[name].tolist())
                 if any(faults):
-                    raise BatonError(f"A picture of the {self.split} split {next(filter(None, faults))}: ingest again.")
+                    raise BadInput(f"A picture of the {self.split} split {next(filter(None, faults))}: ingest again.")
             return {**preprocessor.blocks(group), "target": group[preprocessor.target_encoded]}
 
         return petastorm.read_blocks(self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard)

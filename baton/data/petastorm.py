@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baton.errors import BatonError
@@ -53,12 +55,38 @@ def write_metadata(folder: Path, kinds: dict[str, str]) -> None:
     add_to_dataset_metadata(dataset, key, json.dumps(groups))
 
 
+class UrlPaths:
+    """This machine's files by the paths of their URLs, which Petastorm does not decode: `/a%20b` is the file `/a b`.
+
+    What Petastorm asks of a file system, and no more; Arrow itself reads and writes.
+    """
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> pa.OSFile:
+        return pa.OSFile(url2pathname(path), mode=mode)
+
+    def isfile(self, path: str) -> bool:
+        return Path(url2pathname(path)).is_file()
+
+    def isdir(self, path: str) -> bool:
+        return Path(url2pathname(path)).is_dir()
+
+    def exists(self, path: str) -> bool:
+        return Path(url2pathname(path)).exists()
+
+    def find(self, path: str) -> list[str]:
+        files = (file for file in Path(url2pathname(path)).rglob("*") if file.is_file())
+        return [file.as_uri().removeprefix("file://") for file in files]
+
+    def _strip_protocol(self, path: str) -> str:
+        return path
+
+
 @contextmanager
 def materialize(spark: Any, folder: Path, kinds: dict[str, str]) -> Iterator[None]:
     """Petastorm's own `materialize_dataset` around a Spark write to `folder`."""
     from petastorm.etl.dataset_metadata import materialize_dataset
 
-    with materialize_dataset(spark, folder.absolute().as_uri(), unischema(kinds)):
+    with materialize_dataset(spark, folder.absolute().as_uri(), unischema(kinds), filesystem_factory=UrlPaths):
         yield
 
 
@@ -90,6 +118,7 @@ def read_blocks(
         seed=seed,
         cur_shard=rank if size > 1 else None,
         shard_count=size if size > 1 else None,
+        filesystem=UrlPaths(),
     ) as reader:
         for group in reader:
             yield stack(group._asdict())

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 ISO = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?$"
+ZONE = r":\d{2}(\.\d+)?(Z|[+-]\d{2}(:?\d{2})?)$"
+TIME_WITHOUT_ZONE = r"([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)$"
 FIRST_MOMENT, NO_MOMENT = (int(np.datetime64(year, "us").astype(int)) for year in ("0001", "10000"))  # µs
 _DAY, _MONTH, _YEAR = (
     r"(?P<day>0?[1-9]|[12]\d|3[01])", r"(?P<month>0?[1-9]|1[0-2])", r"(?P<year>\d{4})",
@@ -138,6 +140,8 @@ def _moments(iso: pa.Array) -> pa.Array:
 
     good = pc.fill_null(pc.match_substring_regex(iso, ISO), False)
     iso = pc.if_else(good, iso, None)
+    if pc.any(pc.match_substring_regex(iso, ZONE)).as_py():  # pandas would give a cell without a zone the one before's
+        iso = pc.replace_substring_regex(iso, TIME_WITHOUT_ZONE, r"\1Z")
     parsed = pd.to_datetime(iso.to_pandas(), errors="coerce", utc=True, format="ISO8601").dt.tz_localize(None)
     stamps = in_range(pa.array(parsed.to_numpy("datetime64[us]"), pa.timestamp("us"), from_pandas=True))
     return _filled(stamps, pc.and_(good, pc.is_null(stamps)), iso, datetime.fromisoformat)

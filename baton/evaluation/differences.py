@@ -33,7 +33,8 @@ class Moments:
         squares = centred**2
         spread = float(squares.mean())
         third = float((squares * centred).mean())
-        skewness = third / spread**1.5 if spread**1.5 > 0 else 0.0
+        cube = spread**1.5
+        skewness = third / cube if cube else 0.0
         return Moments(rows, mean, spread * rows / (rows - 1), skewness)
 
     @property
@@ -76,7 +77,7 @@ def independent(metric: str, first: Moments, second: Moments, tail: float) -> Di
     """Moments of the losses on two sets of rows → `Difference`, by Welch's degrees of freedom."""
     error = first.error + second.error
     parts = [part.error**2 / (part.rows - 1) for part in (first, second) if part.error and part.rows > 1]
-    freedom = error**2 / sum(parts) if sum(parts) > 0 else math.inf
+    freedom = error**2 / sum(parts) if any(parts) else math.inf
     third = first.third - second.third
     return _scaled(metric, (first.mean, second.mean), first.mean - second.mean, error, third, freedom, tail)
 
@@ -91,7 +92,8 @@ def _scaled(
     """
     unit = math.sqrt(means[0]) + math.sqrt(means[1]) if metric == "rmse" else 1.0
     error = math.sqrt(error) if error >= 0 else math.inf
-    low, high = _ends(third / error**3 if 0 < error < math.inf and error**3 > 0 else 0.0, freedom, tail)
+    cube = error * error * error
+    low, high = _ends(third / cube if cube else 0.0, freedom, tail)
     ends = (value + end * error if error else value for end in (low, high))
     scaled = (part / unit if part else 0.0 for part in (value, *ends))
     return Difference(*(float(part) for part in scaled))

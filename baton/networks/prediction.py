@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from baton.runtime import heartbeat
+
 if TYPE_CHECKING:
     from baton.data.feed import Feed
 
@@ -43,7 +45,10 @@ def predict(model: keras.Model, rows: dict[str, np.ndarray]) -> np.ndarray:
     call, step = _traced(model), PREDICT_ROWS
     if "image" in rows:
         step = max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(rows["image"].shape[1:]))))
-    parts = [call({name: values[i : i + step] for name, values in rows.items()}) for i in range(0, count, step)]
+    parts = []
+    for i in range(0, count, step):
+        parts.append(call({name: values[i : i + step] for name, values in rows.items()}))
+        heartbeat.beat()
     if not parts:
         return np.zeros((0, model.output_shape[-1]), np.float32)
     return np.concatenate([part.numpy() for part in parts])

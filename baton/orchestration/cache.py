@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import json
 import platform
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -33,9 +32,10 @@ DECLARATION = "READS"
 # What only draws, prints or lays out a page changes no result: it, and what only it reaches, is in no key.
 DRAWS = "baton/reporting/"
 
+CONTENT = " content"  # the end of the name of a part that is what a source holds
 # Parts that are no hashes, of which a miss tells both values.
-VERSION = "model version"
-READABLE = ("python", VERSION)
+VERSION, REGISTRY = "model version", "model registry"
+READABLE = ("python", VERSION, REGISTRY)
 
 # The parts of the config that each step reads, as dotted paths.
 CONFIG_READ: dict[str, tuple[str, ...]] = {
@@ -81,19 +81,11 @@ class Key:
 def key(step: str, config: Config, inputs: dict[str, str], upstream: dict[str, str]) -> Key:
     """The key of a step: `inputs` are content hashes of files by name, `upstream` what earlier steps gave."""
     parts = {f"conf {path}": json.dumps(value) for path, value in _config_parts(step, config).items()}
-    parts |= {f"{name} content": digest for name, digest in inputs.items()}
+    parts |= {f"{name}{CONTENT}": digest for name, digest in inputs.items()}
     parts |= upstream
     entry = f"steps/{step}.py"
     parts |= {f"code {_route(entry, name)}": digest for name, digest in code(entry).items()}
     return Key(parts | environment())
-
-
-def content(files: list[Path], names: Mapping[Path, str] | None = None) -> str:
-    """Files → a hash of what they hold and of their `names`, if these count, whatever their order and times."""
-    from baton.runtime.files import sha256
-
-    named = ((names.get(file, "") if names else "", sha256(file)) for file in files)
-    return hashlib.sha256("".join(f"{name}{digest}" for name, digest in sorted(named)).encode()).hexdigest()
 
 
 def environment() -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -18,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from baton.config import loading
@@ -27,9 +26,10 @@ from baton.config.schema import Config
 from baton.errors import BadInput, explained
 from baton.orchestration import references
 from baton.orchestration.references import Records
-from baton.orchestration.step import guarded
+from baton.orchestration.step import enter_project, guarded
 from baton.redaction import masked
-from baton.runtime import locks
+from baton.reporting import console
+from baton.runtime import locks, replacing
 from baton.tracking import runs, servers
 
 log = logging.getLogger("baton")
@@ -85,7 +85,7 @@ def remove(item: Item) -> bool:
             path = path.rename(path.with_name(f"{ASIDE}{path.name}"))
         shutil.rmtree(path)
     finally:
-        os.close(lock)
+        lock.release()
     return True
 
 
@@ -130,7 +130,7 @@ def _outputs(config: Config) -> Iterator[Item]:
     """What a killed batch_infer has left beside its output: a folder of a random name, with nothing else in it."""
     if config.batch_infer is None:
         return
-    output = Path(config.batch_infer.output)
+    output = Path(config.batch_infer.output).resolve()
     mine = re.compile(rf"\.{re.escape(output.name)}-[a-z0-9_]{{8}}")
     for folder in _children(output.parent):
         names = [path.name for path in folder.iterdir()] if mine.fullmatch(folder.name) else ["not mine"]
@@ -179,25 +179,28 @@ def show(config: Config, items: list[Item]) -> None:
         table.add_column(heading, justify="right" if heading in ("MB", "days") else "left", overflow="fold")
     for item in items:
         size = "" if item.path is None else f"{item.bytes / 1e6:,.1f}"
-        table.add_row(item.kind, item.name, size, f"{item.age_s / DAY_S:,.0f}", escape(masked(item.reason)))
-    console = Console(highlight=False)
+        days, why = f"{item.age_s / DAY_S:,.0f}", console.cell(masked(item.reason))
+        table.add_row(item.kind, console.cell(item.name), size, days, why)
+    stdout = console.to_stdout()
     if items:
-        console.print(table)
+        stdout.print(table)
     counts = ", ".join(f"{number} {kind}s" for kind, number in sorted(Counter(i.kind for i in items).items()))
     total = sum(item.bytes for item in items) / 1e6
     older = f"older than {config.retention_days} days (retention_days)"
-    console.print(f"{counts or 'Nothing'} {older}: {total:,.1f} MB.", soft_wrap=True, markup=False)
+    stdout.print(f"{counts or 'Nothing'} {older}: {total:,.1f} MB.", soft_wrap=True, markup=False)
 
 
-def clean(config: Config, delete: bool) -> None:
-    """List what may go and, if asked to, remove it. What cannot be removed is told and left."""
+def clean(config: Config, delete: bool, command: str = "--delete") -> None:
+    """List what may go and, if asked to, remove it; else say which command does. What cannot be removed is left."""
     import mlflow
 
     servers.check_servers(mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    if delete and config.batch_infer is not None:
+        replacing.recover(Path(config.batch_infer.output).resolve())
     items = collect(config, time.time())
     show(config, items)
     if not delete:
-        log.info("nothing was removed; --delete (make gc APPLY=1) removes what is listed")
+        log.info("nothing was removed; this removes what is listed: %s", command)
         return
     removed = 0
     for item in items:
@@ -206,7 +209,9 @@ def clean(config: Config, delete: bool) -> None:
         except OSError as error:
             log.warning("%s %s stays: %s", item.kind, item.name, explained(error) or error)
     log.info(
-        "removed %d of %d; deleted runs come back by `mlflow runs restore`, until `mlflow gc`", removed, len(items)
+        "removed %d of %d; deleted runs come back by `mlflow runs restore --run-id=...`, until `mlflow gc`",
+        removed,
+        len(items),
     )
 
 
@@ -216,7 +221,9 @@ def clean(config: Config, delete: bool) -> None:
 @click.option("--delete", is_flag=True, help="remove what is listed")
 def main(config: str, overrides: str, delete: bool) -> None:
     """Parse, list, remove; the exit status is that of the steps."""
-    sys.exit(guarded("gc", lambda: clean(loading.load(config, overrides), delete)))
+    given = [f"--config={config}", *([f"--set={overrides}"] if overrides else [])]
+    command = shlex.join(["python", "-m", "baton.orchestration.gc", *given, "--delete"])
+    sys.exit(guarded("gc", lambda: clean(loading.load(enter_project(config), overrides), delete, command)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
-from baton.data.sources import files
+from baton.data.sources import content, files
 from baton.errors import BatonError
 from baton.orchestration import cache
 from baton.registry import versions
 from baton.runtime.files import folder_hashes
 from baton.tracking import runs
+
+NO_KEY = cache.Key({})
 
 
 def key(step: str, config: Config, inputs: dict[str, str], finished_runs: Mapping[str, Any]) -> cache.Key:
@@ -25,12 +28,14 @@ def key(step: str, config: Config, inputs: dict[str, str], finished_runs: Mappin
     return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs, finished_runs))
 
 
-def broken(step: str, run: Any, config: Config, version: str = "") -> str | None:
+def broken(step: str, run: Any, config: Config, key: cache.Key = NO_KEY) -> str | None:
     """Why the outputs of a finished run can't be used again, or None if they are whole.
 
-    `version` is the one that batch_infer would score with now (`name number`).
+    `key` is the step's key now: what the run has read, and which model it has scored with, must be what that says.
     """
     try:
+        if moved := _other_source(run, key):
+            return moved
         if step == "ingest":
             damage = Dataset.load(run.data.tags[names.TAG_DATASET]).damage()
             return damage and f"output {' '.join(damage)}"
@@ -43,7 +48,7 @@ def broken(step: str, run: Any, config: Config, version: str = "") -> str | None
             runs.artifact(run, names.VERDICT)
             return _registry_moved(run, config)
         elif step == "batch_infer":
-            return _predictions_changed(runs.artifact(run, names.SCORING), version)
+            return _predictions_changed(runs.artifact(run, names.SCORING), key)
     except (BatonError, KeyError, ValueError, OSError) as error:
         return f"output: {runs.sentence(error)}"
     return None
@@ -61,16 +66,14 @@ def _contents(step: str, config: Config) -> dict[str, str]:
 def _source(location: str, config: Config) -> str:
     if location.startswith(files.TABLE_PREFIX):
         return f"{location} at {runs.now()}"  # a table has no content hash: it is read anew every time
-    source = files.resolve(location, files.Reading.of(config.data))
-    pictures = {place for place in source.pictures() if isinstance(place, Path)}
-    return cache.content([*source.files, *sorted(pictures - set(source.files))], source.names())
+    return content.of_source(files.resolve(location, files.Reading.of(config.data)))
 
 
 def _upstream(step: str, config: Config, inputs: dict[str, str], finished_runs: Mapping[str, Any]) -> dict[str, str]:
     """What earlier steps gave, as content: run IDs differ from run to run, so they don't count."""
     if step == "batch_infer":
-        return {cache.VERSION: _scoring_version(config, inputs.get("register_run_id", ""))}
-    given = {}
+        return _model_parts(versions.identity(versions.to_score_with(config, inputs.get("register_run_id", ""))))
+    given = {cache.REGISTRY: versions.address()} if step == "register" else {}
     for option, value in inputs.items():
         for run_id in filter(None, value.split(",")):
             run = finished_runs.get(run_id) or runs.client().get_run(run_id)
@@ -79,20 +82,42 @@ def _upstream(step: str, config: Config, inputs: dict[str, str], finished_runs: 
     return given
 
 
-def _scoring_version(config: Config, register_run_id: str) -> str:
-    version = versions.to_score_with(config, register_run_id)
-    return f"{version.name} {version.version}"
+def _model_parts(identity: dict[str, str]) -> dict[str, str]:
+    """What `versions.identity` gave, as parts of a key."""
+    return {f"model {name}": value for name, value in identity.items()}
+
+
+def _other_source(run: Any, key: cache.Key) -> str | None:
+    """What a run has read, if the source was another one by then than the key tells of."""
+    read = run.data.tags.get(names.TAG_SOURCE_CONTENT)
+    for part, digest in key.parts.items():
+        if part.endswith(cache.CONTENT) and read != digest:
+            return f"{part} was another one when it was read"
+    return None
 
 
 def _registry_moved(run: Any, config: Config) -> str | None:
-    before, now = run.data.tags.get(names.TAG_REGISTRY), versions.state(config.name)
-    return None if before == now else f"registry changed: {before} → {now}"
+    """How the registry differs from what register has left; raises `BatonError` if who bears an alias lacks a file."""
+    before, now = json.loads(run.data.tags[names.TAG_REGISTRY]), versions.state(config.name)
+    if changed := next((name for name in now if before.get(name) != now[name]), None):
+        return f"registry changed: {changed} {_bearer(before.get(changed))} → {_bearer(now[changed])}"
+    for alias in (names.CHAMPION, names.CHALLENGER):
+        if (bearer := versions.champion(config.name, alias)) is not None:
+            versions.demand_version(bearer)
+    return None
 
 
-def _predictions_changed(scoring: dict[str, Any], version: str) -> str | None:
-    scored_with = f"{scoring['model_name']} {scoring['model_version']}"
-    if scored_with != version:  # the alias moved after main had looked, and the step looked again
-        return f"{cache.VERSION} {scored_with} → {version}"
+def _bearer(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"version {value['version']} of run {value['run'][:8]}"
+    return "nobody" if value is None else str(value)
+
+
+def _predictions_changed(scoring: dict[str, Any], key: cache.Key) -> str | None:
+    scored_with = _model_parts(scoring["model"])
+    if changed := next((part for part in scored_with if key.parts.get(part) != scored_with[part]), None):
+        # the alias moved after main had looked, and the step looked again
+        return f"{changed} {scored_with[changed]} → {key.parts.get(changed)}"
     folder = Path(scoring["path"])
     if not folder.is_dir():
         return f"output {folder} missing"

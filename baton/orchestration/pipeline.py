@@ -113,7 +113,7 @@ class Pipeline:
             return None, f"{names.MISS}: forced"
         why = ""
         for run in runs.cached(self.main.experiment_id, step, key.digest):
-            damage = outputs.broken(step, run, self.config, key.parts.get(cache.VERSION, ""))
+            damage = outputs.broken(step, run, self.config, key)
             if damage is None:
                 self.known[run.info.run_id] = run
                 return run.info.run_id, names.HIT

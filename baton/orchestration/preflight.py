@@ -30,9 +30,10 @@ from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
 from baton.redaction import masked
 from baton.reporting import console
+from baton.runtime import file_systems
 from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
-from baton.serving import scoring
-from baton.tracking import servers
+from baton.serving import destination
+from baton.tracking import experiments, servers
 
 PINNED = ("mlflow", "tensorflow-cpu", "keras", "petastorm", "pyspark", "hyperopt", "horovod", "numpy", "pyarrow")
 INSTALL = "make run installs what is pinned, into .venv"
@@ -71,6 +72,7 @@ def _of_config(config: Config) -> list[Check]:
     checks: list[Check] = [
         ("source", lambda: _source(config)),
         ("warehouse", lambda: _room("warehouse", config.warehouse, DATASET_SHARE, config.data.source, config)),
+        ("artifacts", lambda: experiments.check_artifacts(servers.uris()[0], config.name)),
         ("java", lambda: _java(config)),
     ]
     if (settings := config.batch_infer) is not None:
@@ -183,13 +185,14 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
 
 def _check_output(config: Config, settings: BatchInfer) -> str:
     """The folder of predictions can be replaced."""
-    scoring.check_output(config, settings)
+    destination.check(config, settings)
     return _room("batch_infer.output", settings.output, PREDICTIONS_SHARE, settings.source, config)
 
 
 def _room(key: str, place: str, share: int, location: str, config: Config) -> str:
     """A folder can be made or written at `place`, and its disk has room for `share` times the bytes at `location`."""
-    home = next(path for path in (Path(place), *Path(place).absolute().parents) if path.exists())
+    target = Path(place).resolve()
+    home = next(path for path in (target, *target.parents) if path.exists())
     if not home.is_dir():
         raise BadInput(f"{home} is a file where a folder should be: move it, or set {key}.")
     if not os.access(home, os.W_OK | os.X_OK):
@@ -199,7 +202,8 @@ def _room(key: str, place: str, share: int, location: str, config: Config) -> st
         raise BadInput(
             f"{home} has {free >> 20:,} MB left and about {need >> 20:,} are needed: make room, or set {key}."
         )
-    return f"{place} can be written, {free >> 30:,} GB left"
+    sentences = [f"{Path(place).absolute()} can be written, {free >> 30:,} GB left", *file_systems.fallbacks(home)]
+    return "; ".join(sentences)
 
 
 def _java(config: Config) -> str:

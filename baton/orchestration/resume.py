@@ -7,9 +7,7 @@ weights: the next run of the same work finds what an interrupted one has left.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.orchestration import cache
 from baton.runtime import locks
+from baton.runtime.files import new_folder
 from baton.tracking.runs import Run
 from baton.training.checkpoints import FILE, Checkpoint, State
 
@@ -32,13 +31,13 @@ def acquire(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[P
     A folder that another process works in is left to it: this one gets an empty one of its own.
     """
     home = Path(config.warehouse) / config.name / "checkpoints"
-    key = cache.key(step, config, {}, {"dataset": dataset.fingerprint}).digest[:32]
+    key = cache.key(step, config, {}, {"dataset": dataset.content}).digest[:32]
     folder = home / key
     lock = locks.take(folder)
     alone = lock is not None
     if lock is None:
         log.warning("Another process does the same work now: this one starts anew and leaves nothing to go on from.")
-        folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=home))
+        folder = new_folder(home, f"{key}-")
         lock = locks.take(folder)
     try:
         yield folder
@@ -47,7 +46,7 @@ def acquire(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[P
         if not alone:
             shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
-            os.close(lock)
+            lock.release()
 
 
 def load_previous(folder: Path, run: Run) -> tuple[Checkpoint, State | None]:

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import FrameType
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -23,11 +23,11 @@ import yaml
 from baton import names
 from baton.config import loading
 from baton.config import schema as configs
-from baton.errors import explained
+from baton.errors import BadInput, escaped, explained
 from baton.orchestration import warm_process
 from baton.redaction import masked
-from baton.runtime import processes
-from baton.runtime.paths import MLPROJECT
+from baton.runtime import interrupts, processes
+from baton.runtime.paths import MLPROJECT, ROOT
 
 log = logging.getLogger("baton")
 
@@ -65,20 +65,26 @@ def step(
         def command(config: str, overrides: str, **inputs: Any) -> None:
             asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
             if asked:
-                sys.exit(guarded(name, lambda: asked[0](lambda: loading.load(config, overrides))))
+                sys.exit(guarded(name, lambda: asked[0](lambda: loading.load(enter_project(config), overrides))))
             _leave(execute(name, function, config, overrides, inputs, imports, prepare))
 
         for flag, (text, _) in views.items():
             command = click.option(f"--{flag}", is_flag=True, help=text)(command)
         for option, text in reversed(options):
-            command = click.option(f"--{option}", required=not warm_process.waits(), help=text)(command)
-        command = click.option(
-            "--set", "overrides", required=True, help="dotted overrides: train.epochs=3,tune.max_trials=4"
-        )(command)
+            command = click.option(f"--{option}", required=not warm_process.waits(), help=text, callback=_plain)(
+                command
+            )
+        overridden = "dotted overrides: train.epochs=3,tune.max_trials=4"
+        command = click.option("--set", "overrides", required=True, help=overridden, callback=_plain)(command)
         command = click.option("--config", required=True, help="the pipeline's YAML file")(command)
         return click.command(name, help=function.__doc__, cls=_command({f"--{flag}" for flag in views}))(command)
 
     return decorate
+
+
+def _plain(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """An option's value; two quotes are an empty one, as MLflow logs it and as people copy it."""
+    return "" if value in ("''", '""') else value
 
 
 def _command(flags: set[str]) -> type[click.Command]:
@@ -112,7 +118,8 @@ def execute(
     def run_it() -> None:
         from baton.tracking import runs
 
-        config = loading.load(config_path, overrides)
+        file = enter_project(config_path)
+        config = loading.load(file, overrides)
         runs.reach()
         mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
         with prepare(config) as prepared:
@@ -121,7 +128,7 @@ def execute(
             if mine:
                 os.environ["MLFLOW_RUN_ID"] = mine
             given, config = warm_process.handed_over(inputs, config)
-            with runs.start(name, config, {"config": config_path, "set": overrides, **given}) as run:
+            with runs.start(name, config, {"config": file, "set": overrides, **given}) as run:
                 _collect()
                 started = time.monotonic()
                 function(config=config, run=run, **prepared, **given)
@@ -132,6 +139,22 @@ def execute(
                     report.log_card(config, run)
 
     return guarded(name, run_it)
+
+
+def enter_project(config_path: str) -> str:
+    """Make the project root the working directory, which all relative paths are of; --config as it is found from there.
+
+    A config that lies in the working directory counts before one of that name in the project. Raises `BadInput` if
+    there is none.
+    """
+    here, there = Path(config_path).absolute(), ROOT / config_path
+    if not here.is_file() and not there.is_file():
+        where = f" in {here.parent} or {there.parent}" if here != there else ""
+        raise BadInput(
+            f"There is no config file of that name{where}. Give --config a YAML file. Received: {config_path}"
+        )
+    os.chdir(ROOT)
+    return config_path if not here.is_file() or (there.is_file() and here.samefile(there)) else str(here)
 
 
 def _leave(status: int) -> NoReturn:
@@ -149,11 +172,11 @@ def _leave(status: int) -> NoReturn:
 def guarded(name: str, work: Callable[[], None]) -> int:
     """Do the work; whatever goes wrong is told in one sentence. Returns the exit status."""
     printed = logging.StreamHandler()
-    printed.setFormatter(_Masked(f"%(asctime)s {name}: %(message)s", "%H:%M:%S"))
+    printed.setFormatter(_Clean(f"%(asctime)s {name}: %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[printed])
+    logging.captureWarnings(True)  # they quote what they are about
     log.setLevel(logging.INFO)
-    for number in _stopping():
-        signal.signal(number, _raise_interrupt)
+    interrupts.listen()
     # MLflow does not pass a SIGTERM on: what it started would go on alone, and its run would stay open.
     driver = os.environ.pop(processes.DRIVER, None) or processes.launcher()
     processes.end_with(driver, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -164,10 +187,11 @@ def guarded(name: str, work: Callable[[], None]) -> int:
         work()
         return 0
     except KeyboardInterrupt:
-        return _fail("Stopped by a signal.", 1)
+        interrupts.ignore()
+        return _fail(interrupts.STOPPED, 1)
     except Exception as error:  # noqa: BLE001 - whatever it is, the last line says it in a sentence
         if (known := explained(error)) is None:
-            sys.stderr.write(masked(traceback.format_exc()))
+            sys.stderr.write(escaped(masked(traceback.format_exc()), keep="\n\t"))
         return _fail(runs.sentence(error), known.exit_status if known else 1)
     finally:
         _collect()
@@ -179,45 +203,20 @@ def _collect() -> None:
     gc.enable()
 
 
-class _Masked(logging.Formatter):
-    """Log lines, and the traces below them, without the secrets that they may quote."""
+class _Clean(logging.Formatter):
+    """Log lines, and the traces below them, without the secrets and control characters that they may quote.
+
+    A line of Baton's own stays one: what it quotes could begin another.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return escaped(super().formatMessage(record), keep="" if record.name == log.name else "\n\t")
 
     def format(self, record: logging.LogRecord) -> str:
-        return masked(super().format(record))
+        return escaped(masked(super().format(record)), keep="\n\t")
 
 
 def _fail(sentence: str, status: int) -> int:
     sys.stdout.flush()
     print(sentence, file=sys.stderr, flush=True)
     return status
-
-
-def _stopping() -> list[signal.Signals]:
-    """The signals that stop a step: Ctrl-C, `kill`, and the end of its terminal, but for what nohup has started."""
-    hang_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
-    return [signal.SIGINT, signal.SIGTERM, *hang_up]
-
-
-def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
-    """The first signal stops the step, more of them must not stop the stopping; but not amid a transaction.
-
-    MLflow's store rolls back for an `Exception` only: left in between, SQLite stays locked against
-    this very process, which could not close its run.
-    """
-    if _in_store(frame):
-        later = threading.Timer(0.05, os.kill, (os.getpid(), signum))
-        later.daemon = True
-        later.start()
-        return
-    for number in _stopping():
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _in_store(frame: FrameType | None) -> bool:
-    """Whether a call of MLflow's own stores, which write by SQLAlchemy, is under way."""
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(("sqlalchemy.", "mlflow.store.")):
-            return True
-        frame = frame.f_back
-    return False

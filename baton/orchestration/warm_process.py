@@ -16,6 +16,7 @@ import threading
 from typing import Any
 
 from baton.config.schema import Config, validate
+from baton.errors import escaped
 from baton.redaction import masked
 from baton.runtime import processes
 from baton.runtime.paths import ROOT
@@ -94,7 +95,7 @@ class _LastLine(threading.Thread):
             if NOISE.search(text):
                 continue
             with contextlib.suppress(OSError):  # nobody reads main's any more: the step must not wait for that
-                sys.stderr.write(masked(text))
+                sys.stderr.write(escaped(masked(text), keep="\n\t"))
                 sys.stderr.flush()
             if text.strip():
                 self.line = text.strip()

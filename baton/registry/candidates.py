@@ -38,7 +38,7 @@ def config_of(candidate: Any) -> Config:
     """The config that a candidate's run was given, with the hyperparameters that its tune run found."""
     tree = with_new_names(runs.artifact(candidate, names.CONFIG, yaml.safe_load))
     config = validate(tree, {}, f"run {candidate.info.run_id}")
-    if not (tune := candidate.data.params.get("tune_run_id")):
+    if not (tune := runs.parameters(candidate).get("tune_run_id")):
         return config
     best = runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS)
     return config.overridden({RENAMED.get(key, key): value for key, value in best.items()})
@@ -70,15 +70,17 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     run.figures(training.curves(result.history))
     run.figures(figures.draw(preprocessor, rows.targets, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
-    example = dataset.raw_example(100)
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
     known = reference.load(dataset.folder)
     known = known and known.predicting(preprocessor.decode_prediction(rows.output)[names.PREDICTION])
+    travels = known is not None and known.rows.num_rows > 0
+    example = dataset.raw_example(100) if travels else None
     uri = export.log_model(preprocessor, model.network, example, metadata, known)
     _log_network(run, model.network)
     run.tag(names.TAG_MODEL_URI, uri)
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
-    run.tag(names.TAG_OUTPUT, _content(dataset, model))
+    run.tag(names.TAG_NETWORK, _network(dataset, model))
+    run.tag(names.TAG_OUTPUT, _handed_on(dataset, run))
     run.tag(names.TAG_DATASET, str(dataset.folder))
     evaluation = {
         "validation": validation,
@@ -133,13 +135,18 @@ def assess(config: Config, run: Run, preprocessor: Preprocessor, rows: Evaluated
     return assessed
 
 
-def _content(dataset: Dataset, model: raw_columns.RawColumnModel) -> str:
-    """A candidate's content: its dataset, its network with every weight, and how it answers, as a hash."""
-    network, answers = model.network, json.dumps(model.preprocessor.spec["target"], sort_keys=True)
-    content = hashlib.sha256(f"{dataset.fingerprint}{network.to_json()}{answers}".encode())
-    for weight in network.get_weights():
-        content.update(weight.tobytes())
-    return content.hexdigest()
+def _network(dataset: Dataset, model: raw_columns.RawColumnModel) -> str:
+    """What a candidate answers by: the encoded rows it learnt from, its network with every weight, and how it answers,
+    as a hash. Models that carry other data beside these have the same."""
+    answers = json.dumps(model.preprocessor.spec["target"], sort_keys=True)
+    return export.weights_hash(model.network, dataset.fingerprint, answers)
+
+
+def _handed_on(dataset: Dataset, run: Run) -> str:
+    """All that register reads of a candidate: its dataset with the test rows as they came, and its model, as a hash."""
+    raw = [file["sha256"] for file in dataset.manifest["raw_test"]]
+    model = runs.client().get_run(run.id).data.tags[names.TAG_MODEL_CONTENT]
+    return hashlib.sha256(json.dumps([dataset.content, raw, model]).encode()).hexdigest()
 
 
 def _params(config: Config) -> dict[str, Any]:

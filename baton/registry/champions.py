@@ -7,7 +7,6 @@ together, between machines nothing does.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
 from baton.redaction import masked
 from baton.registry import versions
+from baton.runtime import locks
 from baton.tracking import runs
 
 log = logging.getLogger("baton")
@@ -32,7 +32,10 @@ MAX_REASON = 1000  # characters of a reason; a tag holds 5,000
 
 @dataclass(frozen=True)
 class Change:
-    """One change of the champion: to which version (None: nobody), how, when, by which run, why."""
+    """One change of the champion: to which version (None: nobody), how, when, by which run, why.
+
+    `network` is what that version answers by: it is known when the version is deleted, too.
+    """
 
     number: int
     version: str | None
@@ -41,6 +44,7 @@ class Change:
     at: str
     by: str
     why: str
+    network: str = ""
 
 
 @contextmanager
@@ -48,8 +52,7 @@ def locked(config: Config) -> Iterator[None]:
     """Meanwhile nobody else on this machine moves the aliases of this model out of this warehouse."""
     home = Path(config.warehouse) / config.name
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "registry.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, also by the end of a killed process
+    with locks.exclusive(home / "registry.lock"):
         yield
 
 
@@ -76,8 +79,43 @@ def promote(name: str, number: str, judged_against: str | None, by: str, why: st
             f"the champion changed from {_who(judged_against)} to {_who(now)} meanwhile and was left alone; "
             "run register again to be judged against it"
         )
+    if by_hand := put_aside(name, number):
+        return by_hand
     _move(name, number, PROMOTED, by, why)
     return None
+
+
+def put_aside(name: str, number: str) -> str:
+    """Why a version is not for a step to promote: a person has taken `champion` from its model; empty if nobody has.
+
+    The model, not the version, is what was decided on: the next training gives the same one a new number. Whoever
+    makes it champion again, by hand or by a rollback, lifts that.
+    """
+    networks = {str(found.version): versions.network_of(found.tags) for found in versions.versions(name)}
+    why = _taken_by_hand(history(name), networks).get(networks.get(number, ""))
+    return "" if why is None else (
+        f"the same model was champion as {why}, and that is left so: "
+        f"give version {number} the alias {names.CHAMPION} by hand to lift it"
+    )  # fmt: skip
+
+
+def _taken_by_hand(changes: list[Change], networks: dict[str, str]) -> dict[str, str]:
+    """Changes, oldest first, and the networks of the versions that are there → {network: who it was and what ended it}
+    of those that a person has taken away and nobody has made champion since."""
+    taken: dict[str, str] = {}
+    latest: dict[str, str] = {}
+    last = ""
+    for change in changes:
+        network = change.network or networks.get(change.version or "", "")
+        if change.how == BY_HAND and last:
+            after = f"{_who(change.version)} was made champion" if change.version else "the alias was taken away"
+            taken[last] = f"version {change.previous} until {after} by hand"
+        taken.pop(network, None)
+        latest[network] = change.version or ""
+        last = network
+    taken |= {n: f"version {number}, which was deleted" for n, number in latest.items() if number not in networks}
+    taken.pop("", None)
+    return taken
 
 
 def roll_back(config: Config, by: str, why: str) -> Change:
@@ -122,9 +160,8 @@ def _move(name: str, number: str, how: str, by: str, why: str) -> Change:
         if how != PROMOTED or found.version != number:
             recorded.append(_record(name, found))
     last = recorded[-1] if recorded else None
-    change = Change(
-        last.number + 1 if last else 1, number, last.version if last else None, how, runs.now(), by, why[:MAX_REASON]
-    )
+    previous, network = last.version if last else None, _network(name, number)
+    change = Change(last.number + 1 if last else 1, number, previous, how, runs.now(), by, why[:MAX_REASON], network)
     versions.set_alias(name, names.CHAMPION, number)
     _record(name, change)
     for old in recorded[: -KEPT + 1]:
@@ -178,7 +215,13 @@ def _unrecorded(name: str, recorded: list[Change]) -> list[Change]:
     before = last.version if last else None
     if now == before:
         return []
-    return [Change(last.number + 1 if last else 1, now, before, BY_HAND, runs.now(), "", "found in the registry")]
+    network = "" if now is None else _network(name, now)
+    why = "found in the registry"
+    return [Change(last.number + 1 if last else 1, now, before, BY_HAND, runs.now(), "", why, network)]
+
+
+def _network(name: str, number: str) -> str:
+    return versions.network_of(versions.version(name, number).tags)
 
 
 def _is_whole(name: str, number: str) -> bool:

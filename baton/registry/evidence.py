@@ -39,8 +39,9 @@ def gather(
     """
     raw = dataset.raw_test()
     targets, output = model.evaluate(raw)
-    content, classes = chosen.data.tags[names.TAG_OUTPUT], model.preprocessor.classes
+    network, classes = versions.network_of(chosen.data.tags), model.preprocessor.classes
     sketch = looks.sketch(raw, model.preprocessor)
+    incumbent = None if champion is None else champion_losses(config, champion, model, raw, targets, output)
     evidence = Evidence(
         metrics=measured(targets, output, model.preprocessor.threshold),
         trivial=metrics.row_losses(targets, metrics.trivial(model.preprocessor.spec["target"], len(targets))),
@@ -51,14 +52,22 @@ def gather(
             "run": chosen.data.tags.get(names.TAG_FINGERPRINT, ""),
             "model": versions.fingerprint(chosen.data.tags[names.TAG_MODEL_URI]),
         },
-        champion=None if champion is None else champion_losses(config, champion, model, raw, targets, output),
-        rolled_back=versions.rolled_back(config.name, content),
-        looks=looks.count(versions.versions(config.name), content, dataset.fingerprint, sketch),
+        champion=incumbent and related(incumbent, chosen.data.tags, champion.tags),
+        rolled_back=versions.rolled_back(config.name, network),
+        looks=looks.count(versions.versions(config.name), network, dataset.fingerprint, sketch),
         sketch=sketch,
         classes={name: int(np.count_nonzero(targets == index)) for index, name in enumerate(classes)},
         auc=auc_interval(config, targets, output),
     )
     return evidence, targets, output
+
+
+def related(incumbent: Champion, candidate: dict[str, str], champion: dict[str, str]) -> Champion:
+    """A champion, and the tags of the candidate and of it → the champion with whether it is the candidate itself."""
+    same = versions.network_of(candidate) == versions.network_of(champion) != ""
+    return replace(
+        incumbent, same_network=same, other_data=versions.content_of(candidate) != versions.content_of(champion)
+    )
 
 
 def auc_interval(config: Config, targets: np.ndarray, predictions: np.ndarray) -> list[float] | None:

@@ -50,7 +50,8 @@ class Champion:
 
     Where the two know different classes, or were split otherwise, `losses` and `candidate` are theirs on the rows whose
     class both know and that are test rows of both, and `new` and `overlap` tell of the others. Without `overlap` it is
-    not known which rows the champion has learnt from.
+    not known which rows the champion has learnt from. `same_network` says that both answer by the
+    same network, and `other_data` that what travels with it differs.
     """
 
     version: str
@@ -59,6 +60,8 @@ class Champion:
     candidate: np.ndarray | None = None
     new: NewClasses | None = None
     overlap: Overlap | None = None
+    same_network: bool = False
+    other_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ def _against(
     """The comparison with the champion and what it means; an error of any kind does not pass."""
     notes = _overlap(champion)
     notes += [] if champion.new is None else [_new_classes(champion.new, champion.version)]
+    if champion.error and champion.same_network:
+        return None, [*notes, _mends(champion)]
     try:
         if champion.error:
             raise ValueError(champion.error)
@@ -189,6 +194,8 @@ def _against(
     except Exception as error:  # noqa: BLE001 - whatever it is, the champion stays
         why = f"the champion, version {champion.version}, cannot be compared with: {error}"
         return None, [*notes, (False, why)]
+    if comparison.identical and champion.same_network and champion.other_data:
+        return comparison, [*notes, _renews(comparison)]
     return comparison, [*notes, _verdict(config.register_, comparison)]
 
 
@@ -214,6 +221,22 @@ def _new_classes(new: NewClasses, version: str) -> Check:
         f"{new.rows:,} test rows are of classes that the champion, version {version}, does not know "
         f"({listed(list(new.names))}) and are left out of the comparison: on them the candidate's log_loss is "
         f"{new.log_loss:.6g}, and {new.hits:,} are classified rightly"
+    )
+
+
+def _renews(comparison: Comparison) -> Check:
+    """The same network that carries other data takes its own place under any policy: no answer changes by it."""
+    return True, (
+        f"the candidate is the champion, version {comparison.champion_version}, itself, with the same loss on all "
+        f"{comparison.rows:,} test rows; what travels with it differs, so it takes that version's place"
+    )
+
+
+def _mends(champion: Champion) -> Check:
+    """The same network takes the place of its own version that can be used no more."""
+    return True, (
+        f"the candidate is the champion, version {champion.version}, itself, which can be used no more "
+        f"({champion.error}), so it takes that version's place"
     )
 
 

@@ -20,6 +20,7 @@ from baton import names
 from baton.data import splits
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
+from baton.registry.versions import network_of
 
 SKETCHED = 256  # the smallest hashes that a sketch keeps: 1,368 characters, where a tag may hold 5,000
 SAME = 0.5  # share of the present test rows beyond which an earlier version was asked about the same ones
@@ -101,13 +102,13 @@ def overlap(present: Sketch, past: Sketch) -> float:
     return float(min(1.0, jaccard / (1 + jaccard) * (present.rows + past.rows) / max(present.rows, 1)))
 
 
-def count(versions: Iterable[Any], content: str, fingerprint: str, present: Sketch) -> int:
-    """A model's versions, and a candidate's content, dataset and test rows → the how many-th model asks these rows.
+def count(versions: Iterable[Any], network: str, fingerprint: str, present: Sketch) -> int:
+    """A model's versions, and a candidate's network, dataset and test rows → the how many-th model asks these rows.
 
-    Looks are different contents: the same model asked again is told what it was told, and is no new look. A version
-    from before there were sketches counts if it is of the same dataset.
+    Looks are different networks: the same model asked again is told what it was told, and is no new look, whatever
+    data it carries. A version from before there were sketches counts if it is of the same dataset.
     """
-    asked = {content}
+    asked = {network}
     for version in versions:
         earlier = Sketch.of_tag(version.tags.get(names.TAG_TEST_ROWS, ""))
         if earlier is None:
@@ -115,7 +116,7 @@ def count(versions: Iterable[Any], content: str, fingerprint: str, present: Sket
         else:
             same = overlap(present, earlier) > SAME
         if same:
-            asked.add(version.tags.get(names.TAG_OUTPUT, f"version {version.version}"))
+            asked.add(network_of(version.tags) or f"version {version.version}")
     return len(asked)
 
 

@@ -84,7 +84,7 @@ def publish(
         verdict, reasons = settle(config, run, decision, number, judged_against)
         for key, value in verdict_tags(verdict, reasons).items():
             runs.client().set_model_version_tag(config.name, number, key, value)
-        run.tag(names.TAG_REGISTRY, versions.state(config.name))
+        run.tag(names.TAG_REGISTRY, json.dumps(versions.state(config.name)))
     runs.client().update_model_version(config.name, number, f"{verdict}: {'; '.join(reasons)}"[:5000])
     return {
         "name": config.name,
@@ -127,6 +127,8 @@ def version_tags(
     tags = {
         names.TAG_FINGERPRINT: dataset.fingerprint,
         names.TAG_OUTPUT: chosen.data.tags[names.TAG_OUTPUT],
+        names.TAG_NETWORK: versions.network_of(chosen.data.tags),
+        names.TAG_MODEL_CONTENT: versions.content_of(chosen.data.tags),
         names.TAG_CANDIDATE_RUN: chosen.info.run_id,
         names.TAG_REGISTER_RUN: run.id,
         names.TAG_COMMIT: runs.git_commit() or "unknown",

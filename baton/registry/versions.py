@@ -15,9 +15,11 @@ from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
 from baton.evaluation.differences import Moments
+from baton.runtime.files import folder_hashes
 from baton.serving import integrity
+from baton.serving.layout import KERAS_FILE
 from baton.serving.raw_columns import RawColumnModel
-from baton.tracking import runs
+from baton.tracking import runs, servers
 from baton.tracking.runs import client
 
 log = logging.getLogger("baton")
@@ -83,11 +85,39 @@ def count(name: str) -> int:
     return len(versions(name))
 
 
-def state(name: str) -> str:
-    """Who bears which alias in the registry, and how many versions there are, as text."""
-    aliases = {alias: champion(name, alias) for alias in (names.CHAMPION, names.CHALLENGER)}
-    state = {alias: None if v is None else str(v.version) for alias, v in aliases.items()}
-    return json.dumps({**state, "versions": count(name)})
+def state(name: str) -> dict[str, Any]:
+    """Which model bears which alias in which registry, and how many versions there are."""
+    bearers = {alias: champion(name, alias) for alias in (names.CHAMPION, names.CHALLENGER)}
+    found = {alias: None if v is None else _traits(v) for alias, v in bearers.items()}
+    return {"registry": address(), **found, "versions": count(name)}
+
+
+def _traits(version: Any) -> dict[str, str]:
+    """A version's number, and what tells it from another one that bore its number before."""
+    digest = version.tags.get(names.TAG_MODEL_DIGEST, "")
+    return {"version": str(version.version), "run": version.run_id or "", "files": digest}
+
+
+def address() -> str:
+    """Where the registry is."""
+    import mlflow
+
+    return servers.address(mlflow.get_registry_uri())
+
+
+def identity(version: Any) -> dict[str, str]:
+    """Which model a version is: its name and number, and of what bears them now the run and the files' hash; where.
+
+    Raises `BadInput` if the files are to be hashed and are not there.
+    """
+    found = _traits(version)
+    digest = found["files"] or _files_digest(f"models:/{version.name}/{version.version}")
+    return {**found, "version": f"{version.name} {version.version}", "files": digest, "registry": address()}
+
+
+def _files_digest(uri: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="baton-model-") as home:
+        return integrity.hashed(folder_hashes(_fetched(uri, home)))
 
 
 def model_tags(name: str) -> dict[str, str]:
@@ -141,6 +171,17 @@ def _loss_of_interval(assessed: dict[str, Any]) -> Moments:
 
 def demand_model(uri: str) -> None:
     """Raise `BatonError` if the files of the model at `uri` are not there."""
+    _demand_files(uri, {"MLmodel"})
+
+
+def demand_version(version: Any) -> None:
+    """Raise `BatonError` that names the first file without which a version cannot score, if one is not there."""
+    uri = f"models:/{version.name}/{version.version}"
+    demand_model(uri)
+    _demand_files(f"{uri}/{integrity.LOADER['artifacts']}", {KERAS_FILE, names.PREPROCESSOR})
+
+
+def _demand_files(uri: str, needed: set[str]) -> None:
     from mlflow.artifacts import list_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -148,8 +189,8 @@ def demand_model(uri: str) -> None:
         found = {Path(artifact.path).name for artifact in list_artifacts(artifact_uri=uri)}
     except (MlflowException, OSError) as error:
         raise BatonError(f"the model {uri} cannot be read: {error}") from None
-    if "MLmodel" not in found:
-        raise BatonError(f"the model {uri} is missing")
+    if lacking := sorted(needed - found):
+        raise BatonError(f"the model {uri} is missing" if not found else f"{lacking[0]} of {uri} is missing")
 
 
 def fingerprint(uri: str) -> str:
@@ -159,10 +200,20 @@ def fingerprint(uri: str) -> str:
     return (mlflow.models.get_model_info(uri).metadata or {}).get("fingerprint", "")
 
 
-def rolled_back(name: str, content: str) -> str:
-    """Why a version with this content is champion no more, as a sentence; empty if none was rolled back."""
+def network_of(tags: dict[str, str]) -> str:
+    """A version's or a candidate's tags → the hash of what it answers by; one from before has no other hash."""
+    return tags.get(names.TAG_NETWORK) or tags.get(names.TAG_OUTPUT, "")
+
+
+def content_of(tags: dict[str, str]) -> str:
+    """A version's or a candidate's tags → the hash of all data of its model; as `network_of`."""
+    return tags.get(names.TAG_MODEL_CONTENT) or tags.get(names.TAG_OUTPUT, "")
+
+
+def rolled_back(name: str, network: str) -> str:
+    """Why a version with this network is champion no more, as a sentence; empty if none was rolled back."""
     for found in versions(name):
-        if found.tags.get(names.TAG_OUTPUT) == content and names.TAG_ROLLED_BACK in found.tags:
+        if network_of(found.tags) == network and names.TAG_ROLLED_BACK in found.tags:
             why = found.tags[names.TAG_ROLLED_BACK]
             return f"the same model was champion as version {found.version} and was rolled back: {why}"
     return ""
@@ -231,13 +282,30 @@ def set_alias(name: str, alias: str, number: str) -> None:
 def downloaded(uri: str, tags: dict[str, str]) -> Iterator[Path]:
     """The data folder of the model behind a URI, on this machine, for `RawColumnModel.load`.
 
-    `tags` are those of its version or run. Raises `BadInput` if it is not a model that Baton logged.
+    `tags` are those of its version or run. Raises `BadInput` if it is gone, or not a model that Baton logged.
     """
-    import mlflow
-
     with tempfile.TemporaryDirectory(prefix="baton-model-") as home:
-        local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=home)
-        yield integrity.checked(Path(local), tags.get(names.TAG_MODEL_DIGEST, ""), uri)
+        yield integrity.checked(_fetched(uri, home), tags.get(names.TAG_MODEL_DIGEST, ""), uri)
+
+
+def _fetched(uri: str, home: str) -> Path:
+    """The files of the model behind a URI, copied below `home`; raises `BadInput` if they are gone."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with suppress(FileNotFoundError):
+        try:
+            model = Path(download_artifacts(artifact_uri=uri, dst_path=home))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            if (model / "MLmodel").is_file():
+                return model
+    raise BadInput(
+        "The files of a model are gone, maybe by `mlflow gc`: run main, which trains it anew, or rollback, which goes "
+        f"back to a version that has its files. Received: {uri}"
+    )
 
 
 def load(uri: str, tags: dict[str, str]) -> RawColumnModel:

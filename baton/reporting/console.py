@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +12,23 @@ from rich.table import Table
 
 from baton import names
 from baton.config.schema import Config
-from baton.errors import printable
+from baton.errors import escaped, printable
 from baton.formatting import percent_text
 
 WIDTH = 150  # of a log
+UNFOLDED = 10_000  # wider than what is piped into another program, which takes a line for a record
 MAX_COLUMNS, MAX_WARNINGS, TOP_REASONS = 100, 12, 3  # printed
 COLOURS = {"finished": "green", "cached": "cyan", "failed": "red", "skipped": "yellow"}
+
+
+def to_stdout() -> Console:
+    """A console as wide as the terminal; what is piped is not folded."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
+
+
+def cell(text: str) -> str:
+    """Text that may quote anything → one line of a table, without markup."""
+    return escape(printable(text))
 
 
 def table(config: Config, summary: dict[str, Any], console: Console | None = None) -> None:
@@ -27,12 +39,12 @@ def table(config: Config, summary: dict[str, Any], console: Console | None = Non
         steps.add_column(heading, justify="right" if heading == "seconds" else "left", no_wrap=heading != "cache")
     for name, entry in summary["steps"].items():
         status = f"[{COLOURS[entry['status']]}]{entry['status']}[/]"
-        steps.add_row(name, status, f"{entry['seconds']:.1f}", escape(entry["cache"] or ""))
+        steps.add_row(name, status, f"{entry['seconds']:.1f}", cell(entry["cache"] or ""))
     steps.add_row("all", "", f"{summary['wall_seconds']:.1f}", "")
     console.print()
     console.print(steps)
     for line in sentences(summary):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(escaped(line), markup=False, soft_wrap=True)
 
 
 def columns(table: dict[str, Any], console: Console | None = None) -> None:
@@ -43,8 +55,7 @@ def columns(table: dict[str, Any], console: Console | None = None) -> None:
         grid.add_column(heading, justify="right" if heading in ("missing", "unknown") else "left", overflow="fold")
     for line in table["columns"][:MAX_COLUMNS]:
         shares = ["" if line[key] is None else percent_text(line[key]) for key in ("missing", "unknown")]
-        cells = (line["name"], line["kind"], line["why"], *shares, line["example"])
-        grid.add_row(*(escape(printable(cell)) for cell in cells))
+        grid.add_row(*map(cell, (line["name"], line["kind"], line["why"], *shares, line["example"])))
     console.print()
     console.print(grid)
     if (more := len(table["columns"]) - MAX_COLUMNS) > 0:
@@ -78,8 +89,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         lines.append(f"{split}: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
     if predictions:
         lines.append(
-            f"Predictions: {predictions['path']} ({predictions['rows_scored']:,} of {predictions['rows_in']:,} rows, "
-            f"{predictions['rows_quarantined']:,} quarantined)"
+            f"Predictions: {Path(predictions['path']).absolute()} ({predictions['rows_scored']:,} of "
+            f"{predictions['rows_in']:,} rows, {predictions['rows_quarantined']:,} quarantined)"
         )
     elif model and not model["alias"]:
         lines.append("Predictions: none; there is nothing to score or no champion to score it with.")

@@ -16,13 +16,21 @@ DRIVER = "BATON_DRIVER"  # in the environment of a process that must not outlive
 
 
 def identity(pid: int) -> str | None:
-    """`pid:start:boot`, which no other process ever has; None if there is no such process (or a dead one)."""
+    """`pid:start:boot:namespace`, which no other process ever has; None if there is no such process (or a dead one).
+
+    The namespace is that of the number: containers of one machine, each with its own, may have one host name.
+    """
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    return None if state in "ZX" else f"{pid}:{rest[18]}:{boot}"
+    return None if state in "ZX" else f"{pid}:{rest[18]}:{boot}:{_namespace()}"
+
+
+def _namespace() -> str:
+    """The number of the PID namespace that this process's numbers are of."""
+    return str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
 
 
 def me() -> str:
@@ -31,9 +39,16 @@ def me() -> str:
 
 
 def alive(who: str) -> bool:
-    """Whether the process of that identity still runs."""
-    pid = who.partition(":")[0]
-    return pid.isdigit() and identity(int(pid)) == who
+    """Whether the process of that identity is seen to run; earlier versions wrote it without the namespace."""
+    pid, _, more = who.partition(":")
+    now = identity(int(pid)) if pid.isdigit() else None
+    return now is not None and now.split(":")[: 2 + more.count(":")] == who.split(":")
+
+
+def ended(who: str) -> bool:
+    """Whether the process of that identity has certainly ended: nobody can tell of another PID namespace."""
+    namespace = who.split(":")[3:]
+    return not alive(who) and namespace in ([], [_namespace()])
 
 
 def runs_step(who: str) -> bool:
@@ -90,7 +105,7 @@ def end_with(driver: str | None, action: Callable[[], None]) -> None:
     """Do `action` within a second or so of the end of the process `driver`, from a thread."""
 
     def watch() -> None:
-        while driver and alive(driver):
+        while driver and not ended(driver):
             time.sleep(1)
         action()
 

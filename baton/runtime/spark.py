@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -51,23 +52,52 @@ def session(config: Config) -> Any:
 
 
 def _start(config: Config) -> Any:
+    from pyspark import SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.appName(f"baton {config.name}")
     with tempfile.NamedTemporaryFile("w", suffix=".properties") as log_settings:
         log_settings.write(QUIET)
         log_settings.flush()
         quiet = {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log_settings.name}"}
-        for key, value in {**quiet, **_settings(config), **_sql_settings(config), **config.spark.config}.items():
+        settings = {**quiet, **_settings(config), **_sql_settings(config), **config.spark.config}
+        builder = SparkSession.builder.appName(f"baton {config.name}")
+        for key, value in settings.items():
             builder = builder.config(key, value)
         try:
+            with _off_the_command_line(settings):
+                SparkContext._ensure_initialized()
             spark = builder.getOrCreate()
         except PySparkRuntimeError as error:
             raise BatonError(f"Spark needs Java 17: install it, or set JAVA_HOME. Received: {error}") from None
     if not is_local(spark):
         _ship_code(spark)
     return spark
+
+
+@contextmanager
+def _off_the_command_line(settings: dict[str, str]) -> Iterator[None]:
+    """Java started meanwhile reads its settings in a file of this user's alone.
+
+    The builder would start it with `--conf key=value` of each, which everybody on the machine can read.
+    """
+    before = os.environ.get("PYSPARK_SUBMIT_ARGS")
+    with tempfile.NamedTemporaryFile("w", suffix=".properties") as file:
+        file.writelines(f"{_property(key)}={_property(value)}\n" for key, value in settings.items())
+        file.flush()
+        options = f"--properties-file {shlex.quote(file.name)} --load-spark-defaults"
+        os.environ["PYSPARK_SUBMIT_ARGS"] = f"{options} {before or 'pyspark-shell'}"
+        try:
+            yield
+        finally:
+            del os.environ["PYSPARK_SUBMIT_ARGS"]
+            if before is not None:
+                os.environ["PYSPARK_SUBMIT_ARGS"] = before
+
+
+def _property(text: str) -> str:
+    """A text as Java's property files take any: the numbers of its UTF-16 units."""
+    return "".join(f"\\u{unit}" for unit in text.encode("utf-16-be").hex(" ", 2).split())
 
 
 def _settings(config: Config) -> dict[str, str]:
@@ -89,6 +119,7 @@ def _settings(config: Config) -> dict[str, str]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     return settings | {
+        "spark.authenticate": "true",  # Spark draws a secret, which other users' messages to its ports lack
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": f"{max(1024, memory // 4)}m",

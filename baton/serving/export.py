@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -18,34 +19,35 @@ from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
+from baton.runtime.files import folder_hashes
 from baton.runtime.paths import PACKAGE, ROOT
 from baton.serving import integrity
-from baton.serving.layout import DATA, ENTRY_FILE, PACKAGES
+from baton.serving.layout import DATA, ENTRY_FILE, KERAS_FILE, PACKAGES
 from baton.serving.raw_columns import RawColumnModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NANOSECONDS_END = 2**63 // 1000  # µs from 1970 to either end
+COLUMNS = "columns"  # the key of a logged model's metadata that tells what kind each column is
 
 
 def log_model(
     preprocessor: Preprocessor,
     network: Any,
-    example: pa.Table,
+    example: pa.Table | None,
     metadata: dict[str, str],
     reference: ReferenceData | None = None,
 ) -> str:
     """Log the raw-column model (pyfunc, models from code) into the active run; return its URI.
 
-    `reference` is what it was trained on: it travels with it, and is what drift is measured against.
+    `reference` is what it was trained on: it travels with it, and is what drift is measured against. The first rows
+    of `example` travel too; with None none does.
     """
     import mlflow
 
     with tempfile.TemporaryDirectory() as home, warnings.catch_warnings(), _own_modules():
         folder = Path(home) / DATA
-        # Whole numbers are declared whole, as the source has them; MLflow advises doubles.
-        warnings.filterwarnings("ignore", "(?s).*integer column", UserWarning)
+        warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
         RawColumnModel(preprocessor, network).save(folder)
         if reference is not None:
             reference.save(folder)
@@ -55,12 +57,27 @@ def log_model(
             artifacts={DATA: str(folder)},
             code_paths=[str(_code(Path(home)))],
             signature=signature(preprocessor),
-            input_example=input_example(example, preprocessor),
+            input_example=None if example is None else input_example(example, preprocessor),
             pip_requirements=requirements(),
-            metadata=metadata,
+            metadata={**metadata, COLUMNS: {column.name: column.kind for column in preprocessor.features}},
         )
-        mlflow.set_tag(names.TAG_MODEL_DIGEST, integrity.digest(folder))
+        digests = {names.TAG_MODEL_DIGEST: integrity.digest(folder), names.TAG_MODEL_CONTENT: content(folder, network)}
+        mlflow.set_tags(digests)
     return logged.model_uri
+
+
+def content(folder: Path, network: Any) -> str:
+    """A model's folder and its network → a hash of all its data; the network's file holds times, its weights do not."""
+    others = {file: digest for file, digest in folder_hashes(folder).items() if file != KERAS_FILE}
+    return integrity.hashed({**others, KERAS_FILE: weights_hash(network)})
+
+
+def weights_hash(network: Any, before: str = "", after: str = "") -> str:
+    """A network → a hash of its layers, with texts before and after them, and of every weight."""
+    digest = hashlib.sha256(f"{before}{network.to_json()}{after}".encode())
+    for weight in network.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -85,50 +102,36 @@ def _code(home: Path) -> Path:
 
 
 def signature(preprocessor: Preprocessor) -> Any:
-    """The model's signature: raw columns in the source's types; prediction and class probabilities."""
+    """The model's signature: raw columns, whose cells MLflow leaves as they are; prediction and class probabilities.
+
+    The reason of a row that cannot be used is declared beside classes only: the Spark UDF of a regression gives a
+    number, not a struct.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
     target = preprocessor.target_column.type if preprocessor.classes else "double"
     outputs = [ColSpec(target, names.PREDICTION)]
     outputs += [ColSpec("double", f"{names.PROBABILITY}{name}") for name in preprocessor.classes]
-    return ModelSignature(
-        Schema([ColSpec(kind, name) for name, kind in _declared(preprocessor).items()]), Schema(outputs)
-    )
-
-
-def _declared(preprocessor: Preprocessor) -> dict[str, str]:
-    """Feature column → its declared type: pandas holds whole numbers with gaps as doubles, and MLflow compares."""
-    gaps = {name for name, feature in preprocessor.spec["features"].items() if "missing" in feature}
-    return {c.name: "double" if c.type == "long" and c.name in gaps else c.type for c in preprocessor.features}
+    outputs += [ColSpec("string", names.REASON)] if preprocessor.classes else []
+    return ModelSignature(Schema([ColSpec(AnyType(), c.name) for c in preprocessor.features]), Schema(outputs))
 
 
 def as_declared(raw: pa.Table, preprocessor: Preprocessor) -> pa.Table:
-    """Raw rows → the feature columns of those that can be used, in the types the signature declares."""
+    """Raw rows → the feature columns of those that can be used, in the types that their columns declare."""
     rows, reasons = typed(raw, preprocessor.features, target=None)
     casts = {"long": pa.int64(), "double": pa.float64(), "string": pa.string()}
     columns = {}
-    for column, declared in zip(preprocessor.features, _declared(preprocessor).values(), strict=True):
+    for column in preprocessor.features:
         values = (raw if column.coded else rows).column(column.name).filter(reasons.is_null())
-        columns[column.name] = pc.cast(values, casts.get(declared, values.type))
+        columns[column.name] = pc.cast(values, casts.get(column.type, values.type))
     return pa.table(columns)
 
 
 def input_example(raw: pa.Table, preprocessor: Preprocessor, rows: int = 5) -> pd.DataFrame:
-    """Raw rows → the first that can be used, as pandas holds them; a moment that nanoseconds cannot hold is missing.
-
-    MLflow puts the example through the signature, in which moments are of nanoseconds.
-    """
-    table = as_declared(raw, preprocessor).slice(0, rows)
-    for index, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            table = table.set_column(index, field.name, _within_nanoseconds(table.column(index)))
-    return table.to_pandas()
-
-
-def _within_nanoseconds(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Moments in µs, null where nanoseconds, which end in 1677 and 2262, cannot hold them."""
-    return pc.if_else(pc.less(pc.abs(pc.cast(moments, pa.int64())), NANOSECONDS_END), moments, None)
+    """Raw rows → the first that can be used, as pandas holds them."""
+    return as_declared(raw, preprocessor).slice(0, rows).to_pandas()
 
 
 def requirements() -> list[str]:

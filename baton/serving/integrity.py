@@ -36,7 +36,7 @@ DESCRIPTIONS = {
 
 def digest(data: Path) -> str:
     """The hash of a model that this checkout logs with the data in that folder; kept by the tracking server."""
-    return _digest({**code(), **_hashes(data, f"artifacts/{DATA}/")})
+    return hashed({**code(), **_hashes(data, f"artifacts/{DATA}/")})
 
 
 @cache
@@ -64,7 +64,7 @@ def checked(model: Path, recorded: str, name: str) -> Path:
         raise BadInput(f"{lacking[0]} of the model {name} is missing: it is not a model that Baton logged.")
     data.add(f"{LOADER['artifacts']}/{names.TRAINED_ON}")  # a model from before has none
     held = {path: found for path, found in files.items() if path not in DESCRIPTIONS}
-    if not recorded or _digest(held) != recorded:
+    if not recorded or hashed(held) != recorded:
         others = sorted(path for path in {**held, **code()} if path not in data and held.get(path) != code().get(path))
         if others or recorded:
             _refuse(name, others or sorted(data & set(held)))
@@ -106,5 +106,6 @@ def _hashes(folder: Path, prefix: str = "") -> dict[str, str]:
     return folder_hashes(folder, prefix)
 
 
-def _digest(files: dict[str, str]) -> str:
+def hashed(files: dict[str, str]) -> str:
+    """{path: hash} of files → one hash of all."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

@@ -170,6 +170,21 @@ class RawColumnModel:
 
     def _score_part(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
         rows, reasons = typed(raw, self.preprocessor.features, target=None)
+        columns, unknown = self.score_typed(rows, reasons)
+        return columns, reasons, unknown
+
+    def score_typed(self, rows: pa.Table, reasons: pa.Array) -> tuple[dict[str, pa.Array], Counter[str]]:
+        """What `columns.typed` gave → (prediction columns, null where a row has a reason; unknown categories a column).
+
+        Args:
+            rows: the features, of all rows.
+            reasons: why a row cannot be used, or null.
+
+        Example:
+            >>> columns, _ = model.score_typed(rows, pa.nulls(rows.num_rows, pa.string()))
+            >>> columns["prediction"].null_count
+            0
+        """
         good = reasons.is_null()
         encoded = self.preprocessor.encode(rows.filter(good))
         output = self._predict(encoded)
@@ -180,11 +195,7 @@ class RawColumnModel:
             )
             named = zip((names.PREDICTION_LOW, names.PREDICTION_HIGH), ends, strict=True)
             columns |= {name: pa.array(values) for name, values in named}
-        return (
-            {name: _spread(values, good) for name, values in columns.items()},
-            reasons,
-            self.preprocessor.unknown(encoded),
-        )
+        return {name: _spread(values, good) for name, values in columns.items()}, self.preprocessor.unknown(encoded)
 
 
 def demand_interval(preprocessor: Preprocessor, level: float | None) -> None:

@@ -5,16 +5,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import itertools
-import os
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baton import names
-from baton.config.schema import BatchInfer, Config
 from baton.data.columns import Column, type_faults
 from baton.data.ingestion import quarantine as quarantines
 from baton.data.ingestion.rows import reserved_faults
 from baton.data.sources.files import Source
-from baton.errors import BadInput, BatonError, refuse, writing
-from baton.runtime import locks
+from baton.errors import BatonError, refuse
 from baton.serving import printed_types
 from baton.serving.raw_columns import RawColumnModel
 
@@ -76,14 +68,6 @@ class Scored:
         """Raise `BatonError` if a row got lost."""
         if self.rows_in != self.rows_scored + self.rows_quarantined:
             raise BatonError(f"Rows in are not rows scored plus rows quarantined: {self}")
-
-
-def check_output(config: Config, settings: BatchInfer) -> None:
-    """Raise `BadInput` if a source lies in the output, which is replaced whole."""
-    output = Path(settings.output).resolve()
-    for source in (settings.source, config.data.source):
-        if output in (Path(source).resolve(), *Path(source).resolve().parents):
-            raise BadInput(f"batch_infer.output must not hold a source, for it is replaced whole. Received: {output}")
 
 
 def score_rows(model: RawColumnModel, raw: pa.Table, lineage: Lineage) -> tuple[pa.Table, pa.Table]:
@@ -192,46 +176,6 @@ class Writer:
     def _wait(self) -> None:
         if self.writing is not None:
             self.writing.result()
-
-
-@contextmanager
-def replaced(destination: Path) -> Iterator[Path]:
-    """A folder to write into that takes `output`'s place, whole and in one move, if all goes well.
-
-    Raises `BadInput` if there is no room, or nothing may be written there; `output` stays as it is then.
-    """
-    if destination.exists() and not destination.is_dir():
-        raise BadInput(f"The output must be a folder, and there is a file of that name. Received: {destination}")
-    with writing(destination), _aside(destination) as aside:
-        yield aside
-        try:
-            aside.rename(destination)  # takes the place of nothing, or of an empty folder
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            _exchange(aside, destination)
-
-
-@contextmanager
-def _aside(destination: Path) -> Iterator[Path]:
-    """A new folder beside `output`, removed at the end with all that is in it then."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
-    try:
-        aside.chmod(0o755)
-        with locks.held(aside):
-            yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Swap two folders atomically (Linux' renameat2), so that readers see the old or the new whole."""
-    at_cwd, exchange = -100, 2
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{os.strerror(code)}: cannot exchange {one} and {other}")
 
 
 def _is_output(field: pa.Field) -> bool:

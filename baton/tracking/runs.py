@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError, explained, printable
 from baton.redaction import masked, masked_values
-from baton.runtime import processes
-from baton.tracking.servers import check_servers, exclusive
+from baton.runtime import interrupts, processes
+from baton.tracking import experiments
+from baton.tracking.servers import check_servers, exclusive, local_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -177,15 +179,17 @@ def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
 def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
     import mlflow
 
-    handed_over = bool(os.environ.get("MLFLOW_RUN_ID"))
-    if not handed_over:
-        with exclusive(mlflow.get_tracking_uri()):
-            mlflow.set_experiment(config.name)
+    handed_over = os.environ.get("MLFLOW_RUN_ID", "")
+    if handed_over:
+        _demand_open(handed_over, step)
+    else:
+        set_experiment(config.name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
     tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
     whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
     with mlflow.start_run(tags=tags | whose, log_system_metrics=False) as active:
         run = Run(active.info.run_id, active.info.experiment_id, step, options, active.data.tags)
+        experiments.check_location(active.info.artifact_uri)
         try:
             # A Horovod worker or Spark's JVM must not take this run for its own.
             os.environ.pop("MLFLOW_RUN_ID", None)
@@ -198,9 +202,43 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             run.text(_yaml(config), names.CONFIG)
             yield run
         except KeyboardInterrupt:
-            run.tag(names.TAG_ERROR, "Stopped by a signal.")
-            mlflow.end_run("KILLED")
+            with suppress(Exception):  # a server that does not answer
+                run.tag(names.TAG_ERROR, interrupts.STOPPED)
+            with suppress(Exception):
+                mlflow.end_run("KILLED")
             raise
+
+
+def set_experiment(name: str) -> None:
+    """Make the experiment, if it is not there, and MLflow's active one; raises `BadInput` if it was deleted.
+
+    MLflow keeps the default place of its artifacts as a plain path, and reads it as a URL: where that would be
+    another place, the experiment is given a URL.
+    """
+    import mlflow
+
+    uri, place = mlflow.get_tracking_uri(), Path("mlruns").absolute()
+    with exclusive(uri):
+        existing = client().get_experiment_by_name(name)
+        if existing is not None and existing.lifecycle_stage == "deleted":
+            raise experiments.deleted(name, existing.experiment_id)
+        if existing is None and local_place(uri) is not None and experiments.is_misread(str(place)):
+            client().create_experiment(name, artifact_location=(place / name).as_uri())
+        mlflow.set_experiment(name)
+
+
+def _demand_open(run_id: str, step: str) -> None:
+    """Raise `BadInput` if a run that was handed over has ended, or is another step's: it would be overwritten."""
+    run = find(run_id)
+    if run is None:
+        raise BadInput(f"MLFLOW_RUN_ID is not a run of this tracking store: unset it. Received: {run_id}")
+    if run.info.status not in OPEN:
+        raise BadInput(
+            f"MLFLOW_RUN_ID names a run that has ended, which a step would overwrite: unset it. "
+            f"Received: {run_id}, which is {run.info.status}"
+        )
+    if (other := run.data.tags.get(names.TAG_STEP, step)) != step:
+        raise BadInput(f"MLFLOW_RUN_ID must be a run of {step}: unset it. Received: {run_id}, a run of {other}")
 
 
 def _mark(experiment_id: str) -> None:
@@ -349,10 +387,10 @@ def is_working(run: Any) -> bool:
 
 
 def _is_gone(run: Any) -> bool:
-    """Whether a run's process was on this host and has ended."""
+    """Whether a run's process was on this host and has ended; of another container's nobody can know here."""
     tags = run.data.tags
     here = tags.get(names.TAG_HOST) == socket.gethostname() and names.TAG_PROCESS in tags
-    return here and not processes.alive(tags[names.TAG_PROCESS])
+    return here and processes.ended(tags[names.TAG_PROCESS])
 
 
 def of_step(run_id: str, step: str, parameter: str) -> Any:
@@ -377,6 +415,20 @@ def of_steps(run_id: str, steps: tuple[str, ...], parameter: str) -> Any:
     if run.info.status != "FINISHED":
         raise BadInput(f"{parameter} must be a finished run. Received: {run_id}, which is {run.info.status}")
     return run
+
+
+def parameters(run: Any) -> dict[str, str]:
+    """An MLflow run's parameters as they were given: MLflow's launcher logs them as it quotes them for its shell."""
+    return {key: _unquoted(value) for key, value in run.data.params.items()}
+
+
+def _unquoted(value: str) -> str:
+    """What `shlex.quote` made a value of, or the value itself."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        return value
+    return words[0] if len(words) == 1 and shlex.quote(words[0]) == value else value
 
 
 def find(run_id: str) -> Any | None:
@@ -409,8 +461,12 @@ def content(run: Any, name: str) -> bytes:
 
 def local_artifacts(run: Any) -> Path | None:
     """The folder of a run's artifacts, if it lies on this machine; reading there spares MLflow a dozen queries."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
     place = urlparse(run.info.artifact_uri)
-    return Path(unquote(place.path)) if place.scheme in ("", "file") and not place.netloc else None
+    if place.scheme not in ("", "file") or place.netloc:
+        return None
+    return Path(local_file_uri_to_path(run.info.artifact_uri))  # which decodes plain paths, too
 
 
 def model_files(uri: str) -> dict[str, int]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 from baton.errors import BadInput
 from baton.redaction import masked
+from baton.runtime import locks
 
 WAIT_S = 4.0
+DRIVERS = {
+    "psycopg": "psycopg[binary]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}  # module → the package that has it
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -22,6 +28,17 @@ def uris() -> tuple[str, str]:
     """The URIs of tracking store and registry as MLflow will find them in the environment, without importing it."""
     store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     return store, os.environ.get("MLFLOW_REGISTRY_URI") or store
+
+
+def address(uri: str) -> str:
+    """A store's URI → where it is, the same however it is written, without a user, a password or options."""
+    parts = urlsplit(uri)
+    if (file := sqlite_file(uri)) is not None:
+        return f"sqlite:///{file.resolve()}"
+    if parts.scheme == "file" or (not parts.scheme and Path(uri).exists()):
+        return Path(unquote(parts.path)).resolve().as_uri()
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    return masked(plain.geturl().rstrip("/"))
 
 
 def check_servers(*uris: str) -> None:
@@ -34,8 +51,10 @@ def check_servers(*uris: str) -> None:
             fault = _http_fault(uri)
         elif kind in PORTS and parts.hostname:
             fault = _port_fault(parts.hostname, parts.port or PORTS[kind])
-        elif kind == "sqlite":
-            fault = _sqlite_fault(parts)
+            if fault is None:
+                _check_driver(uri)
+        elif (file := sqlite_file(uri)) is not None:
+            fault = _sqlite_fault(file)
         if fault:
             raise BadInput(
                 f"The tracking server {masked(uri)} does not answer: {fault}. Start it, or set MLFLOW_TRACKING_URI."
@@ -45,17 +64,27 @@ def check_servers(*uris: str) -> None:
 @contextmanager
 def exclusive(uri: str) -> Iterator[None]:
     """Meanwhile no other process may do so with this SQLite store: two that make its tables at once both fail."""
-    parts = urlsplit(uri)
-    home = Path(parts.path.removeprefix("/")).parent
-    if parts.scheme.split("+")[0] != "sqlite" or not home.is_dir():
+    file = sqlite_file(uri)
+    if file is None or not file.parent.is_dir():
         yield
         return
-    descriptor = os.open(home, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # let go when it is closed, also by the end of a killed process
+    with locks.exclusive(file.with_name(f".{file.name}.lock")):
         yield
-    finally:
-        os.close(descriptor)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Where an SQLite store lies, as SQLAlchemy reads the URI; None if it is another store, or none of a file."""
+    scheme, _, place = uri.partition(":///")
+    place = unquote(place.partition("?")[0])
+    return Path(place) if scheme.split("+")[0] == "sqlite" and place not in ("", ":memory:") else None
+
+
+def local_place(uri: str) -> Path | None:
+    """The SQLite file or the folder of a store on this machine; None for one that a server keeps."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    return Path(uri) if not parts.scheme else sqlite_file(uri)
 
 
 def _http_fault(uri: str) -> str | None:
@@ -83,12 +112,24 @@ def _port_fault(host: str, port: int) -> str | None:
         return str(error)
 
 
-def _sqlite_fault(parts: SplitResult) -> str | None:
+def _check_driver(uri: str) -> None:
+    """Raise `BadInput` if what speaks to a database of this kind is not installed."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except (ImportError, ArgumentError) as error:
+        what = DRIVERS.get(getattr(error, "name", ""), getattr(error, "name", "") or "its driver")
+        raise BadInput(
+            f"The tracking server {masked(uri)} cannot be spoken to: {error}. Install {what} into this environment, "
+            "or set MLFLOW_TRACKING_URI."
+        ) from None
+
+
+def _sqlite_fault(path: Path) -> str | None:
     """Why an SQLite file cannot be used, or None; a file that is not there is made by MLflow."""
-    path = Path(parts.path.removeprefix("/"))
-    if not parts.path.strip("/"):
-        return None
-    home = next(parent for parent in (path, *path.parents) if parent.exists())
+    home = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if home.is_dir():
         return None if path != home and os.access(home, os.W_OK) else f"{home} is not a place for a file"
     try:

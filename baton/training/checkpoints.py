@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -66,9 +65,6 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with whole(self.path) as aside, aside.open("wb") as file:
             np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        _flush(self.path.parent)
 
     def load(self) -> State | None:
         """The state last saved; None if there is none, or (with a warning) if it is damaged."""
@@ -89,12 +85,3 @@ def _state(held: dict[str, np.ndarray]) -> State:
         for kind in ("variable", "best")
     )
     return State(int(held["epoch"]), variables, best, int(held["best_epoch"]), **{name: meta[name] for name in META})
-
-
-def _flush(folder: Path) -> None:
-    """Make renames in a folder outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

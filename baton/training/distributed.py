@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import BadInput, BatonError, WorkerLost
+from baton.runtime import heartbeat
 from baton.training import horovod
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ def train(
     """Let a `worker_group` that is up already, or a new one, work; pass on rank 0's epochs, and read the result.
 
     If workers are lost, all start again from the last checkpoint in `folder`, `max_restarts` times
-    at most; a worker's own error is final. Raises `BatonError`. `folder` must be seen by all workers.
+    at most; a worker's own error is final. Raises `BatonError`, of it `BadInput` where there are too few row groups.
+    `folder` must be seen by all workers.
     """
     if config.distributed_train.workers > (fewest := min(len(dataset.row_groups(s)) for s in ("train", "validation"))):
-        raise BatonError(
+        raise BadInput(
             f"The dataset has row groups for {fewest} workers: run ingest again with "
             f"distributed_train.workers={config.distributed_train.workers}."
         )
@@ -107,7 +109,7 @@ class Epochs:
 def _attempt(job: horovod.Job, config: Config, epochs: Epochs, worker_group: horovod.WorkerGroup | None) -> None:
     """Run the workers once; raises `WorkerLost`, or a `BatonError` with a worker's own sentence."""
     folder = Path(job.folder)
-    for name in (horovod.HISTORY, horovod.RESULT, horovod.ERROR):
+    for name in (horovod.HISTORY, horovod.RESULT, horovod.ERROR, heartbeat.FILE):
         (folder / name).unlink(missing_ok=True)
     try:
         if config.distributed_train.launcher == "spark":
@@ -116,7 +118,10 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs, worker_group: hor
             worker_group = worker_group or horovod.WorkerGroup(config)
             worker_group.work(job)
             _watch(worker_group, epochs)
-    except WorkerLost:
+    except WorkerLost as lost:
+        if (folder / horovod.RESULT).is_file():
+            log.warning("%s Their work was done.", lost)
+            return
         if (folder / horovod.ERROR).is_file():
             told = json.loads((folder / horovod.ERROR).read_text())
             raise (BadInput if told["exit_status"] == BadInput.exit_status else BatonError)(told["error"]) from None
@@ -127,6 +132,7 @@ def _attempt(job: horovod.Job, config: Config, epochs: Epochs, worker_group: hor
 
 def _watch(worker_group: horovod.WorkerGroup, epochs: Epochs) -> None:
     """Wait for the workers; log epochs meanwhile; however it ends, no process of theirs is left."""
+    watch = horovod.watch(epochs.path.parent, epochs.config)
     try:
         for tick in itertools.count():
             if worker_group.process.poll() is not None:
@@ -135,6 +141,9 @@ def _watch(worker_group: horovod.WorkerGroup, epochs: Epochs) -> None:
             if tick % 10 == 0:
                 worker_group.tree.look()
             epochs.pass_on()
+            if watch.hangs():
+                worker_group.end(grace=0)  # who is frozen sees no SIGTERM
+                raise horovod.hang(watch)
     finally:
         worker_group.end()
     if worker_group.process.returncode != 0:

@@ -16,6 +16,7 @@ from baton.data.feed import Feed
 from baton.evaluation import thresholds
 from baton.networks import build, initialization, optimizers
 from baton.networks.prediction import PREDICT_ROWS
+from baton.runtime import heartbeat
 from baton.training import microbatches
 from baton.training.callbacks import BestWeights, Epoch, OnEpoch, Result
 from baton.training.checkpoints import Checkpoint
@@ -117,7 +118,7 @@ def each_batch(model: keras.Model, batch_size: int) -> Callable[[Any], dict[str,
     """
     import tensorflow as tf
 
-    train_step = microbatches.train_step(model, batch_size)
+    train_step, beat = microbatches.train_step(model, batch_size), heartbeat.beat_in_graph()
 
     @tf.function(autograph=False)
     def train(iterator: Any) -> dict[str, Any]:
@@ -125,6 +126,7 @@ def each_batch(model: keras.Model, batch_size: int) -> Callable[[Any], dict[str,
 
         def step(index: Any) -> Any:
             train_step(tf.nest.map_structure(lambda stacked: stacked[index], block))
+            beat()
             return index + 1
 
         tf.while_loop(lambda index: index < tf.shape(block[-1])[0], step, [0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import numpy as np
 
 from baton.config.schema import Config, validate
 from baton.errors import BatonError, WorkerLost
-from baton.runtime import paths, processes
+from baton.runtime import heartbeat, paths, processes
 from baton.runtime.files import whole
 from baton.training.collective import Collective
 
@@ -33,6 +34,8 @@ HISTORY = "history.jsonl"
 RESULT = "result.json"
 ERROR = "error.json"
 NETWORK = "network.keras"
+# Of the driver's environment what Spark's executors are sent, which have one of their own: nothing secret.
+TRAVELS = re.compile(r"(HOROVOD|KERAS|OMP|TF|XLA)_")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def _work(job: Job) -> None:
     collective = Horovod()
     began = time.time()
     config, folder = validate(job.config, {}, "job"), Path(job.folder)
+    heartbeat.start(folder / heartbeat.FILE)
 
     def tell(epoch: int, logs: dict[str, float]) -> None:
         with (folder / HISTORY).open("a") as file:
@@ -119,7 +123,9 @@ def _work(job: Job) -> None:
         result.model.save(folder / NETWORK)
         answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
         answer |= {"seconds": result.seconds, "workers": collective.size, "began": began}
-        (folder / RESULT).write_text(json.dumps(answer))
+        with whole(folder / RESULT) as aside:
+            aside.write_text(json.dumps(answer))
+    heartbeat.beat()  # what is left is to end
 
 
 def _lost_another(error: Exception) -> bool:
@@ -141,15 +147,32 @@ def _tell_error(folder: Path, error: Exception) -> None:
 
 
 def horovodrun() -> None:
-    """horovodrun, but for one check: `python -m baton.training.horovod ARGUMENTS`.
+    """horovodrun, but for two things: `python -m baton.training.horovod ARGUMENTS`.
 
     Before it starts anything, horovodrun imports TensorFlow in a process of its own, only to ask whether
-    Horovod was built with Gloo. The wheel of this project always is.
+    Horovod was built with Gloo. The wheel of this project always is. And it writes its whole environment,
+    with whatever is secret in it, on the workers' command lines, though workers on this machine inherit it.
     """
     from horovod.runner import launch
+    from horovod.runner.common.util import env
 
     launch.gloo_built = lambda verbose=False: True
+    env.is_exportable = lambda name: name == "PYTHONUNBUFFERED" or name.startswith("HOROVOD_")  # which it sets itself
     launch.run_commandline()
+
+
+def watch(folder: Path, config: Config) -> heartbeat.Watch:
+    """What sees that workers hang; they wait for each other, so one that stops silences all."""
+    settings = config.distributed_train
+    first = settings.start_timeout_s + settings.hang_timeout_s
+    return heartbeat.Watch(folder / heartbeat.FILE, first, settings.hang_timeout_s)
+
+
+def hang(watch: heartbeat.Watch) -> WorkerLost:
+    return WorkerLost(
+        f"The Horovod workers hang: for {watch.limit:g} seconds none of them has trained or scored a batch "
+        "(distributed_train.hang_timeout_s)."
+    )
 
 
 class WorkerGroup:
@@ -177,10 +200,10 @@ class WorkerGroup:
         with whole(self.place) as aside:
             aside.write_text(json.dumps(asdict(job)))
 
-    def end(self) -> None:
+    def end(self, grace: float = processes.GRACE_S) -> None:
         """End the workers, whether they wait or work; none is left."""
         shutil.rmtree(self.place.parent, ignore_errors=True)  # first: to be ended takes them seconds
-        self.tree.end()
+        self.tree.end(grace)
         self.process.wait()
 
 
@@ -204,18 +227,22 @@ def launch_on_spark(job: Job, config: Config) -> None:
             f"Spark must run all {workers} workers at once: give it more cores, or set distributed_train.workers. "
             f"Received: {context.defaultParallelism} tasks at once on {context.master}"
         )
+    look = watch(Path(job.folder), config)
     try:
-        horovod.spark.run(
-            work,
-            args=(job,),
-            num_proc=workers,
-            start_timeout=config.distributed_train.start_timeout_s,
-            env={**os.environ, **environment(workers)},
-            nics={"lo"} if spark.LOCAL.fullmatch(context.master) else None,  # all workers are on this machine
-            use_gloo=True,
-            verbose=0,
-        )
+        with heartbeat.watched(look, context.cancelAllJobs):
+            horovod.spark.run(
+                work,
+                args=(job,),
+                num_proc=workers,
+                start_timeout=config.distributed_train.start_timeout_s,
+                env={**{k: v for k, v in os.environ.items() if TRAVELS.match(k)}, **environment(workers)},
+                nics={"lo"} if spark.LOCAL.fullmatch(context.master) else None,  # all workers are on this machine
+                use_gloo=True,
+                verbose=0,
+            )
     except Exception as error:  # Horovod raises plain ones
+        if look.hangs():
+            raise hang(look) from error
         raise WorkerLost(f"A Horovod worker failed on Spark; see the lines above: {error}") from error
 
 

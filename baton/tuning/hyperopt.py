@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import yaml
 
 from baton.config import space
 from baton.config.schema import Config
-from baton.errors import BatonError
+from baton.errors import BatonError, Diverged
 from baton.runtime.paths import SPACES
 
 log = logging.getLogger("baton")
@@ -79,7 +80,7 @@ def search(
     journal: Journal | None = None,
     first: dict[str, Any] | None = None,
 ) -> list[Trial]:
-    """Run generations until `max_trials` or the time budget; every trial goes to `on_trial` once done.
+    """Run generations until `max_trials` or the time budget; every trial goes to `on_trial` once done, one at least.
 
     Trials that a `journal` holds are taken from it. The time they took counts against the budget. The `first`
     trial is that place in the space (see `own_values`), so that a search is at least as good as its config.
@@ -91,11 +92,14 @@ def search(
     journal = journal or Journal(None)
     deadline = time.monotonic() + settings.time_budget_s - journal.elapsed
     finished: list[Trial] = []
-    while len(finished) < settings.max_trials and (time.monotonic() < deadline or journal.holds(len(finished))):
+    while len(finished) < settings.max_trials and (
+        not finished or time.monotonic() < deadline or journal.holds(len(finished))
+    ):
         size = min(settings.generation, settings.max_trials - len(finished))
         batch = [proposer.propose(known, len(finished) + i) for i in range(size)]
         done = []
-        for trial in journal.evaluate([trial for trial, _ in batch], evaluate, deadline):
+        evaluated = journal.evaluate if finished else journal.evaluate_one_at_least
+        for trial in evaluated([trial for trial, _ in batch], evaluate, deadline):
             on_trial(trial)
             done.append(trial)
         numbers = {trial.number: trial for trial in done}
@@ -127,6 +131,11 @@ class Journal:
         for trial in evaluate(left, deadline) if left else ():
             self._write(trial)
             yield trial
+
+    def evaluate_one_at_least(self, batch: list[Trial], evaluate: Evaluate, deadline: float) -> Iterator[Trial]:
+        """As `evaluate`; where the deadline leaves room for none, the first one all the same."""
+        first = next(ended := self.evaluate(batch, evaluate, deadline), None)
+        return chain([first], ended) if first else self.evaluate(batch[:1], evaluate, math.inf)
 
     def _has(self, trial: Trial) -> bool:
         """Whether the trial had finished: of the same number, with the same parameters."""
@@ -161,11 +170,12 @@ class Journal:
 
 
 def best(trials: list[Trial]) -> Trial:
-    """The trial with the smallest loss; raises `BatonError` if none ended well."""
+    """The trial with the smallest loss; raises `BatonError` if none ended well, `Diverged` if all diverged."""
     good = [trial for trial in trials if trial.status == "ok" and trial.loss is not None]
     if not good:
-        first = next((trial.error for trial in trials if trial.error), "the time budget left room for none")
-        raise BatonError(f"None of {len(trials)} trials ended well: {first}")
+        first = next((trial.error for trial in trials if trial.error), "no trial was begun")
+        diverged = trials and all(trial.status == "diverged" for trial in trials)
+        raise (Diverged if diverged else BatonError)(f"None of {len(trials)} trials ended well: {first}")
     return min(good, key=lambda trial: (trial.loss, trial.number))
 
 
@@ -260,24 +270,26 @@ def spark_search(
         good = trial["status"] == "ok"
         return {"status": STATUS_OK if good else STATUS_FAIL, "loss": trial["loss"], "trial": trial}
 
-    trials = SparkTrials(
-        settings.parallelism, timeout=math.ceil(settings.time_budget_s), spark_session=spark.session(config)
-    )
-    with contextlib.suppress(AllTrialsFailed):  # `best` says why
-        fmin(
-            task,
-            expression,
-            algo=suggestions(settings.algorithm, first),
-            max_evals=settings.max_trials,
-            max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
-            trials=trials,
-            rstate=np.random.default_rng(config.seed),
-            show_progressbar=False,
-            return_argmin=False,
-        )
-    docs = trials._dynamic_trials  # `trials.trials` leaves out those whose task died
-    ended = [trial for doc in docs if (trial := _of_spark(doc, expression))]
-    return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(ended)]
+    def ended(most: int, seconds: int | None) -> list[dict[str, Any]]:
+        trials = SparkTrials(settings.parallelism, timeout=seconds, spark_session=spark.session(config))
+        with contextlib.suppress(AllTrialsFailed):  # `best` says why
+            fmin(
+                task,
+                expression,
+                algo=suggestions(settings.algorithm, first),
+                max_evals=most,
+                max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
+                trials=trials,
+                rstate=np.random.default_rng(config.seed),
+                show_progressbar=False,
+                return_argmin=False,
+            )
+        docs = trials._dynamic_trials  # `trials.trials` leaves out those whose task died
+        return [trial for doc in docs if (trial := _of_spark(doc, expression))]
+
+    # However small the budget, one trial is run: SparkTrials cancels those that are at work when it is over.
+    found = ended(settings.max_trials, math.ceil(settings.time_budget_s)) or ended(1, None)
+    return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(found)]
 
 
 def _of_spark(doc: dict[str, Any], expression: Any) -> dict[str, Any] | None:

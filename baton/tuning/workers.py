@@ -5,45 +5,53 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from baton.config.schema import Config
+from baton.config.schema import Config, Tune
 from baton.data.dataset import Dataset
 from baton.errors import BatonError, Diverged
-from baton.runtime import processes
+from baton.runtime import heartbeat, processes
 from baton.tuning.hyperopt import Trial
 
 NETWORKS = 4  # side by side, at most: what suits them suits more of them, but what suits one by itself does not
+START_S = 120  # a worker's first sign of life may come so much later: it imports TensorFlow before
 Objective = Callable[[dict[str, Any]], dict[str, Any]]  # a trial's parameters → its fields once it has ended
 
 
 class Workers:
-    """Processes that keep TensorFlow loaded between trials; one that dies fails its trial.
+    """Processes that keep TensorFlow loaded between trials; one that dies or hangs fails its trial.
 
     Each is a pool of its own, for a pool that loses one process ends them all. They start at once.
     """
 
-    def __init__(self, parallelism: int):
-        self.threads = max(1, (os.cpu_count() or 1) // parallelism)
-        self.idle = [self._start() for _ in range(parallelism)]
+    def __init__(self, settings: Tune):
+        self.threads = max(1, (os.cpu_count() or 1) // settings.parallelism)
+        self.hang_timeout_s = settings.hang_timeout_s
+        self.home = Path(tempfile.mkdtemp(prefix="baton-trials-"))
+        self.beats: dict[ProcessPoolExecutor, Path] = {}
+        self.idle = [self._start() for _ in range(settings.parallelism)]
         # Without a task a process would not start yet; this one tells when it was up.
         self.ups = [worker.submit(time.time) for worker in self.idle]
-        self.running: dict[Future, tuple[Trial, ProcessPoolExecutor]] = {}
+        self.running: dict[Future, tuple[Trial, ProcessPoolExecutor, heartbeat.Watch]] = {}
         self.needed: float | None = None
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for worker in (*self.idle, *(worker for _, worker in self.running.values())):
+        for worker in (*self.idle, *(worker for _, worker, _ in self.running.values())):
             _stop(worker)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def evaluate(self, objective: Objective, trials: list[Trial], deadline: float) -> Iterator[Trial]:
         """Finished trials, as they finish; none is begun after `deadline` (of time.monotonic)."""
@@ -55,7 +63,8 @@ class Workers:
             yield from finished  # not sooner: whoever takes them keeps no worker waiting
             if not self.running:
                 return
-            finished = [self._finish(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done]
+            done, _ = wait(self.running, heartbeat.LOOK_S / 2, FIRST_COMPLETED)
+            finished = [self._finish(future) for future in done] + self._end_hanging()
         yield from finished
 
     def waited(self) -> float:
@@ -69,10 +78,12 @@ class Workers:
         except BrokenProcessPool:  # it died between two trials
             worker = self._restarted(worker)
             future = worker.submit(objective, trial.parameters)
-        self.running[future] = trial, worker
+        beat = self.beats[worker]
+        first = self.hang_timeout_s + (0 if beat.exists() else START_S)
+        self.running[future] = trial, worker, heartbeat.Watch(beat, first, self.hang_timeout_s)
 
     def _finish(self, future: Future) -> Trial:
-        trial, worker = self.running.pop(future)
+        trial, worker, _ = self.running.pop(future)
         try:
             outcome = future.result()
         except BrokenProcessPool:
@@ -81,8 +92,23 @@ class Workers:
         self.idle.append(worker)
         return _with(trial, outcome)
 
+    def _end_hanging(self) -> list[Trial]:
+        """End the workers whose trials hang; these trials, failed."""
+        return [self._end(future) for future, (_, _, watch) in list(self.running.items()) if watch.hangs()]
+
+    def _end(self, future: Future) -> Trial:
+        trial, worker, watch = self.running.pop(future)
+        self.idle.append(self._restarted(worker))
+        sentence = (
+            f"The trial hangs: for {watch.limit:g} seconds it has trained or scored no batch (tune.hang_timeout_s)."
+        )
+        return _with(trial, {"status": "failed", "error": sentence})
+
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, get_context("spawn"), _start_worker, (self.threads, processes.me()))
+        beat = self.home / f"{heartbeat.FILE}-{len(self.beats)}"
+        worker = ProcessPoolExecutor(1, get_context("spawn"), _start_worker, (self.threads, processes.me(), beat))
+        self.beats[worker] = beat
+        return worker
 
     def _restarted(self, worker: ProcessPoolExecutor) -> ProcessPoolExecutor:
         _stop(worker)
@@ -91,7 +117,7 @@ class Workers:
 
 def _stop(worker: ProcessPoolExecutor) -> None:
     for process in (worker._processes or {}).values():
-        process.terminate()
+        process.kill()  # one that is frozen does not see SIGTERM
     # Waits for the pool's thread: while it closes its pipe, the interpreter's end would write to it.
     worker.shutdown(wait=True, cancel_futures=True)
 
@@ -123,9 +149,10 @@ def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[s
     return {**outcome, "history": history, "seconds": time.monotonic() - started}
 
 
-def _start_worker(threads: int, driver: str) -> None:
+def _start_worker(threads: int, driver: str, beat: Path) -> None:
     import logging
 
+    heartbeat.start(beat)
     processes.end_with(driver, processes.die)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it may be started while that one ignores it
@@ -134,6 +161,7 @@ def _start_worker(threads: int, driver: str) -> None:
     logging.disable(logging.WARNING)  # TensorFlow warns that every trial's new network is traced anew
     for module in ("baton.training.fit", "petastorm"):  # the imports are what warms a worker
         importlib.import_module(module)
+    heartbeat.beat()
 
 
 def _with(trial: Trial, outcome: dict[str, Any]) -> Trial:

@@ -265,7 +265,7 @@ def test_a_wrong_override_is_not_blamed_on_a_line(load, overrides):
     [
         (
             "train.learning_rte: 1",
-            r"train\.learning_rte: is no key that can be searched\. Allowed: train\.epochs, .*: 1",
+            r"train\.learning_rte: is no key that can be searched\. Allowed: train\.batch_size, .*: 1",
         ),
         (
             "data.target: {choice: [a]}",
@@ -282,7 +282,12 @@ def test_a_wrong_override_is_not_blamed_on_a_line(load, overrides):
             r"model\.dropout: .*less than 1\. Received: {'uniform': \[0\.5, 1\.1\]}",
         ),
         ("train.batch_size: {uniform: [16, 64]}", r"train\.batch_size: .*valid integer, .*{'uniform': \[16, 64\]}"),
-        ("train.epochs: {quniform: [1, 9, 0.5]}", r"train\.epochs: .*valid integer"),
+        ("train.patience: {quniform: [1, 9, 0.5]}", r"train\.patience: .*valid integer"),
+        (
+            "train.epochs: {randint: [2, 9]}",
+            r"train\.epochs: is the same in every trial: set tune\.epochs, .*{'randint'",
+        ),
+        ("o: {choice: [{train.epochs: 3}]}", r"o\.choice\.0\.train\.epochs: is the same in every trial"),
         ("train.learning_rate: {normal: [-1, 0.1]}", r"train\.learning_rate: .*greater than 0"),
         ("model.hidden: [8, {randint: 4}]", r"model\.hidden: .*greater than or equal to 1"),
         ("o: {choice: [{train.optimizer: {choice: [sgd, adm]}}]}", r"o\.choice\.0\.train\.optimizer: .*'adamw'\. Rec"),
@@ -295,6 +300,13 @@ def test_a_wrong_override_is_not_blamed_on_a_line(load, overrides):
 def test_a_search_space_gives_only_what_the_config_takes(load, space, answer):
     with pytest.raises(BadInput, match=rf"demo\.yaml, line 8: tune\.space\.{answer}"):
         load(TEXT + f"tune:\n  space:\n    {space}\n")
+
+
+@pytest.mark.parametrize("space", ["{}", "{o: {}}", "{o: {choice: [{}]}}"])
+def test_a_search_space_with_nothing_to_search_is_refused(load, space):
+    with pytest.raises(BadInput, match=r"demo\.yaml, line 7: tune\.space: holds nothing to search: .*Received: {"):
+        load(TEXT + f"tune:\n  space: {space}\n")
+    assert load(TEXT + "tune: {space: null}\n").tune.space is None
 
 
 def test_search_spaces_up_to_the_ends_of_what_the_config_takes(load):

@@ -99,6 +99,19 @@ def test_iso_dates():
     assert typed["b"].to_pylist() == [dt.datetime(2024, 2, 29)] * 4
 
 
+def test_a_time_without_a_zone_does_not_take_the_one_before_it():
+    """pandas gives it that, so what a row meant would hang on the rows beside it."""
+    texts = [
+        "2024-02-29T12:30:00+02:00",
+        "2024-02-29 12:30",
+        "2024-02-29",
+        "2024-02-29T12:30:00.5",
+        "2024-02-29T12:30Z",
+    ]
+    hours = [moment.hour for moment in read(a=texts)[1]["a"].to_pylist()]
+    assert hours == [10, 12, 0, 12, 12]
+
+
 def test_dates_that_do_not_exist_are_a_reason():
     kinds, _, reasons = read(a=["2023-02-29"] + ["2024-02-29"] * 99)
     assert kinds["a"] == "datetime"

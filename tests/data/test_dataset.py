@@ -1,12 +1,15 @@
 """Datasets on disk: even, whole, verifiable, and read by Petastorm row for row."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +46,7 @@ def build(folder, change: float = 0.0, rows: int = ROWS) -> Dataset:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Dataset:
-    return build(tmp_path_factory.mktemp("warehouse") / "d")
+    return build(tmp_path_factory.mktemp("warehouse") / tiny.ODD)
 
 
 @settings(max_examples=60, deadline=None)
@@ -135,6 +138,16 @@ def test_a_dataset_is_published_whole(tmp_path):
     new.verify()
 
 
+def test_a_dataset_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    seen, sync, rename = [], os.fsync, Path.rename
+    build(tmp_path / "aside")
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append(Path(f"/proc/self/fd/{fd}").readlink()) or sync(fd))
+    monkeypatch.setattr(Path, "rename", lambda path, to: seen.append("rename") or rename(path, to))
+    files = {tmp_path / "aside", *(tmp_path / "aside").rglob("*")}
+    dataset.publish(tmp_path / "aside", tmp_path / "d")
+    assert {*seen[:-2]} == files and seen[-2:] == ["rename", tmp_path]
+
+
 COLUMNS = ["n", "a_b", "y"]
 
 
@@ -155,7 +168,8 @@ def test_petastorm_finds_the_same_rows_by_folder_and_by_files(built, rows):
     from petastorm import make_reader
 
     folder = (built.folder / "train").as_uri()
-    with make_reader(folder, workers_count=1, shuffle_row_groups=False, reader_pool_type="dummy") as reader:
+    how = {"workers_count": 1, "reader_pool_type": "dummy", "filesystem": petastorm.UrlPaths()}
+    with make_reader(folder, shuffle_row_groups=False, **how) as reader:
         assert set(reader.schema.fields) == set(COLUMNS)
         by_folder = [tuple(getattr(row, name).item() for name in COLUMNS) for row in reader]
     assert by_folder == rows

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from baton.data import feed as feed_module
 from baton.data.feed import Feed
 from baton.data.images import Decoder
-from baton.errors import BatonError
+from baton.errors import BadInput
 
 
 def rows_of(feed: Feed, epoch: int = 0) -> list[bytes]:
@@ -224,7 +224,5 @@ def test_pixels_that_memory_does_not_hold_lie_in_a_file_and_are_decoded_once(ima
 def test_too_few_row_groups_are_refused(regression):
     _, dataset = regression
     groups = len(dataset.row_groups("validation"))
-    with pytest.raises(
-        BatonError, match=rf"validation split has {groups} row groups for {groups + 1} shards: .*ingest"
-    ):
+    with pytest.raises(BadInput, match=rf"validation split has {groups} row groups for {groups + 1} shards: .*ingest"):
         Feed(dataset, "validation", 8, shard=(0, groups + 1))

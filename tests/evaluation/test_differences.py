@@ -83,10 +83,49 @@ def test_two_sets_of_rows_are_welchs():
     assert (found.low, found.high) == pytest.approx(tuple(ends))
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1, 30.0])
+def test_moments_are_the_textbooks(scale):
+    losses = scale * np.random.default_rng(3).exponential(size=50)
+    moments = Moments.of(losses)
+    skewness, variance = stats.skew(losses), losses.var(ddof=1)
+    assert (moments.rows, moments.mean, moments.variance, moments.skewness) == pytest.approx(
+        (50, losses.mean(), variance, skewness)
+    )
+    assert (moments.error, moments.third) == pytest.approx((variance / 50, skewness * variance**1.5 / 50**2))
+    assert Moments(1, 0.0, 4.0).error == 4
+
+
+@pytest.mark.parametrize("losses", [np.full(9, 0.25), np.array([0.0, 1e-230, 3e-230]), np.array([1.0, 1.0])])
+def test_of_losses_that_do_not_differ_as_far_as_numbers_tell_there_is_no_skewness(losses):
+    assert Moments.of(losses).skewness == 0
+    found = differences.paired("log_loss", losses, np.zeros(len(losses)), 0.025)
+    assert found.low <= found.value <= found.high and found.is_finite
+
+
+def test_two_sets_the_other_way_round_are_the_mirror_image():
+    rng = np.random.default_rng(2)
+    one, other = Moments.of(rng.exponential(3.0, 20)), Moments.of(rng.normal(2.0, 1.0, 40))
+    found, mirrored = (differences.independent("rmse", *pair, 0.025) for pair in ((one, other), (other, one)))
+    assert (found.value, found.low, found.high) == pytest.approx((-mirrored.value, -mirrored.high, -mirrored.low))
+    assert found.high - found.value > found.value - found.low  # towards the long tail
+
+
+def test_two_sets_that_do_not_vary_differ_by_what_they_differ():
+    found = differences.independent("log_loss", Moments(5, 1.0, 0.0), Moments(2, 3.0, 0.0), 0.025)
+    assert (found.value, found.low, found.high) == (-2, -2, -2)
+
+
+def test_two_rows_count_in_welchs_degrees_of_freedom():
+    one, other = np.array([1.0, 2.0]), np.array([3.0, 4.5, 4.0])
+    found = differences.independent("log_loss", *(Moments(len(v), v.mean(), v.var(ddof=1)) for v in (one, other)), 0.1)
+    ends = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.8)
+    assert (found.low, found.high) == pytest.approx(tuple(ends))
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_of_too_few_rows_nothing_is_known(rows):
     found = differences.paired("rmse", np.full(rows, 1.0), np.full(rows, 9.0), 0.025)
-    assert not found.is_finite and not found.high < 0
+    assert (found.low, found.high) == (-math.inf, math.inf) and not found.is_finite
     against = differences.independent("rmse", Moments.of(np.full(rows, 99.0)), Moments(600, 1.0, 1.0), 0.025)
     assert not against.low > 0
 

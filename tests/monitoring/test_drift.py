@@ -330,6 +330,29 @@ def test_a_sample_of_rows_that_are_much_alike_has_their_shares():
     assert shares == pytest.approx({"x": 0.6, "y": 0.3, "z": 0.1}, abs=0.02)
 
 
+def test_chance_is_seldom_called_drift():
+    """Ten columns with missing cells, few rows, and nothing that has changed."""
+    rng = np.random.default_rng(0)
+    weights = 1 / np.arange(1, 31)
+
+    def drawn(rows: int) -> pa.Table:
+        columns = {}
+        for number in range(5):
+            gone = rng.random(rows) < 0.1
+            columns[f"n{number}"] = pa.array(rng.normal(size=rows), mask=gone)
+            labels = rng.choice([f"v{i}" for i in range(30)], rows, p=weights / weights.sum())
+            columns[f"c{number}"] = pa.array(labels, mask=gone)
+        return pa.table(columns)
+
+    train = drawn(500)
+    kinds = {"n": ("numeric", "double"), "c": ("categorical", "string")}
+    features = SimpleNamespace(features=[Column(name, *kinds[name[0]]) for name in train.column_names])
+    known = reference.profile_reference(statistics.summarise(train), features, rows=0)
+    false = [any(c.verdict == drift.DRIFT for c in drift.columns(known, new, new, LIMITS)[0])
+             for new in (drawn(60) for _ in range(80))]  # fmt: skip
+    assert np.mean(false) <= 0.1
+
+
 def test_no_row_travels_where_the_config_says_so(tmp_path):
     _, dataset = tiny.build(tiny.regression_table(900), tmp_path, "regression", data={"reference_rows": 0})
     found = measured((dataset.preprocessor, brought(dataset.folder)), tiny.regression_table(900, seed=3))

@@ -5,6 +5,7 @@ import json
 import platform
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 
 from baton import names
 from baton.config import loading
+from baton.data.sources import content
 from baton.errors import BatonError
 from baton.orchestration import cache, outputs, pipeline
 from baton.registry import versions
@@ -173,12 +175,12 @@ def test_content_is_that_of_the_files_alone(tmp_path):
     one, other = tmp_path / "one.csv", tmp_path / "other.csv"
     one.write_text("a\n1\n")
     other.write_text("a\n2\n")
-    before = cache.content([one, other])
-    assert cache.content([other, one]) == before
+    before = content.of_files([one, other])
+    assert content.of_files([other, one]) == before
     moved = one.rename(tmp_path / "moved.csv")
-    assert cache.content([moved, other]) == before
+    assert content.of_files([moved, other]) == before
     other.write_text("a\n3\n")
-    assert cache.content([moved, other]) != before
+    assert content.of_files([moved, other]) != before
 
 
 def test_of_images_the_folders_count_too(tmp_path):
@@ -313,19 +315,41 @@ def test_what_upstream_gave_counts_and_not_which_run_gave_it(monkeypatch):
     assert other.difference(one) == "the output of ingest changed"
 
 
-def test_the_version_that_scores_counts_and_is_named(monkeypatch, tmp_path):
+@pytest.fixture
+def scoring(monkeypatch, tmp_path) -> Callable[..., cache.Key]:
+    """The key of batch_infer with a version of that number, run and files, in that registry."""
     source = tmp_path / "new.csv"
     source.write_text("a\n1\n")
     settings = FLIGHTS.overridden({"batch_infer.source": str(source)})
-    keys = []
-    for number in (3, 3, 4):
-        monkeypatch.setattr(versions, "to_score_with", lambda *a, n=number: SimpleNamespace(name="flights", version=n))
-        keys.append(outputs.key("batch_infer", settings, {"register_run_id": "r"}, {}))
-    assert keys[0].digest == keys[1].digest
-    assert keys[2].difference(keys[0]) == "model version flights 3 → flights 4"
-    source.write_text("a\n2\n")
-    changed = outputs.key("batch_infer", settings, {"register_run_id": "r"}, {})
-    assert changed.difference(keys[2]) == f"{source} content changed"
+
+    def scoring(version: int = 3, run: str = "r", files: str = "d", registry: str = "sqlite:///a.db", text: str = "1"):
+        source.write_text(f"a\n{text}\n")
+        bearer = SimpleNamespace(name="flights", version=version, run_id=run, tags={names.TAG_MODEL_DIGEST: files})
+        monkeypatch.setattr(versions, "to_score_with", lambda *a: bearer)
+        mlflow.set_registry_uri(registry)
+        return outputs.key("batch_infer", settings, {"register_run_id": "r"}, {})
+
+    yield scoring
+    mlflow.set_registry_uri(None)
+
+
+def test_the_model_that_scores_counts_whatever_bears_its_number_now(scoring, tmp_path):
+    """A registered model that was deleted gives its name and numbers to another."""
+    before = scoring()
+    assert scoring().digest == before.digest
+    assert scoring(version=4).difference(before) == "model version flights 3 → flights 4"
+    assert scoring(run="s").difference(before) == "model run changed"
+    assert scoring(files="e").difference(before) == "model files changed"
+    registry = re.fullmatch(
+        "model registry sqlite:///.*a.db → sqlite:///.*b.db", scoring(registry="sqlite:///b.db").difference(before)
+    )
+    assert registry
+    assert scoring(text="2").difference(before) == f"{tmp_path / 'new.csv'} content changed"
+
+
+def test_a_registry_that_is_written_otherwise_is_the_same(scoring):
+    here = f"sqlite:///{Path.cwd()}/a.db"
+    assert scoring(registry=here).digest == scoring().digest == scoring(registry="sqlite:///./a.db").digest
 
 
 def finished(**tags: str) -> SimpleNamespace:
@@ -346,24 +370,38 @@ def test_a_dataset_that_is_no_longer_whole_is_no_hit(regression, tmp_path):
     assert "manifest.json of the dataset" in outputs.broken("ingest", run, FLIGHTS)
 
 
-def test_predictions_that_are_no_longer_whole_or_another_versions_are_no_hit(monkeypatch, tmp_path):
+def test_predictions_that_are_no_longer_whole_or_another_models_are_no_hit(monkeypatch, tmp_path):
     for number in range(4):
         (tmp_path / f"part-000{number}.parquet").write_text(str(number))
-    scoring = {"path": str(tmp_path), "model_name": "flights", "model_version": "3"}
+    model = {"version": "flights 3", "run": "r", "files": "d", "registry": "sqlite:///a.db"}
+    scoring = {"path": str(tmp_path), "model": model}
     monkeypatch.setattr(runs, "artifact", lambda *a: {**scoring, "files": files})
     files = files_module.folder_hashes(tmp_path)
 
-    def broken(version: str = "flights 3") -> str | None:
-        return outputs.broken("batch_infer", finished(), FLIGHTS, version)
+    def broken(**now: str) -> str | None:
+        key = cache.Key({f"model {name}": value for name, value in {**model, **now}.items()})
+        return outputs.broken("batch_infer", finished(), FLIGHTS, key)
 
     assert broken() is None
-    assert broken("flights 2") == "model version flights 3 → flights 2"  # the alias moved before the step looked
+    assert broken(version="flights 2") == "model version flights 3 → flights 2"  # it moved before the step looked
+    assert broken(run="s") == "model run r → s"
     (tmp_path / "part-0003.parquet").unlink()
     assert broken() == "output part-0003.parquet missing"
     (tmp_path / "part-0001.parquet").write_text("other")
     assert broken() == "output part-0001.parquet changed"
     monkeypatch.setattr(runs, "artifact", lambda *a: json.loads("{"))
     assert broken().startswith("output: ")
+
+
+def test_a_source_that_was_another_when_it_was_read_is_no_hit(regression):
+    """It was replaced after main had made the key, and may be back by now."""
+    _, dataset = regression
+    key = cache.key("ingest", FLIGHTS, {"rows.csv": "as main found it"}, {})
+    tags = {names.TAG_DATASET: str(dataset.folder)}
+    for read in ("as main found it", "another", None):
+        run = finished(**tags, **({names.TAG_SOURCE_CONTENT: read} if read else {}))
+        expected = None if read == "as main found it" else "rows.csv content was another one when it was read"
+        assert outputs.broken("ingest", run, FLIGHTS, key) == expected
 
 
 def test_a_last_run_without_its_parts_is_a_reason_and_no_failure(monkeypatch):

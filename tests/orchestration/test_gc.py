@@ -1,6 +1,7 @@
 """What gc keeps and what it removes, with a real SQLite store, real folders and real locks."""
 
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -243,6 +244,15 @@ def test_an_unfinished_pipeline_at_work_is_never_touched(pipeline, working):
     assert not (aside.exists() or checkpoint.exists() or output.exists())
 
 
+def test_an_output_that_was_killed_between_two_moves_is_put_back(pipeline):
+    pipeline.ingest(YOUNG)
+    output = Path(pipeline.config.batch_infer.output)
+    pipeline.folder(output.with_name(f".{output.name}.baton-old"), OLD)
+    assert listed(pipeline) == {} and not output.exists()
+    clean(pipeline)
+    assert [path.name for path in output.iterdir()] == ["part-0.parquet"]
+
+
 def test_what_is_taken_between_the_listing_and_the_removal_stays(pipeline):
     pipeline.ingest(YOUNG)
     folder = pipeline.folder(pipeline.datasets.parent / "checkpoints" / ("1" * 32), OLD)
@@ -340,7 +350,7 @@ def test_a_dataset_of_a_foreign_run_stays_and_one_of_a_deleted_run_goes(pipeline
     assert reasons == {deleted: "its run was deleted", "6" * 32: "its run is not in the tracking store"}
 
 
-def test_dry_run_is_the_default_and_tells_sizes_ages_reasons_and_the_total(pipeline, monkeypatch):
+def test_dry_run_is_the_default_and_tells_sizes_ages_reasons_and_the_total(pipeline, monkeypatch, caplog):
     monkeypatch.setenv("COLUMNS", "160")
     old = pipeline.ingest(OLD)
     (pipeline.datasets / old / "part-0.parquet").write_bytes(b"x" * 2_500_000)
@@ -355,7 +365,11 @@ def test_dry_run_is_the_default_and_tells_sizes_ages_reasons_and_the_total(pipel
     assert pipeline.client.get_run(old).info.lifecycle_stage == "active"
     done = CliRunner().invoke(gc.main, [f"--config={pipeline.file}", "--delete", "--set=retention_days=200"])
     assert (done.exit_code, (pipeline.datasets / old).is_dir()) == (0, True)
-    done = CliRunner().invoke(gc.main, [f"--config={pipeline.file}", "--delete"])
+    caplog.clear()
+    CliRunner().invoke(gc.main, [f"--config={pipeline.file}", "--set=retention_days=20,data.drop=[a b]"])
+    command = shlex.split(caplog.messages[-1].partition("removes what is listed: ")[2])
+    assert command[:3] == ["python", "-m", "baton.orchestration.gc"] and "retention_days=20" in command[4]
+    done = CliRunner().invoke(gc.main, command[3:])
     assert (done.exit_code, (pipeline.datasets / old).is_dir()) == (0, False)
     assert CliRunner().invoke(gc.main, ["--config=nowhere.yaml"]).exit_code == 2
 

@@ -1,5 +1,6 @@
 """`main --validate`: every check's good and bad answer, all of them at once, and nothing done."""
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from click.testing import CliRunner
 
 from baton.orchestration import preflight
 from baton.redaction import MASK
+from baton.runtime import replacing
 from steps.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -80,25 +82,25 @@ def test_flights_are_sound_without_tensorflow_and_nothing_is_written(tmp_path):
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     done = subprocess.run(
         [sys.executable, "-c", f"import json\n{code}", *options],
-        cwd=ROOT,
-        env=environment,
+        cwd="/",  # from anywhere
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, imported = [line for line in done.stdout.splitlines() if line.strip()]
     assert json.loads(imported) == []
-    assert done.stderr.strip().splitlines()[-1] == "All 9 checks passed."
+    assert done.stderr.strip().splitlines()[-1] == "All 10 checks passed."
     checks = [line for line in lines if line.startswith(("ok ", "WRONG "))]
-    assert all(line.startswith("ok ") for line in checks) and checks == lines[:9]
-    assert any(line.split()[:3] == ["carrier", "│", "categorical"] for line in lines[9:])
+    assert all(line.startswith("ok ") for line in checks) and checks == lines[:10]
+    assert any(line.split()[:3] == ["carrier", "│", "categorical"] for line in lines[10:])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sound_pipeline_passes_and_leaves_no_trace(project):
     before = sorted(project.home.iterdir())
     status, lines, last = project.validated()
-    assert (status, wrong(lines), last) == (0, {}, "All 9 checks passed.")
+    assert (status, wrong(lines), last) == (0, {}, "All 10 checks passed.")
     assert "4 features" in lines["source"] and "all 4 features" in lines["scoring"]
     assert "not needed" in lines["java"]
     assert sorted(project.home.iterdir()) == before
@@ -115,7 +117,7 @@ def test_all_faults_are_told_at_once(project, monkeypatch):
         f"{changes},warehouse={project.home}/file,batch_infer.output={project.home}"
     )
     assert status == 2
-    assert last == "5 of 9 checks failed: see the lines above."
+    assert last == "5 of 10 checks failed: see the lines above."
     assert set(wrong(lines)) == {"tracking", "source", "warehouse", "scoring", "output"}
     assert f"http://{MASK}@127.0.0.1:{port} does not answer: no connection. Start it" in lines["tracking"]
     assert "The source has no column d, key, price. Its columns: x1, x2, n, c, y." in lines["source"]
@@ -171,6 +173,30 @@ def test_tables_and_images_are_known(project):
     assert "not needed" not in lines["java"]
     _, lines, _ = project.validated("data.source=table:sales.orders,engine=local")
     assert "A Spark table needs engine spark or auto. Received: local" in lines["source"]
+
+
+def test_what_a_file_system_lacks_is_told_and_wrong_only_without_another_way(project, monkeypatch):
+    monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    status, lines, _ = project.validated()
+    assert (status, wrong(lines)) == (0, {})
+    assert lines["output"].endswith("left; folders cannot be exchanged: an output is replaced in two moves")
+
+    def fail(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOTSUP, "not supported", str(path))
+
+    monkeypatch.setattr(Path, "rename", fail)
+    status, lines, _ = project.validated()
+    assert (status, set(wrong(lines))) == (2, {"warehouse", "output"})
+    assert "cannot be renamed, so that nothing can appear there whole: choose another disk" in lines["output"]
+    assert not list(project.home.glob(".baton-probe*"))
+
+
+def test_an_output_with_other_things_in_it_is_wrong(project):
+    (project.home / "predictions" / "other").mkdir(parents=True)
+    status, lines, _ = project.validated()
+    assert (status, list(wrong(lines))) == (2, ["output"])
+    assert "is replaced whole and holds what is no predictions" in lines["output"]
+    assert lines["output"].endswith(f"Received: {project.home}/predictions, which holds other")
 
 
 def test_a_folder_must_be_writable_and_its_disk_have_room(project, monkeypatch):

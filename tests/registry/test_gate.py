@@ -80,6 +80,27 @@ def test_the_very_same_model_differs_by_exactly_nothing(policy, passed, toleranc
     )
 
 
+@pytest.mark.parametrize("policy", ["better", "not_worse"])
+@pytest.mark.parametrize(("same", "other", "losses", "passed"), [
+    (True, True, LOSSES, True),
+    (True, False, LOSSES, False),
+    (False, True, LOSSES, False),  # two models that answer alike by chance
+    (True, True, LOSSES * 0.9, False),  # the tags say the same of what does not answer alike
+])  # fmt: skip
+def test_the_champion_itself_with_other_data_passes_whatever_the_policy(policy, same, other, losses, passed):
+    champion = Champion("3", losses.copy(), overlap=Overlap(0, 0, ROWS), same_network=same, other_data=other)
+    decision = judge(evidence(champion=champion), policy=policy, tolerance=0.0)
+    assert decision.passed is (passed or (policy == "not_worse" and losses is LOSSES))
+    assert ("the candidate is the champion, version 3, itself" in decision.reasons[-1]) is passed
+
+
+def test_the_champion_itself_mends_a_version_that_can_be_used_no_more():
+    for same in (True, False):
+        decision = judge(evidence(champion=Champion("3", error="its files are gone", same_network=same)))
+        assert decision.passed is same and "its files are gone" in decision.reasons[-1]
+    assert not judge(evidence(LOSSES * 9, champion=Champion("3", error="gone", same_network=True), trivial=1.0)).passed
+
+
 def test_log_loss_is_compared_by_its_mean():
     found = judge(evidence(champion=noisy(1.5), task="binary"), task="binary").comparison
     assert (found.metric, found.champion) == ("log_loss", noisy(1.5).mean())

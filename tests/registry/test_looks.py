@@ -56,6 +56,16 @@ def test_a_part_and_a_whole_are_told_apart():
     assert looks.overlap(part, whole) > 0.75 and looks.overlap(whole, part) < 0.45
 
 
+def test_an_estimate_is_no_more_than_all():
+    few, many = Sketch(10, "", np.arange(9, dtype=np.uint32)), Sketch(1000, "", np.arange(9, dtype=np.uint32))
+    assert looks.overlap(few, many) == 1
+
+
+def test_half_of_the_rows_is_not_most_of_them():
+    halves = [looks.count([version("a", of_rows(range(rows)))], "new", "f", of_rows(range(100))) for rows in (50, 51)]
+    assert halves == [1, 2]
+
+
 def test_a_sketch_comes_back_from_its_tag_which_any_store_holds():
     kept = of_rows(range(10_000))
     tag = kept.to_tag()

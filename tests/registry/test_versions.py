@@ -60,8 +60,8 @@ def model(store, request) -> SimpleNamespace:
     (folder / "MLmodel").write_text("flavors: {}\n")
     store.client.create_registered_model(name)
 
-    def add(verdict: str | None = names.CHALLENGER, source: Path = folder) -> str:
-        tags = {names.TAG_VERDICT: verdict} if verdict else {}
+    def add(verdict: str | None = names.CHALLENGER, source: Path = folder, network: str = "") -> str:
+        tags = ({names.TAG_VERDICT: verdict} if verdict else {}) | ({names.TAG_NETWORK: network} if network else {})
         return str(store.client.create_model_version(name, source.as_uri(), tags=tags).version)
 
     def by_hand(number: str) -> None:
@@ -286,6 +286,70 @@ def test_two_processes_lose_no_change(model, store):
     assert {c.version for c in changes} == set(numbers)
     assert [c.previous for c in changes] == [None, *(c.version for c in changes[:-1])]
     assert champions.current(model.name) == changes[-1].version
+
+
+# What a person has decided
+
+
+def promoted(model, network: str) -> str:
+    """A version of that network, promoted over whoever is champion."""
+    number = model.add(network=network)
+    assert promote(model, number, champions.current(model.name)) is None
+    return number
+
+
+def decide(model, store, decision: str, number: str) -> str:
+    """Take `champion` from the version of that number → the reason that keeps its network from it."""
+    if decision == "moved":
+        model.by_hand(model.add(network="another"))
+    elif decision == "removed":
+        store.client.delete_registered_model_alias(model.name, names.CHAMPION)
+    else:
+        store.client.delete_model_version(model.name, number)
+    return {
+        "moved": "until version 3 was made champion by hand",
+        "removed": "until the alias was taken away by hand",
+    }.get(decision, ", which was deleted")
+
+
+@pytest.mark.parametrize("decision", ["moved", "removed", "deleted"])
+def test_a_network_that_a_person_has_taken_from_the_champion_is_not_promoted_again(model, store, decision):
+    promoted(model, "a")
+    number = promoted(model, "b")
+    why = decide(model, store, decision, number)
+    again, now = model.add(network="b"), champions.current(model.name)
+    answer = promote(model, again, now)
+    assert f"the same model was champion as version {number}" in answer and why in answer
+    assert answer.endswith(f"give version {again} the alias champion by hand to lift it")
+    assert champions.current(model.name) == now
+    third = promoted(model, "c")  # another network may be promoted, and the decision is remembered
+    assert "the same model was champion" in promote(model, again, third)
+    model.by_hand(again)
+    promoted(model, "d")
+    assert promote(model, again, champions.current(model.name)) is None  # lifted
+
+
+def test_a_former_champion_that_was_deleted_does_not_come_back_by_itself(model, store):
+    """Its tags are gone with it: the history keeps what it answered by."""
+    first = promoted(model, "a")
+    second = promoted(model, "b")
+    store.client.delete_model_version(model.name, first)
+    assert f"version {first}, which was deleted" in promote(model, model.add(network="a"), second)
+
+
+def test_a_rollback_and_a_promotion_decide_nothing_by_hand(model):
+    promoted(model, "a")
+    promoted(model, "b")
+    champions.roll_back(model.config, "", WHY)
+    promoted(model, "c")
+    for network in ("a", "b"):
+        assert promote(model, model.add(network=network), champions.current(model.name)) is None
+
+
+def test_a_version_of_which_nothing_is_kept_is_no_other_ones_model(model):
+    chain(model, 2)
+    model.by_hand("1")
+    assert promote(model, model.add(), "1") is None
 
 
 # Who was champion, and who comes back

@@ -1,12 +1,16 @@
 """main's closing table: what a person reads last."""
 
 import io
+from pathlib import Path
 
 from rich.console import Console
 
 from baton import names
 from baton.config.schema import validate
+from baton.registry import champions
+from baton.registry.champions import Change
 from baton.reporting import console
+from steps.rollback import history
 
 CONFIG = validate({"name": "shop", "data": {"source": "x", "task": "regression"}}, {}, "test")
 
@@ -40,7 +44,7 @@ def test_the_table_has_a_line_a_step_and_what_came_of_it_below():
         "Model shop version 3: promoted as champion.",
         "  because it is better",
         "test: rmse 1.235",
-        "Predictions: out (1,199 of 1,200 rows, 1 quarantined)",
+        f"Predictions: {Path('out').absolute()} (1,199 of 1,200 rows, 1 quarantined)",
     ):
         assert sentence in text
 
@@ -78,3 +82,46 @@ def test_the_table_of_columns_says_what_each_is_taken_for():
 
 def test_a_main_that_failed_early_has_no_model_to_tell_of():
     assert console.sentences(summary(model=None, metrics={}, predictions=None)) == []
+
+
+HISTORY = [
+    Change(
+        1, "1", None, "promoted", "2026-11-28T12:00:01+00:00", "0" * 32, f"{'it is better; ' * 20}\x1b[31m\n[b]end[/]"
+    ),
+    Change(2, None, "1", "set by hand", "2026-11-28T12:01:01+00:00", "rollback" * 4, "nobody recorded it"),
+]
+
+
+def printed_history(monkeypatch, **terminal) -> list[str]:
+    """What `rollback --history` prints on such a console."""
+    out = io.StringIO()
+    monkeypatch.setattr(champions, "history", lambda name: HISTORY)
+    monkeypatch.setattr(console, "to_stdout", lambda: Console(file=out, highlight=False, color_system=None, **terminal))
+    history(lambda: CONFIG)
+    return out.getvalue().splitlines()
+
+
+def test_the_history_of_champions_fits_a_terminal_of_80_columns(monkeypatch):
+    lines = printed_history(monkeypatch, width=80, force_terminal=True)
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 80 and "\x1b" not in text
+    assert f"run {'0' * 32}" in text and f"run {'rollback' * 4}" in text, "whole, to be copied"
+    assert "2026-11-28 12:00 │ 1       │ promoted    │ it is better;" in text and "[b]end[/]" in text
+
+
+def test_the_history_of_champions_is_a_line_each_in_a_pipe(monkeypatch):
+    assert not console.to_stdout().is_terminal, "pytest's own"
+    lines = printed_history(monkeypatch, width=console.to_stdout().width)
+    assert len(lines) == 3 + len(HISTORY)
+    fields = [[field.strip() for field in line.split("│")] for line in lines[3:]]
+    why = f"{'it is better; ' * 20}\\x1b[31m [b]end[/]"
+    assert fields == [
+        ["2026-11-28 12:00", "1", "promoted", "0" * 32, why],
+        ["2026-11-28 12:01", "none", "set by hand", "rollback" * 4, "nobody recorded it"],
+    ]
+
+
+def test_what_names_hold_for_a_terminal_is_written_out():
+    text = printed(summary(data={**DATA, "reasons": {"\x1b[2J\u202ey is not a number": 9}}))
+    assert "\x1b" not in text and "\u202e" not in text
+    assert "  9 because \\x1b[2J\\u202ey is not a number" in text

@@ -5,16 +5,25 @@ from __future__ import annotations
 import base64
 import copy
 import re
+import shlex
 import shutil
+import subprocess
+from pathlib import Path
 
 import made_up
+import mlflow.cli
+import mlflow.projects
 import pytest
 import tiny
+from click.testing import CliRunner
+from mlflow.projects._project_spec import load_project
 
 from baton import names
 from baton.inspection import explanation, label_audit
 from baton.reporting.html import artifacts, pages, report, sections
+from steps.main import main
 
+ROOT = Path(__file__).parents[2]
 TITLES = ["Run", *(sections.SECTIONS[key][0] for key in report.REPORT), "Lineage", "Reproduce"]
 
 
@@ -131,10 +140,48 @@ def test_a_damaged_figure_costs_no_page(tmp_path):
     assert images(section(report_of(tmp_path, left), "search")) == [b"no picture"]
 
 
-def test_reproduce_is_one_quoted_command(whole):
+def reached(command: str, monkeypatch) -> dict[str, str]:
+    """A command as a shell takes it, MLflow reads it and hands it on → what the entry point main is given."""
+    stubs = 'git() { echo "$@" >&2; }; mlflow() { printf "%s\\0" "$@"; };'
+    done = subprocess.run(["bash", "-c", stubs + command], capture_output=True, text=True, check=True)
+    asked: dict = {}
+    monkeypatch.setattr(mlflow.projects, "run", lambda *project, **options: asked.update(options))
+    taken = CliRunner().invoke(mlflow.cli.cli, done.stdout.split("\0")[:-1], catch_exceptions=False)
+    assert taken.exit_code == 0, taken.output
+    entry = load_project(str(ROOT)).get_entry_point("main")
+    words = shlex.split(entry.compute_command(asked["parameters"], None))
+    assert words[:3] == ["python", "-m", "steps.main"]
+    return {**main.make_context("main", words[3:]).params, "experiment": asked["experiment_name"]}
+
+
+SETS = [
+    "",
+    "train.epochs=3,tune.max_trials=4",
+    """data.drop=[a b, "it's", 'x=1, y=2'],data.target='$(touch owned) `touch owned` \\ "é" {set} <b>'""",
+]
+
+
+@pytest.mark.parametrize("overrides", SETS)
+@pytest.mark.parametrize("logged", [str, shlex.quote], ids=["by Baton", "by MLflow"])
+def test_reproduce_is_one_command_that_gives_main_what_it_was_given(overrides, logged, tmp_path, monkeypatch):
+    tags = {names.TAG_NAME: "made-up", "mlflow.source.git.commit": "abc123"}
+    config = "conf/some where's.yaml"
+    given = {"config": logged(config), "set": logged(overrides), "force": logged("")}
+    command = report.command(made_up.run_of(tmp_path, "main", tags, given))
+    assert command.startswith("git checkout abc123 && mlflow run . -e main ")
+    wanted = {"config": config, "overrides": overrides, "force": "all", "experiment": "made-up", "validate": False}
+    assert reached(command, monkeypatch) == wanted
+
+
+def test_what_mlflow_logs_for_nothing_is_nothing_as_it_is_copied(monkeypatch):
+    copied = shlex.join(["set=''", 'force=""']).replace(" ", " -P ")
+    given = reached(f"mlflow run . -e main --experiment-name x -P {copied}", monkeypatch)
+    assert given["overrides"] == given["force"] == ""
+
+
+def test_the_report_shows_the_command_as_text(whole):
     shown = section(whole, "reproduce")
-    assert "git checkout abc123 &amp;&amp; mlflow run . -e main" in shown
-    assert "config=conf/made-up.yaml" in shown and "&#39;set=seed=&lt;script&gt;alert(1)&lt;/script&gt;&#39;" in shown
+    assert "&#39;set=seed=&lt;script&gt;alert(1)&lt;/script&gt;&#39;" in shown
 
 
 def test_a_failed_run_shows_what_there_is_with_the_error(tmp_path):

@@ -1,8 +1,7 @@
-"""Scoring: every row comes out once, with its lineage or with a reason; the output is replaced whole."""
+"""Scoring: every row comes out once, with its lineage or with a reason."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from threading import Barrier
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +16,11 @@ from baton.data.sources import files
 from baton.errors import BadInput, BatonError
 from baton.networks import build
 from baton.serving.raw_columns import RawColumnModel
-from baton.serving.scoring import Lineage, Scored, replaced, score, score_rows
+from baton.serving.scoring import Lineage, Scored, score, score_rows
 from steps import batch_infer
 
 AT = datetime(2026, 11, 22, 12, 0, 1, 5)
+OUT = Path("out").absolute()
 LINEAGE = Lineage("flights", "3", "run", "f" * 64, "scoring", AT)
 
 
@@ -206,66 +206,19 @@ class Logged:
 
 
 @pytest.mark.parametrize(("done", "lines"), [
-    (Scored(10, 10), [("INFO", "scored 10 of 10 rows into out")]),
+    (Scored(10, 10), [("INFO", f"scored 10 of 10 rows into {OUT}")]),
     (Scored(2000, 1500, 500, {"a": 9, "b": 400, "c": 80, "d": 6, "e": 5}),
-     [("INFO", "scored 1,500 of 2,000 rows into out"),
+     [("INFO", f"scored 1,500 of 2,000 rows into {OUT}"),
       ("INFO", "quarantined 500 of 2,000 rows: 400 b, 80 c, 9 a, 11 for other reasons")]),
     (Scored(5, 4, 1, {"x is infinite": 1}, {"c": 3, "d": 2}),
-     [("INFO", "scored 4 of 5 rows into out"), ("INFO", "quarantined 1 of 5 rows: 1 x is infinite"),
+     [("INFO", f"scored 4 of 5 rows into {OUT}"), ("INFO", "quarantined 1 of 5 rows: 1 x is infinite"),
       ("WARNING", "75.0 % of the cells of c (3) are categories that the model does not know"),
       ("INFO", "50.0 % of the cells of d (2) are categories that the model does not know")]),
     (Scored(1, 0, 1, {"x is infinite": 1}),
-     [("INFO", "scored 0 of 1 rows into out"), ("INFO", "quarantined 1 of 1 rows: 1 x is infinite")]),
+     [("INFO", f"scored 0 of 1 rows into {OUT}"), ("INFO", "quarantined 1 of 1 rows: 1 x is infinite")]),
 ])  # fmt: skip
 def test_the_closing_lines_tell_what_was_quarantined_and_what_is_new(done, lines, caplog):
     settings = BatchInfer(source="new.csv", output="out")
     with caplog.at_level("INFO", "baton"):
         batch_infer.report(Logged(), batch_infer.summarise(settings, done, LINEAGE))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == lines
-
-
-def listing(folder) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_the_output_is_replaced_whole(tmp_path):
-    output = tmp_path / "deep" / "predictions"
-    with replaced(output) as aside:
-        (aside / "one").write_text("1")
-        assert not output.exists()
-    assert listing(output) == ["one"]
-    with replaced(output) as aside:
-        (aside / "two").write_text("2")
-        assert listing(output) == ["one"]
-    assert listing(output) == ["two"]
-    assert listing(output.parent) == ["predictions"]
-    assert output.stat().st_mode & 0o777 == 0o755
-
-
-def test_a_failure_leaves_the_old_output_whole(tmp_path):
-    output = tmp_path / "predictions"
-    output.mkdir()
-    (output / "one").write_text("1")
-    with pytest.raises(RuntimeError, match="half way"), replaced(output) as aside:
-        (aside / "two").write_text("2")
-        raise RuntimeError("half way")
-    assert listing(output) == ["one"] and listing(tmp_path) == ["predictions"]
-    with pytest.raises(RuntimeError), replaced(tmp_path / "new"):
-        raise RuntimeError
-    assert listing(tmp_path) == ["predictions"]
-
-
-def test_of_outputs_that_are_replaced_at_once_one_is_there_whole(tmp_path):
-    for number in range(40):
-        output, ready = tmp_path / str(number), Barrier(4)
-
-        def replace(who: int, output=output, ready=ready):
-            with replaced(output) as aside:
-                for name in ("a", "b"):
-                    (aside / name).write_text(str(who))
-                ready.wait()
-
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(replace, range(4)))
-        assert len({(output / name).read_text() for name in ("a", "b")}) == 1
-    assert len(list(tmp_path.iterdir())) == 40  # nothing is left aside

@@ -16,6 +16,7 @@ from baton.data.ingestion import local
 from baton.data.sources import files
 
 ROWS = 600
+ODD = "a b ü(')#+@%20[1]?;&"  # the name of a folder: what means something to URLs, shells, globs and quotes
 MISSING_IS = 0.7  # what a missing x2 counts for in the regression's target
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
-import mlflow
+import mlflow.cli
 import nasty
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 import yaml
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +41,7 @@ from baton.data.sources import files
 from baton.errors import BadInput, BatonError, writing
 from baton.networks import build as models
 from baton.registry import versions
-from baton.serving import export, scoring
+from baton.serving import destination, export, scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored
 from baton.tracking import runs, servers
@@ -51,6 +53,7 @@ ROOT = Path(__file__).parents[2]
 LINEAGE = Lineage("m", "1", "run", "f" * 64, "scoring")
 ROWS = 200
 OLD = "the old output"
+OLD_PART = "part-00001.parquet"
 
 
 # Helpers
@@ -127,16 +130,17 @@ def score(
     """Score a source over an old output → (counts, predictions, quarantined rows), after every check of both."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
-    (output / OLD).write_text(OLD)
+    (output / OLD_PART).write_text(OLD)
+    (output / destination.MARK).write_text(json.dumps(vars(LINEAGE), default=str))
     try:
-        with scoring.replaced(output) as aside:
+        with destination.replaced(output, LINEAGE.model_name) as aside:
             done = scoring.score(model, files.resolve(str(source), reading), LINEAGE, aside, 64)
     except BadInput:
-        assert (output / OLD).read_text() == OLD
+        assert (output / OLD_PART).read_text() == OLD
         raise
     finally:
         assert [path.name for path in folder.glob(".out*")] == []
-    assert not (output / OLD).exists()
+    assert not (output / OLD_PART).exists()
     good, bad = pq.read_table(output), pq.read_table(output / names.QUARANTINE_OUTPUT / scoring.PART)
     torn = output / names.QUARANTINE_OUTPUT / "lines.parquet"
     broken = pq.read_table(torn)["reason"].to_pylist() if torn.exists() else []
@@ -685,7 +689,7 @@ def test_packed_text_escapes_and_other_encodings_are_accepted(model, tmp_path, n
 # Sources that change, and damaged parts
 
 
-@pytest.mark.parametrize("change", ["append", "gone", "touched"])
+@pytest.mark.parametrize("change", ["append", "gone", "touched", "replaced", "replaced and back"])
 @pytest.mark.parametrize("format", ["csv", "parquet"])
 def test_a_source_that_changes_while_it_is_read(tmp_path, change, format):
     path = put(tmp_path, as_csv(kinds_table()) if format == "csv" else kinds_table())
@@ -697,8 +701,14 @@ def test_a_source_that_changes_while_it_is_read(tmp_path, change, format):
         path.write_bytes(path.read_bytes() + b"1,2,a,true,2024-01-01,3\n")
     elif change == "gone":
         path.unlink()
-    else:
+    elif change == "touched":
         os.utime(path, ns=(1, 1))
+    else:  # by one of the same size and times
+        kept, other = path.with_suffix(".kept"), Path(shutil.copy2(path, tmp_path / "other"))
+        path.rename(kept)
+        other.rename(path)
+        if change == "replaced and back":
+            kept.rename(path)
     with pytest.raises(BadInput, match=rf"{path.name} changed while it was read \(.*\): run again when it is whole"):
         list(tables)
 
@@ -1055,7 +1065,7 @@ def test_a_file_in_the_way_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text(OLD)
     with (
         pytest.raises(BadInput, match="out: a file is where a folder should be"),
-        scoring.replaced(tmp_path / "file" / "out"),
+        destination.replaced(tmp_path / "file" / "out", "m"),
     ):
         pass
     assert (tmp_path / "file").read_text() == OLD
@@ -1083,6 +1093,15 @@ def test_a_tracking_server_that_is_down_fails_at_once(tmp_path):
     assert "secret" not in done.stderr
 
 
+def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(home, capfd):
+    experiment = home.client.create_experiment("gone")
+    home.client.delete_experiment(experiment)
+    assert step(ingest, home.folder, "name=gone") == 2
+    command = re.fullmatch(r"The experiment gone was deleted: bring it back by `(.*)`, or .*", last_line(capfd))[1]
+    done = CliRunner().invoke(mlflow.cli.cli, shlex.split(command)[1:], catch_exceptions=False)
+    assert done.exit_code == 0 and home.client.get_experiment(experiment).lifecycle_stage == "active"
+
+
 def test_a_server_that_hangs_is_not_waited_for():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -1097,6 +1116,19 @@ def test_a_server_that_hangs_is_not_waited_for():
 def test_servers_of_every_kind_are_asked(uri):
     with pytest.raises(BadInput, match=r"does not answer.*Start it, or set MLFLOW_TRACKING_URI"):
         servers.check_servers(uri.format(port=free_port()))
+
+
+@pytest.mark.parametrize("kind", ["postgresql+nosuch", "mysql+pymysql", "mssql"])
+def test_a_database_whose_driver_is_not_installed_is_said_at_once(kind):
+    with socket.socket() as database:
+        database.bind(("127.0.0.1", 0))
+        database.listen()
+        uri = f"{kind}://u:hunter2@127.0.0.1:{database.getsockname()[1]}/db"
+        with pytest.raises(
+            BadInput, match=r"cannot be spoken to: .*Install .* into this environment, or set"
+        ) as raised:
+            servers.check_servers(uri)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_stores_that_are_there_pass(tmp_path):

@@ -11,19 +11,23 @@ import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 import untidy
 import yaml
+from command_lines import CommandLines
 
 from baton import names
 from baton.config import loading
 from baton.orchestration import gc
 
 ROOT = Path(__file__).parents[2]
+SECRET = "canary-of-the-whole-pipeline"
 ROWS, BROKEN, STRAY, NO_TARGET = 3_000, 2, 5, 40
 SMALL = {
     "model": {"hidden": [16], "networks": 1, "embedding": 2, "number_width": 4},
@@ -68,13 +72,19 @@ def write_csv(path: Path, frame: pd.DataFrame, spoil: bool) -> None:
     path.write_text(text.to_csv(index=False) + ("1,2\n1,2,3,4,5,6,7,8\n" if spoil else ""))
 
 
+def store(home: Path) -> str:
+    """The tracking store in a folder of any name."""
+    return f"sqlite:///{quote(str(home))}/mlflow.db"
+
+
 def environment(home: Path) -> dict[str, str]:
     bin_folder = str(Path(sys.executable).parent)
     return {
         **os.environ,
         "PATH": bin_folder + os.pathsep + os.environ["PATH"],
-        "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db",
+        "MLFLOW_TRACKING_URI": store(home),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
     }
 
 
@@ -102,7 +112,8 @@ def mlflow_run_main(home: Path) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """`mlflow run . -e main` on the small table, and what it left."""
-    home = tmp_path_factory.mktemp("project")
+    home = tmp_path_factory.mktemp("project") / tiny.ODD
+    home.mkdir()
     write_csv(home / "old.csv", table(ROWS, 1), spoil=True)
     write_csv(home / "new.csv", table(200, 2).drop(columns="price"), spoil=False)
     small = {
@@ -112,17 +123,22 @@ def project(tmp_path_factory):
         "batch_infer": {"source": str(home / "new.csv"), "output": str(home / "predictions")},
         **SMALL,
         "tune": {**SMALL["tune"], "space": SPACE},
+        "spark": {"config": {"spark.hadoop.fs.s3a.secret.key": SECRET}},
     }
     (home / "small.yaml").write_text(yaml.safe_dump(small))
-    mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
-    mlflow.create_experiment("small", artifact_location=(home / "artifacts").as_uri())
-    done = mlflow_run_main(home)
+    mlflow.set_tracking_uri(store(home))
+    artifacts = home.parent / "artifacts"  # MLflow's own load_model finds no model below a name such as the home's
+    mlflow.create_experiment("small", artifact_location=artifacts.as_uri())
+    with CommandLines() as command_lines:
+        done = mlflow_run_main(home)
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("small")
     runs = client.search_runs([experiment.experiment_id])
     main = next(r for r in runs if r.data.tags.get(names.TAG_STEP) == "main")
     summary = json.loads(Path(client.download_artifacts(main.info.run_id, names.SUMMARY)).read_text())
-    yield SimpleNamespace(home=home, client=client, done=done, runs=runs, main=main, summary=summary)
+    yield SimpleNamespace(
+        home=home, client=client, done=done, runs=runs, main=main, summary=summary, lines=command_lines
+    )
     mlflow.set_tracking_uri(None)
 
 
@@ -138,6 +154,13 @@ def test_every_step_finished_and_says_so(project):
     assert sum(e["seconds"] for e in project.summary["steps"].values()) <= project.summary["wall_seconds"]
     for word in (*names.STEPS, "promoted as champion", "Predictions:"):
         assert word in project.done.stdout
+
+
+def test_no_secret_is_on_a_command_line_of_any_step_or_worker(project):
+    """Neither of the environment, nor of the config: whoever is on the machine can read command lines."""
+    processes = (*(f"steps.{step}" for step in project.summary["steps"]), "HOROVOD_RANK=1", "horovod_worker")
+    assert all(map(project.lines.started, processes))
+    assert project.lines.holding(SECRET) == []
 
 
 def test_with_nothing_changed_a_second_main_does_nothing_and_says_hit_six_times(project):

@@ -5,11 +5,18 @@ import gzip
 import io
 import json
 import os
+import re
+import signal
+import time
 from collections import Counter
+from pathlib import Path
 
+import every_type
+import horovod.spark as horovod_on_spark
 import mlflow
 import numpy as np
 import odd_pictures as odd
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
@@ -17,6 +24,8 @@ import pyarrow.parquet as pq
 import pytest
 import tiny
 import untidy
+from command_lines import CommandLines
+from logged import batch
 from PIL import Image
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
@@ -48,6 +57,7 @@ BASE = {
     "distributed_train": {"launcher": "spark"},
 }
 ROWS = 1200
+SECRET = "canary-of-the-spark-engine"
 
 
 def configured(source: str, **overrides) -> schema.Config:
@@ -55,9 +65,18 @@ def configured(source: str, **overrides) -> schema.Config:
     return schema.validate(BASE, {}, "test").overridden({"data.source": source, **changes})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def command_lines():
+    """Of all processes while this module's tests run, with a secret in the environment."""
+    os.environ["AWS_SECRET_ACCESS_KEY"] = SECRET
+    with CommandLines() as lines:
+        yield lines
+    del os.environ["AWS_SECRET_ACCESS_KEY"]
+
+
 @pytest.fixture(scope="module")
-def session():
-    found = spark.session(configured("-"))
+def session(command_lines):
+    found = spark.session(configured("-", spark__config={"spark.hadoop.fs.s3a.secret.key": SECRET}))
     yield found
     found.stop()
 
@@ -86,7 +105,8 @@ def rows() -> pa.Table:
 @pytest.fixture(scope="module")
 def parquet(tmp_path_factory) -> str:
     """Two files of several row groups, in types that Spark lacks too."""
-    folder = tmp_path_factory.mktemp("parquet")
+    folder = tmp_path_factory.mktemp("parquet") / tiny.ODD
+    folder.mkdir()
     table = rows()
     table = table.set_column(1, "a b", table["a b"].dictionary_encode())
     table = table.set_column(2, "A", table["A"].cast(pa.uint16()))
@@ -164,7 +184,9 @@ def build_both(settings: schema.Config, folder) -> tuple[Dataset, Dataset]:
 def built(session, parquet, tmp_path_factory) -> Dataset:
     """A dataset made by Spark from Parquet, the same as the local engine's."""
     settings = configured(parquet, data__drop=["clock"], data__row_group_size=100)
-    return build_both(settings, tmp_path_factory.mktemp("built"))[1]
+    folder = tmp_path_factory.mktemp("built") / tiny.ODD
+    folder.mkdir()
+    return build_both(settings, folder)[1]
 
 
 def test_parquet_gives_the_same_dataset(built):
@@ -544,51 +566,146 @@ def test_both_engines_refuse_with_the_same_sentence(session, tmp_path):
         assert len(said) == 1
 
 
-def test_spark_udf_takes_raw_columns(session, built, tmp_path):
-    preprocessor = built.preprocessor
-    model = RawColumnModel(preprocessor, models.build(preprocessor, configured("-").model))
-    model.save(tmp_path / "raw")
+@pytest.fixture(scope="module")
+def every(tmp_path_factory):
+    """A binary model of features of every type, and rows each of which lacks one."""
+    folder = tmp_path_factory.mktemp("every")
+    asked = every_type.asked()
+    unread = {"float16": pa.float32(), "ns": pa.timestamp("us"), "ns Berlin": pa.timestamp("us", "Europe/Berlin")}
+    types = {field.name: unread.get(field.name, field.type) for field in asked.schema}  # as Spark reads them
+    pq.write_table(asked.cast(pa.schema(types)), folder / "asked.parquet")
+    return saved(*tiny.build(every_type.table(), folder, "binary"), folder), folder
+
+
+def saved(config, dataset, folder) -> RawColumnModel:
+    """An untrained model, saved as MLflow logs it into `model` in a folder."""
+    model = RawColumnModel(dataset.preprocessor, models.build(dataset.preprocessor, config.model))
+    model.save(folder / "raw")
     mlflow.pyfunc.save_model(
-        str(tmp_path / "model"),
+        str(folder / "model"),
         python_model=raw_model.__file__,
-        artifacts={"model": str(tmp_path / "raw")},
-        signature=export.signature(preprocessor),
+        artifacts={"model": str(folder / "raw")},
+        signature=export.signature(dataset.preprocessor),
         pip_requirements=[],
     )
-    declared = export.as_declared(built.raw_test().slice(0, 40), preprocessor)
-    frame = session.createDataFrame(declared.to_pandas())
-    predict = mlflow.pyfunc.spark_udf(session, str(tmp_path / "model"), env_manager="local")
-    scored = frame.withColumn(
-        "prediction", predict(spark_struct(*(col(f"`{name}`") for name in frame.columns)))
-    ).toPandas()
-    expected, _ = model.score(declared)
-    np.testing.assert_allclose(scored["prediction"], expected["prediction"].to_numpy(), rtol=1e-5)
+    return model
+
+
+def by_udf(session, folder, source: str, **options) -> list:
+    """The answers of MLflow's UDF for a Parquet file, as Spark's rows."""
+    predict = mlflow.pyfunc.spark_udf(session, str(folder / "model"), env_manager="local", **options)
+    frame = session.read.parquet(source)
+    asked = frame.select(predict(spark_struct(*(col(f"`{name}`") for name in frame.columns))).alias("answer"))
+    return [row.answer for row in asked.collect()]
+
+
+def numbers(cells) -> list[float]:
+    return [np.nan if cell is None else cell for cell in cells]
+
+
+def test_spark_udf_gives_what_batch_infer_gives_for_every_type(session, every):
+    """Classes: a struct, in which a row of no use is null and has a reason, and no other row has one."""
+    model, folder = every
+    rows = by_udf(session, folder, str(folder / "asked.parquet"))
+    columns, reasons = model.score(every_type.asked())
+    for name, values in columns.items():
+        np.testing.assert_allclose(numbers(row[name] for row in rows), numbers(values.to_pylist()), rtol=1e-4)
+    assert [row["reason"] for row in rows] == reasons.to_pylist() and reasons.null_count == len(rows) - 2
+
+
+def test_spark_udf_gives_a_number_for_regression_or_a_reason_beside_it(session, built, tmp_path):
+    model = saved(configured("-"), built, tmp_path)
+    raw = built.raw_test().slice(0, 40)
+    number = raw["x.y"].to_numpy().copy()
+    number[3] = np.inf
+    raw = raw.set_column(raw.column_names.index("x.y"), "x.y", pa.array(number))
+    pq.write_table(raw, tmp_path / "raw.parquet")
+    expected, _ = model.score(raw)
+    found = by_udf(session, tmp_path, str(tmp_path / "raw.parquet"))
+    np.testing.assert_allclose(numbers(found), numbers(expected["prediction"].to_pylist()), rtol=1e-4)
+    assert found[3] is None and None not in found[:3] + found[4:]
+    rows = by_udf(session, tmp_path, str(tmp_path / "raw.parquet"), result_type="prediction double, reason string")
+    assert [row.reason for row in rows] == [None] * 3 + ["x.y is infinite"] + [None] * 36
+
+
+def test_the_lines_of_the_registrys_page_run(session, flights, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "docs" / "reference" / "REGISTRY.md"
+    (lines,) = re.findall(r"```python\n(import mlflow.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(flights.folder)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(flights.uri)
+    try:
+        scope: dict = {}
+        exec(lines, scope)
+    finally:
+        mlflow.set_tracking_uri(before)
+    printed = [
+        [cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if "|" in line
+    ]
+    asked = pq.read_table(flights.folder / "data" / "new_flights.parquet")
+    expected = numbers(row["prediction"] for row in batch(flights.model, asked.slice(0, len(printed) - 1)))
+    np.testing.assert_allclose([float(row[printed[0].index("prediction")]) for row in printed[1:]], expected, rtol=1e-4)
 
 
 def test_spark_trials_give_finished_and_failed_trials(session):
-    settings = configured("-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.epochs": {"randint": 9}})
+    settings = configured(
+        "-", tune__max_trials=3, tune__time_budget_s=60, tune__space={"train.batch_size": {"randint": 9}}
+    )
 
     def objective(parameters):
-        if parameters["train.epochs"] % 2:
+        if parameters["train.batch_size"] % 2:
             raise RuntimeError("a worker broke")
-        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.epochs"]), "history": {}}
+        return {"parameters": parameters, "status": "ok", "loss": float(parameters["train.batch_size"]), "history": {}}
 
     found = hyperopt.spark_search(settings, objective)
     assert [trial.number for trial in found] == [0, 1, 2]
-    own = hyperopt.own_values(settings.overridden({"train.epochs": 4}), 100)
-    assert hyperopt.spark_search(settings, objective, own)[0].parameters == {"train.epochs": 4}
-    assert found[0].parameters != {"train.epochs": 4}
+    own = hyperopt.own_values(settings.overridden({"train.batch_size": 4}), 100)
+    assert hyperopt.spark_search(settings, objective, own)[0].parameters == {"train.batch_size": 4}
+    assert found[0].parameters != {"train.batch_size": 4}
     for trial in found:
-        odd = trial.parameters["train.epochs"] % 2
+        odd = trial.parameters["train.batch_size"] % 2
         assert trial.status == ("failed" if odd else "ok")
-        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.epochs"]
+        assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.batch_size"]
 
 
-def test_horovod_trains_on_spark(session, built, tmp_path):
+def test_trials_that_hang_are_cancelled_with_the_time_budget(session):
+    """Frozen by SIGSTOP: Spark kills what does not end."""
+    settings = configured("-", tune__max_trials=2, tune__time_budget_s=3, tune__space={"train.epochs": {"randint": 9}})
+
+    def freeze(parameters):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    assert hyperopt.spark_search(settings, freeze) == []
+    deadline = time.monotonic() + 60
+    while any(p.status() == psutil.STATUS_STOPPED for p in psutil.Process().children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_workers_that_hang_on_spark_are_cancelled_and_are_sent_nothing_secret(session, built, tmp_path, monkeypatch):
+    """Horovod's own way onto Spark stands aside for a job that never ends."""
+    sent = {}
+
+    def run(work, *, env, **_):
+        sent.update(env)
+        session.sparkContext.parallelize([0], 1).map(lambda _: time.sleep(3600)).collect()
+
+    monkeypatch.setattr(horovod_on_spark, "run", run)
+    monkeypatch.setenv("TF_DETERMINISTIC_OPS", "1")
+    limits = {"distributed_train.hang_timeout_s": 0.5, "distributed_train.start_timeout_s": 1}
+    with pytest.raises(BatonError, match=r"^The Horovod workers hang: for 1\.5 seconds none of them .*Restarts: 0"):
+        settings = configured("-").overridden({**limits, "distributed_train.max_restarts": 0})
+        distributed.train(settings, built, tmp_path, lambda epoch, logs: None)
+    assert sent["TF_DETERMINISTIC_OPS"] == "1" and "OMP_NUM_THREADS" in sent
+    assert SECRET not in sent.values()
+
+
+def test_horovod_trains_on_spark(session, built, tmp_path, command_lines):
     settings = configured("-")
     epochs = []
     result = distributed.train(settings, built, tmp_path, lambda epoch, logs: epochs.append(epoch))
     assert epochs == [0]
+    assert command_lines.started("horovod.spark.task.gloo_exec_fn") and command_lines.holding(SECRET) == []
     assert json.loads((tmp_path / "result.json").read_text())["workers"] == 2  # whose weights `work` found identical
     assert np.isfinite(result.best_value)
     many = configured("-", distributed_train__workers=99)
@@ -655,3 +772,11 @@ def test_both_engines_split_alike(session, tmp_path, options, kind):
     asked = settings.overridden({"data.source": "table:split_rows"})
     spark_ingestion.build(asked, sources.resolve("table:split_rows"), remote)
     assert Dataset.load(remote).rows["input"] == 500 and min(Dataset.load(remote).rows[s] for s in names.SPLITS) > 0
+
+
+def test_no_secret_is_on_a_command_line_of_sparks(session, command_lines):
+    """Of the environment or `spark.config`; the last test, for it looks back at all that the others started."""
+    assert session.range(2, numPartitions=2).mapInArrow(lambda batches: batches, "id long").count() == 2
+    assert all(map(command_lines.started, ("org.apache.spark.deploy.SparkSubmit", "pyspark.daemon")))
+    assert command_lines.holding(SECRET) == []
+    assert session.sparkContext._jsc.hadoopConfiguration().get("fs.s3a.secret.key") == SECRET

@@ -1,5 +1,7 @@
 """The training path: losses fall, the best weights win, and the same config gives the same weights."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from sklearn.metrics import log_loss, root_mean_squared_error
 from baton.data.feed import Feed
 from baton.errors import Diverged
 from baton.networks import build, prediction
+from baton.runtime import heartbeat
 from baton.training import fit
 from baton.training.checkpoints import Checkpoint
 from baton.training.collective import SingleProcess
@@ -202,3 +205,25 @@ def test_alone_asks_nobody():
     alone, values = SingleProcess(), np.arange(3.0)
     assert (alone.rank, alone.size) == (0, 1) and alone.sum(values) is values
     assert alone.distribute("optimizer") == "optimizer"
+
+
+def test_each_batch_of_a_block_is_a_sign_of_life(regression, tmp_path, monkeypatch):
+    """A block may take minutes, in which Python is not asked: the signs come from the graph."""
+    config, dataset = regression
+    monkeypatch.setattr(heartbeat, "_file", tmp_path / "beat")
+    monkeypatch.setattr(heartbeat, "PERIOD_S", 0.01)
+    monkeypatch.setattr(heartbeat, "beat", lambda: None)
+    signs, over = set(), threading.Event()
+
+    def look():
+        while not over.wait(0.002):
+            if (tmp_path / "beat").exists():
+                signs.add((tmp_path / "beat").stat().st_mtime_ns)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    changes = {"train.epochs": 1, "train.batch_size": 1, "train.steps_per_execution": 10_000}
+    fit.train(config.overridden(changes), dataset)
+    over.set()
+    thread.join()
+    assert len(signs) > 3

@@ -17,7 +17,7 @@ from sklearn.metrics import root_mean_squared_error
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
-from baton.errors import BatonError
+from baton.errors import BadInput
 from baton.networks import prediction
 from baton.runtime import paths
 from baton.training import distributed, horovod
@@ -93,7 +93,7 @@ def test_a_failing_worker_ends_the_job(uneven, tmp_path, capfd):
     config, dataset = uneven
     changes = {"train.optimizer": "sgd", "train.learning_rate": 1e30, "train.gradient_clip": None}
     started = time.monotonic()
-    with pytest.raises(BatonError, match=r"^Training diverged in epoch 1: the loss is not finite"):
+    with pytest.raises(BadInput, match=r"^Training diverged in epoch 1: the loss is not finite"):
         distributed.train(config.overridden(changes), dataset, tmp_path, lambda epoch, logs: None)
     assert time.monotonic() - started < 150
     assert "baton: Training diverged in epoch 1" in "".join(capfd.readouterr())
@@ -104,7 +104,7 @@ def test_a_dataset_of_too_few_row_groups_is_refused(uneven, tmp_path):
     config, dataset = uneven
     few = len(dataset.row_groups("validation"))
     more = config.overridden({"distributed_train.workers": few + 1})
-    with pytest.raises(BatonError, match=rf"row groups for {few} workers: run ingest again with .*workers={few + 1}"):
+    with pytest.raises(BadInput, match=rf"row groups for {few} workers: run ingest again with .*workers={few + 1}"):
         distributed.train(more, dataset, tmp_path, lambda epoch, logs: None)
 
 
@@ -144,7 +144,7 @@ def test_workers_share_the_cores_and_find_the_project(monkeypatch):
 def test_a_crew_whose_end_is_cut_short_leaves_no_folder(tmp_path):
     """Workers take seconds to be ended, and whoever dismisses a waiting step does not wait for that."""
 
-    def cut_short() -> None:
+    def cut_short(grace: float) -> None:
         raise KeyboardInterrupt
 
     worker_group = object.__new__(horovod.WorkerGroup)

@@ -8,15 +8,17 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tiny
 from hyperopt.pyll.stochastic import sample
 
 from baton.config.schema import validate
 from baton.config.space import place_of
-from baton.errors import BadInput, BatonError
+from baton.errors import BadInput, BatonError, Diverged
 from baton.tuning import hyperopt
 from baton.tuning import workers as trials
 from baton.tuning.hyperopt import Proposer, Trial, best, flatten, to_hyperopt
@@ -239,7 +241,7 @@ def test_a_place_is_found_for_whatever_a_space_gives_out():
 
     space = {
         **SPACE,
-        "train.epochs": {"quniform": [2, 20, 2]},
+        "train.batch_size": {"quniform": [2, 20, 2]},
         "model.cross_rank": {"randint": [3, 9]},
         "model.l2": {"lognormal": [0, 1]},
         "model.layers": [{"type": "dense", "units": {"choice": [1, 2]}}],
@@ -292,8 +294,9 @@ def test_failed_and_diverged_trials_are_recorded_and_the_search_goes_on(bad):
     found = hyperopt.search(config(max_trials=15), evaluator(3, outcome), told.append)
     assert len(found) == 15 and sorted(t.number for t in told) == list(range(15))
     if bad == "all":
-        with pytest.raises(BatonError, match="None of 15 trials ended well: why 0"):
+        with pytest.raises(BatonError, match="None of 15 trials ended well: why 0") as raised:
             best(found)
+        assert raised.value.exit_status == 1
     else:
         assert {t.status for t in found} == {"ok", "failed", "diverged"}
         assert best(found).status == "ok"
@@ -325,10 +328,28 @@ def test_the_search_ends_on_the_time_budget():
     assert [t.number for t in found] == list(range(len(found)))
 
 
-def test_no_time_at_all_leaves_no_best():
+def test_where_all_trials_diverged_the_config_asks_for_too_much():
+    with pytest.raises(Diverged, match="None of 2 trials ended well: the loss") as raised:
+        best([Trial(number, {}, "diverged", error="the loss is not finite") for number in range(2)])
+    assert raised.value.exit_status == 2
+
+
+def test_however_small_the_budget_one_trial_is_run():
+    begun = []
+
+    def evaluate(batch, deadline):
+        begun.append((len(batch), deadline))
+        return evaluator()(batch, deadline) if time.monotonic() < deadline else iter(())
+
+    found = hyperopt.search(config(max_trials=9, generation=3, time_budget_s=1e-9), evaluate, lambda _: None)
+    assert [trial.number for trial in found] == [0] and best(found).number == 0
+    assert begun[-1] == (1, math.inf) and len(begun) == 2
+
+
+def test_where_no_trial_is_begun_there_is_no_best():
     found = hyperopt.search(config(), lambda batch, deadline: iter(()), lambda _: None)
     assert found == []
-    with pytest.raises(BatonError, match="None of 0 trials ended well: the time budget left room for none"):
+    with pytest.raises(BatonError, match="None of 0 trials ended well: no trial was begun"):
         best(found)
 
 
@@ -353,13 +374,13 @@ def workers(regression):
     made, dataset = regression
     tune = {"parallelism": 2, "epochs": 2}
     made = validate({**made.model_dump(by_alias=True, exclude_unset=True), "tune": tune}, {}, "test")
-    with trials.Workers(made.tune.parallelism) as pool:
+    with trials.Workers(made.tune) as pool:
         pool.evaluate = functools.partial(pool.evaluate, functools.partial(trials.run_trial, made, str(dataset.folder)))
         yield pool
 
 
 def processes(pool) -> list[int]:
-    pools = [*pool.idle, *(worker for _, worker in pool.running.values())]
+    pools = [*pool.idle, *(worker for _, worker, _ in pool.running.values())]
     return sorted(pid for worker in pools for pid in (worker._processes or {}))
 
 
@@ -373,6 +394,25 @@ def test_workers_finish_good_failing_and_diverging_trials(workers):
     assert "not finite" in found[2].error and found[2].loss is None
     assert "train.epoch is not a key here" in found[4].error
     assert json.dumps(found[0].to_dict())
+
+
+def frozen_or_good(parameters):
+    """An objective that freezes its own process where it is told a file for the process' number."""
+    if parameters["file"]:
+        Path(parameters["file"]).write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return {"loss": 0.5}
+
+
+def test_a_trial_that_hangs_fails_and_the_search_goes_on(workers, tmp_path, monkeypatch):
+    """Frozen by SIGSTOP, which SIGTERM does not end; nothing of its process is left."""
+    monkeypatch.setattr(workers, "hang_timeout_s", 3)
+    batch = [Trial(i, {"file": str(tmp_path / "pid") if i == 0 else ""}) for i in range(4)]
+    found = {t.number: t for t in trials.Workers.evaluate(workers, frozen_or_good, batch, time.monotonic() + 300)}
+    sentence = "The trial hangs: for 3 seconds it has trained or scored no batch (tune.hang_timeout_s)."
+    assert (found[0].status, found[0].error) == ("failed", sentence)
+    assert [(found[i].status, found[i].loss) for i in (1, 2, 3)] == [("ok", 0.5)] * 3
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text())) and len(workers.idle) == 2
 
 
 def test_a_trial_trains_four_of_the_networks_unless_it_searches_for_their_number(tmp_path, monkeypatch):
@@ -393,7 +433,7 @@ def test_a_killed_worker_fails_its_own_trial_and_the_pool_goes_on(workers):
 
     def kill_one():
         time.sleep(0.5)
-        _, worker = next(w for w in workers.running.values() if w[0].number == 0)
+        _, worker, _ = next(w for w in workers.running.values() if w[0].number == 0)
         killed.extend(worker._processes)
         os.kill(killed[0], signal.SIGKILL)
 

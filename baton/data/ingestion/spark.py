@@ -408,7 +408,9 @@ def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[st
 
 def _write_parquet(frame: Any, folder: Path, options: dict[str, str] | None = None) -> None:
     """Write part-00000.parquet, … and nothing else."""
-    frame.write.options(compression="zstd", **(options or {})).parquet(folder.absolute().as_uri())
+    frame.write.options(compression="zstd", **(options or {})).parquet(
+        f"file://{folder.absolute()}"
+    )  # Hadoop does not decode URLs
     for path in sorted(folder.iterdir()):
         if path.name.startswith(("_", ".")):
             path.unlink()

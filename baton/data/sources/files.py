@@ -35,6 +35,8 @@ PACKED_TIMES = 8  # how much larger a packed file is held to be when it is unpac
 AS_CONFIGURED = Reading()  # by the config's defaults
 ReadError = (pa.ArrowException, OSError, ValueError, MemoryError)  # all that pyarrow raises for broken files
 
+Stamp = tuple[int, int, int, int]  # a file's size, times of the last change of content and inode in ns, and inode
+
 
 @dataclass
 class Source:
@@ -47,7 +49,7 @@ class Source:
     broken: list[dict[str, str]] = field(default_factory=list)
     group: int | None = None  # the one row group of a single Parquet file that is read; None: all
     share: tuple[int, int] = (0, 1)  # which of how many even shares of that row group's batches
-    stamps: dict[Path, tuple[int, int]] = field(default_factory=dict)  # size and time of each file when it was found
+    stamps: dict[Path, Stamp] = field(default_factory=dict)  # each file when it was found
     partitions: dict[Path, partitions.Values] = field(default_factory=dict)  # what each file's folders say
     partition_types: dict[str, pa.DataType] = field(default_factory=dict)  # of the whole source
     folder: PictureFolder | None = None  # of images
@@ -55,7 +57,7 @@ class Source:
     @property
     def bytes(self) -> int:
         """Size of all files on disk; of packed ones, about what they hold."""
-        return sum(size * (PACKED_TIMES if plain_text.is_packed(f) else 1) for f, (size, _) in self.stamps.items())
+        return sum(size * (PACKED_TIMES if plain_text.is_packed(f) else 1) for f, (size, *_) in self.stamps.items())
 
     def batches(self, rows: int = 1 << 18) -> Iterator[pa.Table]:
         """Tables of about `rows` rows, in file order; refills `broken`. Raises `BadInput`.
@@ -136,6 +138,10 @@ class Source:
             with self._reading(file):
                 for part in picture_cells.tables(table, column, file, self.broken):
                     yield file, self._whole(file, part)
+        self.check_unchanged()
+
+    def check_unchanged(self) -> None:
+        """Raise `BadInput` if a file has changed since it was found."""
         for file in self.files:
             self._check_unchanged(file)
 
@@ -174,7 +180,6 @@ class Source:
                 raise
 
     def _check_unchanged(self, file: Path) -> None:
-        """Raise `BadInput` if the file has changed since it was found."""
         before = self.stamps.get(file)
         if before is None:
             return
@@ -324,13 +329,14 @@ def engine_for(config: Config) -> str:
     return config.engine
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
-    """(size, time of the last change in ns), or None if the file is gone."""
+def _stamp(file: Path) -> Stamp | None:
+    """A file now, or None if it is gone. Nobody sets the time of the last change of an inode: not who copies a
+    file's times with it, nor who moves another file to its place and back."""
     try:
         stat = file.stat()
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _why_broken(row: csv.InvalidRow, text: Text) -> str:

@@ -5,6 +5,7 @@ Nothing is opened here: names alone decide.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 from pathlib import Path
 
@@ -18,13 +19,14 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z",
 
 
 def fixed_part(location: str) -> Path:
-    """The folder below which names of folders say something: a folder itself, a glob's part without wildcards."""
+    """The folder below which names of folders say something: a folder itself, a glob's part without wildcards.
+
+    What is there by that very name (a folder called `data[1]`) is no wildcard.
+    """
     path = Path(location)
-    if path.is_dir() or not glob.has_magic(location):
+    if path.is_dir() or path.is_file() or not glob.has_magic(location):
         return path if path.is_dir() else path.parent
-    parts = path.parts
-    wild = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:wild])
+    return next(part.parent for part in (*path.parents[::-1], path) if glob.has_magic(part.name) and not part.exists())
 
 
 def matching(location: str) -> list[Path]:
@@ -37,6 +39,24 @@ def matching(location: str) -> list[Path]:
     if not files:
         raise BadInput(f"There is no file at the source. Received: {location}")
     return files
+
+
+def would_match(location: str, file: Path) -> bool:
+    """Whether a file, which need not be there, would be among the files at a folder or glob."""
+    root = fixed_part(location).resolve()
+    if not file.is_relative_to(root) or Path(location).is_file():
+        return False
+    pattern = Path(location).parts[len(fixed_part(location).parts) :] or ("**",)
+    return _matches(file.relative_to(root).parts, pattern) and not _hidden(file, root, pattern)
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a relative path is matched by a glob, both in parts."""
+    if not pattern or not parts:
+        return not parts and all(part == "**" for part in pattern)
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or _matches(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def format_of(files: list[Path], location: str) -> str:
@@ -63,8 +83,9 @@ def _matching(location: str) -> list[Path]:
         return [p for p in inside if p.is_file()]
     if path.is_file():
         return [path]
-    matches = sorted(Path(p) for p in glob.glob(location, recursive=True))  # noqa: PTH207 - absolute patterns too
     root = fixed_part(location)
+    pattern = str(path.relative_to(root))
+    matches = sorted(root / p for p in glob.glob(pattern, root_dir=root, recursive=True))  # noqa: PTH207 - links too
     return [p for p in matches if p.is_file() and not _hidden(p, root, path.parts)]
 
 

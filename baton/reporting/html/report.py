@@ -128,7 +128,7 @@ def what_ran(main: Any, summary: dict[str, Any], steps: dict[str, StepArtifacts]
             for name, entry in summary["steps"].items()
         ],
         "seconds": summary["wall_seconds"],
-        "options": {key: value for key, value in main.data.params.items() if value},
+        "options": {key: value for key, value in runs.parameters(main).items() if value},
         "config": own.text(names.CONFIG),
         "run_id": main.info.run_id,
     }
@@ -166,9 +166,10 @@ def command(main: Any) -> str:
     """The one command that runs the same again, from a clone of the project."""
     words = ["mlflow", "run", ".", "-e", "main", "--env-manager", "local"]
     words += ["--experiment-name", main.data.tags.get(names.TAG_NAME, "Default")]
+    given = runs.parameters(main)
     for key in ("config", "set"):
-        if main.data.params.get(key):
-            words += ["-P", f"{key}={main.data.params[key]}"]
+        if given.get(key):
+            words += ["-P", f"{key}={given[key]}"]
     commit = main.data.tags.get("mlflow.source.git.commit")
     again = shlex.join([*words, "-P", "force=all"])
     return f"git checkout {shlex.quote(commit)} && {again}" if commit else again
