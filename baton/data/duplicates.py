@@ -81,16 +81,16 @@ def prints(typed: pa.Table, hashes: np.ndarray, places: np.ndarray, picture: Col
                      for c, f in zip(columns, PRINTS, strict=True)], PRINTS)  # fmt: skip
 
 
-def groups(found: pa.Table) -> Groups:
+def groups(fingerprints: pa.Table) -> Groups:
     """The fingerprints of all rows → their groups."""
-    if found.num_rows == 0:
+    if fingerprints.num_rows == 0:
         return Groups()
     rows, first, of_row, counts = np.unique(
-        found.column("row").to_numpy(), return_index=True, return_inverse=True, return_counts=True
+        fingerprints.column("row").to_numpy(), return_index=True, return_inverse=True, return_counts=True
     )
-    labels = np.array(found.column("label").to_pylist(), object)[first]
-    exact = _linked(len(rows), _equal(found.column("exact").to_numpy()[first]))
-    near = found.column("near").take(pa.array(first)).combine_chunks()
+    labels = np.array(fingerprints.column("label").to_pylist(), object)[first]
+    exact = _linked(len(rows), _equal(fingerprints.column("exact").to_numpy()[first]))
+    near = fingerprints.column("near").take(pa.array(first)).combine_chunks()
     detailed = np.flatnonzero(near.is_valid())
     bits = pc.fill_null(near, 0).to_numpy()[detailed]
     pairs = np.concatenate([_equal(exact), detailed[_near(bits)]])
@@ -103,7 +103,7 @@ def groups(found: pa.Table) -> Groups:
         if len(np.unique(exact[mine])) > 1 and size > max(MAX_FREE, MAX_SHARE * of_class[label]):
             unused.append((size, label))
             whole[mine] = whole.max() + 1 + exact[mine]
-    return _described(rows, whole, counts, labels, of_row, found.column("place").to_numpy(), unused)
+    return _described(rows, whole, counts, labels, of_row, fingerprints.column("place").to_numpy(), unused)
 
 
 def _described(

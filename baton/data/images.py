@@ -35,7 +35,7 @@ BROKEN = "cannot be decoded as an image"
 FRAMES_TIMES = 8  # how many times the limit of one frame all of them may have together
 SPARE = 3  # how many times the wanted size a picture may be reduced to by cheaper means than the antialiased resize
 TURNED = range(5, 9)  # EXIF's orientations that lie on their side
-PHOTOMETRIC, SAMPLE_FORMAT, BITS, LEAST, MOST = 262, 339, 258, 340, 341  # tags of TIFF
+PHOTOMETRIC, SAMPLE_FORMAT, BITS, SMALLEST, LARGEST = 262, 339, 258, 340, 341  # tags of TIFF
 GREYS = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # modes of more than 8 bits
 ALPHA = ("LA", "PA", "RGBA", "La", "RGBa")
 
@@ -181,7 +181,7 @@ def _eight_bits(image: Image) -> np.ndarray:
     tags = getattr(image, "tag_v2", {})
     values = np.asarray(image)
     if image.mode == "F":
-        low, high = (float(np.ravel(tags.get(tag, end))[0]) for tag, end in ((LEAST, 0), (MOST, 1)))
+        low, high = (float(np.ravel(tags.get(tag, end))[0]) for tag, end in ((SMALLEST, 0), (LARGEST, 1)))
     else:
         bits, signed = int(np.ravel(tags.get(BITS, 16))[0]), np.ravel(tags.get(SAMPLE_FORMAT, 1))[0] == 2
         low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)

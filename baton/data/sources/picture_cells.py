@@ -72,10 +72,10 @@ def tables(table: pa.Table, column: str, file: Path, broken: list[dict[str, str]
 
 def named(table: pa.Table, column: str, file: Path) -> list[Path | str]:
     """A file's rows → the picture that each names, or what is wrong with it."""
-    return [_found(file.parent, cell) for cell in pc.cast(table.column(column), pa.string()).to_pylist()]
+    return [_place_of(file.parent, cell) for cell in pc.cast(table.column(column), pa.string()).to_pylist()]
 
 
-def _found(folder: Path, cell: str | None) -> Path | str:
+def _place_of(folder: Path, cell: str | None) -> Path | str:
     """A cell → the file that it names below a folder, or what is wrong with it; links lead outside, wherever to."""
     if not (cell or "").strip():
         return NONE
