@@ -20,12 +20,14 @@ import numpy as np
 
 from baton.data import petastorm
 from baton.data.dataset import Dataset
+from baton.data.images import Decoder
 from baton.errors import BadInput, writing
 from baton.runtime import heartbeat
 
 HELD_BYTES = 1 << 30  # of an array in memory; a larger one lies in a file, of which the system holds what it can
 BLOCK_BYTES = 1 << 23  # of pixels in a block
 Block = dict[str, Any]
+_of_process: dict[tuple[str, Decoder], dict[tuple[str, tuple[int, int]], Block]] = {}
 
 
 @dataclass
@@ -98,8 +100,19 @@ class Feed:
             yield from self._groups(None)
             return
         if self._kept is None:
-            self._kept = self.arrays()
+            self._kept = self._decoded_once() if self.preprocessor.names("image") else self.arrays()
         yield self._kept
+
+    def _decoded_once(self) -> Block:
+        """The same as `arrays`, of this process's one dataset of pictures: a trial finds what those before it decoded."""
+        decoder, shard = self.preprocessor.decoder, (self.split, self.shard)
+        dataset = (self.dataset.fingerprint, decoder)
+        if dataset not in _of_process:
+            _of_process.clear()
+        held = _of_process.setdefault(dataset, {})
+        if shard not in held:
+            held[shard] = self.arrays()
+        return held[shard]
 
     def _group_rows(self) -> list[int]:
         return self.dataset.row_groups(self.split)

@@ -45,14 +45,15 @@ class Look:
 def look(content: Any, max_pixels: int | None, background: int) -> Look | str:
     """A picture's bytes → a look at it, or why it cannot be used; what was seen before is remembered."""
     key = hashlib.blake2b(content, digest_size=16, salt=f"{max_pixels}:{background}".encode()[:16]).digest()
-    if key not in _looks:
+    if (seen := _looks.get(key)) is None:
+        try:
+            seen = _looked_at(content, max_pixels, background)
+        except images.Unusable as fault:
+            seen = str(fault)
         if len(_looks) >= KEPT_LOOKS:
             _looks.clear()
-        try:
-            _looks[key] = _looked_at(content, max_pixels, background)
-        except images.Unusable as fault:
-            _looks[key] = str(fault)
-    return _looks[key]
+        _looks[key] = seen
+    return seen
 
 
 def look_at_all(cells: Sequence[Any], max_pixels: int | None, background: int) -> list[Look | str]:

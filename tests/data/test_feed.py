@@ -214,10 +214,12 @@ def test_pixels_that_memory_does_not_hold_lie_in_a_file_and_are_decoded_once(ima
     monkeypatch.setattr(feed_module, "HELD_BYTES", 4000)  # more than the targets take
     decode = Decoder.decode
     monkeypatch.setattr(Decoder, "decode", lambda decoder, cell: [decoded.append(1), decode(decoder, cell)][1])
+    feed_module._of_process.clear()
     other = Feed(dataset, "train", 50, seed=1)
     assert [rows_of(other, epoch) for epoch in range(2)] == epochs
     held = next(iter(other.in_order()))
     assert isinstance(held["image"], np.memmap) and not isinstance(held["target"], np.memmap)
+    assert rows_of(Feed(dataset, "train", 50, seed=1), 0) == epochs[0]  # as the next trial of the same process does
     assert len(decoded) == dataset.rows["train"]
 
 

@@ -1,18 +1,23 @@
 """Pictures from their files to predictions: the same pixels on every path, and nothing that one file can end."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import odd_pictures as odd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny
 
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.data.images import Decoder
+from baton.data.preprocessing import Preprocessor
+from baton.data.sources import files
 from baton.inspection import crossfit, explanation, label_audit
 from baton.networks import build, prediction
+from baton.serving import scoring
 from baton.serving.layout import DATA
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.raw_model import RawColumns
@@ -109,3 +114,25 @@ def test_pictures_are_scored_a_part_at_a_time(images, monkeypatch):
     np.testing.assert_allclose(model.evaluate(raw)[1], targets_and_output[1], atol=1e-6)
     np.testing.assert_allclose(model.answers(raw, model.preprocessor), targets_and_output[1], atol=1e-6)
     assert Dataset.open(dataset.folder).rows == dataset.rows
+
+
+def test_a_table_of_paths_is_scored_with_its_columns_as_they_came(odd_dataset, tmp_path):
+    config, dataset = odd_dataset
+    for name in ("webp", "half a png"):
+        (tmp_path / f"{name}.jpg").write_bytes({**odd.ODD, **odd.UNUSABLE}[name])
+    (tmp_path / "new.csv").write_text("image,code\nwebp.jpg,007\nhalf a png.jpg,1\n../x.jpg,2\n")
+    spec = json.loads(json.dumps(dataset.preprocessor.spec).replace('"image"', '"image_bytes"'))
+    spec["columns"][0]["kind"] = spec["features"]["image_bytes"]["kind"] = spec["encoded"][0]["kind"] = "image"
+    model = RawColumnModel(Preprocessor(spec), build.build(dataset.preprocessor, config.model))
+    source = files.resolve(
+        str(tmp_path / "new.csv"), files.Reading.of(config.data.model_copy(update={"image_column": "image"}))
+    )
+    (tmp_path / "out").mkdir()
+    lineage = scoring.Lineage("m", "1", "r", "f", "s")
+    done = scoring.score(model, source, lineage, tmp_path / "out", 1000)
+    assert (done.rows_in, done.rows_scored, done.rows_quarantined) == (3, 1, 2)
+    assert done.reasons == {
+        "image_bytes cannot be decoded as an image": 1, "image names a file outside the table's folder": 1
+    }  # fmt: skip
+    (row,) = pq.read_table(tmp_path / "out" / scoring.PART).to_pylist()
+    assert (row["image"], row["code"]) == ("webp.jpg", "007") and row["probability_1"] is not None
