@@ -104,7 +104,7 @@ class Feed:
         yield self._kept
 
     def _decoded_once(self) -> Block:
-        """The same as `arrays`, of this process's one dataset of pictures: a trial finds what those before it decoded."""
+        """The same as `arrays`, of the process's one dataset of pictures: a trial finds what others decoded."""
         decoder, shard = self.preprocessor.decoder, (self.split, self.shard)
         dataset = (self.dataset.fingerprint, decoder)
         if dataset not in _of_process:
