@@ -15,24 +15,55 @@ class Target:
 
 
 GATE = ("judge", "compare", "skew", "_verdict", "_trivial", "_floor", "_enough", "_same_data", "_finite")
+DIFFERENCES = ("Moments.of", "Moments.error", "Moments.third", "paired", "independent", "_scaled", "_ends", "_unskewed")
+SPLITS = ("Plan.place", "by_column", "by_time", "time_limits", "_by_shares", "_overrule", "_quotas")
+OUTPUTS = ("broken", "_other_source", "_predictions_changed", "_first_difference", "_upstream")
+DESTINATION = ("check_replaceable", "_stores_faults", "_source_faults", "_strange", "_owner", "replaced")
 TARGETS = (
+    # What may be promoted, and what may be called better or worse
     Target("baton/registry/gate.py", GATE, ("tests/registry/test_gate.py",)),
     Target(
         "baton/registry/looks.py", ("Look.tail", "Look.left", "overlap", "count"), ("tests/registry/test_looks.py",)
     ),
+    Target("baton/evaluation/differences.py", DIFFERENCES, ("tests/evaluation/test_differences.py",)),
     Target(
-        "baton/evaluation/differences.py",
-        ("Moments.of", "Moments.error", "Moments.third", "paired", "independent", "_scaled", "_ends", "_unskewed"),
-        ("tests/evaluation/test_differences.py",),
+        "baton/monitoring/drift.py",
+        ("live_difference", "_live_warning"),
+        ("tests/monitoring/test_drift.py", "-k", "live or before"),
+    ),
+    # Which row is in which split
+    Target("baton/data/splits.py", SPLITS, ("tests/data/test_splits.py",)),
+    # What is a hit
+    Target(
+        "baton/orchestration/cache.py", ("key", "Key.digest", "Key.difference"), ("tests/orchestration/test_cache.py",)
     ),
     Target(
-        "baton/monitoring/drift.py", ("live_difference", "_live_warning", "_grade"), ("tests/monitoring/test_drift.py",)
+        "baton/orchestration/outputs.py",
+        OUTPUTS,
+        (
+            "tests/orchestration/test_outputs.py",
+            "tests/orchestration/test_cache.py",
+            "-k",
+            "hit or upstream or scores or key",
+        ),
+    ),
+    # Whose model is loaded
+    Target("baton/serving/integrity.py", ("checked", "_check_loader", "_hashes"), ("tests/serving/test_integrity.py",)),
+    # Whether a row was lost
+    Target(
+        "baton/data/ingestion/quarantine.py",
+        ("Quarantine.__add__", "check", "check_splits"),
+        ("tests/data/test_quarantine.py",),
     ),
     Target(
-        "baton/data/splits.py",
-        ("Plan.place", "Plan._spread", "by_column", "by_time", "time_limits", "_by_shares", "_overrule", "_quotas"),
-        ("tests/data/test_splits.py",),
+        "baton/serving/scoring.py",
+        ("Scored.__add__", "Scored.check", "score_tables", "broken_lines"),
+        ("tests/serving/test_scoring.py",),
     ),
+    # Whether what is there is whole
+    Target("baton/runtime/files.py", ("whole", "flush", "flush_names"), ("tests/runtime/test_files.py",)),
+    Target("baton/runtime/replacing.py", ("replace", "_recover", "recover"), ("tests/serving/test_destination.py",)),
+    Target("baton/serving/destination.py", DESTINATION, ("tests/serving/test_destination.py",)),
 )
 
 # Survivors that change nothing that anyone could see: {(file, function, change): why}.

@@ -30,6 +30,7 @@ from baton.orchestration.step import enter_project, guarded
 from baton.redaction import masked
 from baton.reporting import console
 from baton.runtime import locks, replacing
+from baton.runtime.file_systems import PROBE
 from baton.tracking import runs, servers
 
 log = logging.getLogger("baton")
@@ -131,7 +132,7 @@ def _outputs(config: Config) -> Iterator[Item]:
     if config.batch_infer is None:
         return
     output = Path(config.batch_infer.output).resolve()
-    mine = re.compile(rf"\.{re.escape(output.name)}-[a-z0-9_]{{8}}")
+    mine = re.compile(rf"(\.{re.escape(output.name)}-|{re.escape(PROBE)})[a-z0-9_]{{8}}")
     for folder in _children(output.parent):
         names = [path.name for path in folder.iterdir()] if mine.fullmatch(folder.name) else ["not mine"]
         if all(name.startswith(("part-", "_", ".")) for name in names) and not locks.is_held(folder):

@@ -10,13 +10,15 @@ from baton.errors import BadInput
 from baton.runtime import locks, replacing
 from baton.runtime.files import new_folder
 
+PROBE = ".baton-probe-"  # how the name of the folder begins in which it is tried
+
 
 def fallbacks(folder: Path) -> list[str]:
     """What is done in another way in this folder, a sentence each; raises `BadInput` if there is no other way.
 
     A folder of a random name is made in it for a moment.
     """
-    probe = new_folder(folder, ".baton-probe-")
+    probe = new_folder(folder, PROBE)
     try:
         _check_rename(probe)
         sentences = []
@@ -31,7 +33,7 @@ def fallbacks(folder: Path) -> list[str]:
 
 def _check_rename(probe: Path) -> None:
     """Raise `BadInput` if a folder that holds a file cannot be renamed."""
-    before, after = probe / "before", probe / "after"
+    before, after = probe / ".before", probe / ".after"
     before.mkdir()
     (before / "file").touch()
     try:
@@ -46,7 +48,7 @@ def _check_rename(probe: Path) -> None:
 
 
 def _exchanges(probe: Path) -> bool:
-    one, other = probe / "one", probe / "other"
+    one, other = probe / ".one", probe / ".other"
     one.mkdir()
     other.mkdir()
     return replacing.exchange(one, other)

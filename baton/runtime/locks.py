@@ -95,7 +95,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def works(folder: Path) -> bool:
     """Whether files in a folder can be locked; makes one for a moment."""
-    path = folder / f"{os.getpid()}.lock"
+    path = folder / f".{os.getpid()}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         return _lock(descriptor, fcntl.LOCK_EX) is not None

@@ -92,6 +92,7 @@ def reads(tmp_path_factory) -> dict[str, set[str]]:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
         patch.chdir(home)
         mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+        mlflow.create_experiment("reads", artifact_location=(home / "artifacts").as_uri())
         patch.setattr(sys, "argv", ["reads"])
         yield _run_all(str(home / "config.yaml"))
         mlflow.set_tracking_uri(None)

@@ -19,7 +19,7 @@ from baton.errors import BadInput
 from baton.orchestration import gc, outputs, references
 from baton.orchestration.pipeline import Pipeline
 from baton.registry import champions
-from baton.runtime import locks, processes
+from baton.runtime import file_systems, locks, processes
 from baton.tracking import runs
 
 DAY_MS = 86_400_000
@@ -284,6 +284,18 @@ def test_leftovers_of_a_fresh_kill_stay_for_the_retention(pipeline):
     assert listed(pipeline) == {half.name: "checkpoint"}
     (half / "epoch.npz").write_text("new")  # gone on with since
     assert listed(pipeline) == {}
+
+
+def test_what_a_killed_look_at_the_file_system_has_left_goes(pipeline, monkeypatch):
+    pipeline.ingest(YOUNG)
+    place = pipeline.home / "predictions"
+    place.mkdir()
+    with monkeypatch.context() as patch:  # a killed process tidies nothing
+        patch.setattr(file_systems.shutil, "rmtree", lambda *_, **__: None)
+        file_systems.fallbacks(place)
+    (probe,) = place.iterdir()
+    aged(probe, OLD)
+    assert listed(pipeline) == {probe.name: "leftover"}
 
 
 def test_what_is_not_baton_s_is_left_alone(pipeline):

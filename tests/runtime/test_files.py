@@ -1,5 +1,8 @@
 """Files by their content, and files that are whole or not there."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from baton.runtime.files import folder_hashes, sha256, whole
@@ -28,3 +31,13 @@ def test_what_was_there_stays_if_the_writing_fails(tmp_path):
         aside.write_text("half")
         raise ZeroDivisionError
     assert place.read_text() == "before" and list(tmp_path.iterdir()) == [place]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name_and_the_name_after(tmp_path, monkeypatch):
+    seen: list[str] = []
+    sync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append(Path(f"/proc/self/fd/{fd}").readlink().name) or sync(fd))
+    monkeypatch.setattr(Path, "rename", lambda old, new: seen.append("rename") or rename(old, new))
+    with whole(tmp_path / "file") as aside:
+        aside.write_text("new")
+    assert seen == [aside.name, "rename", tmp_path.name]
