@@ -135,6 +135,7 @@ def _source(config: Config) -> str:
         return SPARK_TABLE
     schema = source.schema()
     rows.check_reserved(schema.names)
+    config = rows.laid_out(config, source)
     recognised, _ = _recognised(source, schema, config)
     features = cols.feature_columns([r.column for r in recognised], config.data)
     return f"{len(source.files)} files, {source.bytes / 1e6:,.1f} MB, {len(features)} features"

@@ -50,8 +50,14 @@ def test_folders_of_splits_are_splits_and_not_classes(tmp_path, validation, test
     assert source.schema() == table.schema and "say each picture's split" in " ".join(source.notes())
     config = rows.laid_out(tiny.config("image", location), source)
     assert config.data.split_column == "split"
-    grouped = tiny.config("image", location, data={"group": "path"})
-    assert rows.laid_out(grouped, source) is grouped
+    named = tiny.config("image", location, data={"id": ["path"]})
+    assert rows.laid_out(named, source) is named
+
+
+def test_folders_of_splits_must_name_all_three(tmp_path):
+    location = write(tmp_path, "train/cat/1.png", "test/dog/2.jpg")
+    with pytest.raises(BadInput, match=r"are splits, and there is none for validation: make one, or let Baton split"):
+        rows.laid_out(tiny.config("image", location), read(location)[0])
 
 
 def test_classes_may_be_called_like_a_split_or_like_nothing(tmp_path):

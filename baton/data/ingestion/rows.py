@@ -20,7 +20,7 @@ from baton.data import fitting, overview, preprocessing, reference, splits, stat
 from baton.data.cell_counts import CellCounts
 from baton.data.duplicates import Groups
 from baton.data.ingestion import quarantine
-from baton.data.ingestion.pictured import Pictured, size_words, with_image_size
+from baton.data.ingestion.pictured import Pictured, keeps_duplicates_together, size_words, with_image_size
 from baton.data.recognition import Recognised
 from baton.data.sources import files
 from baton.errors import BadInput, listed, refuse
@@ -61,10 +61,19 @@ class CheckedRows:
 
 
 def laid_out(config: Config, source: files.Source) -> Config:
-    """The config, with the splits that the folders of pictures name where it has no rule of its own."""
+    """The config, with the splits that the folders of pictures name where it has no rule of its own.
+
+    Raises `BadInput` if they do not name all three.
+    """
     data = config.data
-    if source.folder is None or not source.folder.split or data.group or data.time or data.split_column:
+    if source.folder is None or not source.folder.split or not keeps_duplicates_together(data):
         return config
+    named = {splits.SPLIT_WORDS[source.folder.split_of(file).strip().lower()] for file in source.files}
+    if absent := [name for name, index in splits.SPLIT_INDEX.items() if index not in named]:
+        raise BadInput(
+            f"The folders of {source.location} are splits, and there is none for {listed(absent)}: make one, or let "
+            "Baton split the pictures: data.id: [path]."
+        )
     return config.overridden({"data.split_column": files.SPLIT})
 
 
