@@ -57,6 +57,9 @@ def test_other_data_is_refused_by_its_hash_alone(model, name):
     with pytest.raises(BadInput, match=rf"not as Baton logged it\. Not this Baton's: .*{name}"):
         integrity.checked(model, before, "m")
     assert integrity.checked(model, "", "m") == model / DATA  # nothing to compare it with
+    (model / DATA / names.TRAINED_ON).unlink()
+    with pytest.raises(BadInput, match=rf"Baton's: {DATA}/{KERAS_FILE}, {DATA}/{names.PREPROCESSOR}$"):
+        integrity.checked(model, before, "m")  # only what is there
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["with a hash", "without one"])
