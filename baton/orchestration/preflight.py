@@ -185,9 +185,9 @@ def _scoring(config: Config, settings: BatchInfer) -> str:
 
 
 def _check_output(config: Config, settings: BatchInfer) -> str:
-    """The folder of predictions can be replaced."""
-    destination.check(config, settings)
-    return _room("batch_infer.output", settings.output, PREDICTIONS_SHARE, settings.source, config)
+    """The folder of predictions can be replaced: by another one, which is made beside it."""
+    parent = destination.check(config, settings).parent
+    return _room("batch_infer.output", str(parent), PREDICTIONS_SHARE, settings.source, config)
 
 
 def _room(key: str, place: str, share: int, location: str, config: Config) -> str:

@@ -162,7 +162,8 @@ def _leave(status: int) -> NoReturn:
     started_as = getattr(sys.modules["__main__"].__spec__, "name", "")
     if not started_as.startswith("steps."):
         sys.exit(status)
-    threading._shutdown()  # type: ignore[attr-defined]  # joins threads, as the interpreter does
+    if not interrupts.stopped():  # else an upload, which MLflow does in threads, would still be waited for
+        threading._shutdown()  # type: ignore[attr-defined]  # joins threads, as the interpreter does
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

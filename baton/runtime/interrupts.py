@@ -14,6 +14,8 @@ AMID_TRANSACTION_S = 0.05
 # A step that was stopped still closes its run; it waits no longer for a server that does not answer.
 HURRY = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
+_stopped = False
+
 
 def listen() -> None:
     """From now on `KeyboardInterrupt` is raised in the main thread by each of `numbers()`."""
@@ -23,8 +25,15 @@ def listen() -> None:
 
 def ignore() -> None:
     """What was stopped has ended: there is nothing more to stop."""
+    global _stopped
+    _stopped = True
     for number in numbers():
         signal.signal(number, signal.SIG_IGN)
+
+
+def stopped() -> bool:
+    """Whether this process's work was stopped, and has ended."""
+    return _stopped
 
 
 def numbers() -> list[signal.Signals]:

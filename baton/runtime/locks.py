@@ -107,7 +107,7 @@ def works(folder: Path) -> bool:
 def _attempt(path: Path) -> Lock | None:
     """The lock of that file, or None if another process has it."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _opened(path)
         locked = _lock(descriptor, fcntl.LOCK_EX)
         if locked and _is_at(path, descriptor):
             return Lock(path, descriptor)
@@ -116,6 +116,14 @@ def _attempt(path: Path) -> Lock | None:
         os.close(descriptor)
         if not locked:
             return None  # else its last user has just removed it
+
+
+def _opened(path: Path) -> int:
+    """A lock file, made if there is none: who may write in its folder may lock it, whatever this user's umask."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with suppress(OSError):  # it is another user's, who has done so
+        os.fchmod(descriptor, path.parent.stat().st_mode & 0o666)
+    return descriptor
 
 
 def _lock(descriptor: int, kind: int) -> bool | None:

@@ -54,19 +54,28 @@ def recover(place: Path) -> None:
 def _replace_in_two_moves(new: Path, place: Path) -> None:
     old = _aside(place)
     with locks.exclusive(_lock(place)):
-        while True:
+        try:
+            while not _moved(new, place, old):
+                pass
+        except BaseException:  # a signal, too, leaves the old one or the new one
             _recover(place)
-            with suppress(FileNotFoundError):
-                place.rename(old)
-            try:
-                new.rename(place)
-                break
-            except OSError as error:
-                if error.errno not in TAKEN:
-                    _recover(place)
-                    raise  # else another one's has taken the place meanwhile, which was empty for a moment
+            raise
         if old.is_dir():
             old.rename(new)
+
+
+def _moved(new: Path, place: Path, old: Path) -> bool:
+    """Whether both moves were made; False if another process has taken the place, which was empty for a moment."""
+    _recover(place)
+    with suppress(FileNotFoundError):
+        place.rename(old)
+    try:
+        new.rename(place)
+    except OSError as error:
+        if error.errno not in TAKEN or not place.is_dir():
+            raise
+        return False
+    return True
 
 
 def _recover(place: Path) -> None:

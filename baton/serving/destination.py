@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from baton import names
@@ -26,12 +26,18 @@ from baton.tracking import servers
 log = logging.getLogger("baton")
 
 MARK = f"_{names.SCORING}"
-OWN_FILES = re.compile(r"part-\d{5,}\.parquet|lines\.parquet|[_.].*")  # the last: what readers and systems leave
+# Besides what batch_infer writes, what Spark, Petastorm, file servers and desktops leave of themselves.
+LEFT = r"_SUCCESS|_(?:common_)?metadata|\..*\.crc|\.(?:nfs|fuse_hidden)[0-9a-f]+|\._.*|\.DS_Store"
+OWN_FILES = re.compile(rf"part-\d{{5,}}\.parquet|lines\.parquet|{re.escape(MARK)}|{LEFT}")
 
 
 def check(config: Config, settings: BatchInfer) -> Path:
     """Where predictions go, links resolved; raises `BadInput` if anything there could be somebody else's."""
-    place = Path(settings.output).resolve()
+    try:
+        place = Path(settings.output).resolve()
+        place.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a NUL
+        raise BadInput(f"batch_infer.output is no path: {error}. Received: {settings.output[:200]}") from None
     refuse([*_stores_faults(config, place), *_source_faults(config, settings, place)])
     check_replaceable(place, config.name)
     return place
@@ -105,7 +111,9 @@ def _take_over_permissions(old: Path, new: Path) -> None:
 def _stores_faults(config: Config, place: Path) -> Iterator[str]:
     """Of what must not lie in an output, and in what an output must not lie."""
     warehouse = Path(config.warehouse).resolve()
-    roots = {"the project": ROOT, "the working directory": Path.cwd(), "your home": Path.home()}
+    roots = {"the project": ROOT, "the working directory": Path.cwd()}
+    with suppress(RuntimeError):  # a container's user may have none
+        roots["your home"] = Path.home()
     roots |= {"the warehouse": warehouse} | {f"the store {path.name}": path for path in _store_paths()}
     for what, path in roots.items():
         if path.resolve().is_relative_to(place):

@@ -79,9 +79,10 @@ def _fault(artifacts: str, store: str) -> str | None:
         return None  # through the server, or by a plugin
     path = Path(url2pathname(place.path if place.scheme else artifacts))
     home = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    server = urlsplit(store)
-    far = server.hostname not in LOOPBACK or home == Path(home.anchor)  # such as in a container
-    if server.scheme.startswith("http") and path != home and far:
+    server, root = urlsplit(store), Path(home.anchor)
+    far = server.hostname not in LOOPBACK or home == root  # such as in a container
+    shared = home == path or (home == path.parent != root)  # an experiment that has no run yet has no folder
+    if server.scheme.startswith("http") and far and not shared:
         return (
             "that is a folder of the server's machine, and not of this one. Start the server with --serve-artifacts "
             "and --artifacts-destination, and make the experiment anew: it keeps its place."

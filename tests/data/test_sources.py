@@ -82,8 +82,9 @@ def test_mixed_and_unknown_formats_are_refused(tmp_path, names, received):
         sources.resolve(str(tmp_path / "d"))
 
 
-@pytest.mark.parametrize("location", ["nowhere.csv", "*.csv", "."])
+@pytest.mark.parametrize("location", ["nowhere.csv", "*.csv", ".", "data[1]/nowhere.csv", "data[1]/*.csv"])
 def test_nothing_found(tmp_path, location):
+    (tmp_path / "data[1]").mkdir()
     with pytest.raises(BadInput, match=r"There is no file at the source\. Received: .*"):
         sources.resolve(str(tmp_path / location))
 

@@ -203,6 +203,10 @@ def test_a_folder_must_be_writable_and_its_disk_have_room(project, monkeypatch):
     monkeypatch.setattr(preflight.os, "access", lambda path, mode: False)
     assert "cannot be written into: change its permissions, or set warehouse." in project.validated()[1]["warehouse"]
     monkeypatch.undo()
+    (project.home / "predictions").mkdir()  # where it is does not matter: another one is made beside it
+    monkeypatch.setattr(preflight.os, "access", lambda path, mode: path != project.home)
+    assert f"{project.home} cannot be written into" in project.validated()[1]["output"]
+    monkeypatch.undo()
     free = SimpleNamespace(free=100 << 20)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: free)
     status, lines, _ = project.validated()

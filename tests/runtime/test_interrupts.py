@@ -43,6 +43,20 @@ def work():
 
 sys.exit(step.guarded("train", work))
 """
+IN_A_THREAD = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from baton.orchestration import step
+
+def work():
+    uploaded = ThreadPoolExecutor().submit(time.sleep, 600)
+    print("uploads", flush=True)
+    uploaded.result()
+
+sys.modules["__main__"].__spec__ = SimpleNamespace(name="steps.train")
+step._leave(step.guarded("train", work))
+"""
 
 
 def started(code: str, **environment: str) -> subprocess.Popen:
@@ -81,4 +95,16 @@ def test_an_interrupt_that_is_lost_in_a_callback_comes_again():
     finally:
         step.kill()
     assert output == "went on\n" and "Exception ignored in" in errors, "the first was lost"
+    assert (step.returncode, errors.splitlines()[-1]) == (1, STOPPED)
+
+
+def test_an_upload_in_a_thread_is_left():
+    """As MLflow uploads into S3 and the like."""
+    step = started(IN_A_THREAD)
+    try:
+        assert step.stdout.readline() == "uploads\n"
+        step.send_signal(signal.SIGTERM)
+        _, errors = step.communicate(timeout=LIMIT_S)
+    finally:
+        step.kill()
     assert (step.returncode, errors.splitlines()[-1]) == (1, STOPPED)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,13 @@ def test_what_is_locked_is_open_for_writing(tmp_path, monkeypatch):
     assert locks.is_held(tmp_path / "x")
     lock.release()
     assert len(modes) == 2 and {*modes} == {os.O_RDWR}
+
+
+def test_whoever_may_write_in_a_folder_may_take_a_lock_that_a_killed_user_has_left(tmp_path):
+    tmp_path.chmod(0o775)
+    before = os.umask(0o077)
+    try:
+        with locks.exclusive(tmp_path / "lock"):
+            assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o664
+    finally:
+        os.umask(before)

@@ -1,8 +1,11 @@
 """What batch_infer may replace: its own predictions, and nothing else; how it does so, with and without an exchange."""
 
+import errno
 import json
 import os
+import re
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -67,7 +70,8 @@ def test_a_new_or_empty_folder_and_own_predictions_may_be_replaced(config, tmp_p
     (tmp_path / "out").mkdir()
     assert checked(config) == tmp_path / "out"
     write(tmp_path / "out")
-    (tmp_path / "out" / "_SUCCESS").touch()  # a reader's
+    for left in ("_SUCCESS", "_common_metadata", f".{PART}.crc", ".DS_Store", ".nfs0000000000c0ffee"):
+        (tmp_path / "out" / left).touch()  # by readers and file servers
     assert checked(config) == tmp_path / "out"
 
 
@@ -111,6 +115,12 @@ def test_what_is_somebody_elses_is_refused(config, tmp_path):
     (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(BadInput, match=r"which holds notes\.txt"):
         checked(config)
+    (tmp_path / "out" / "notes.txt").unlink()
+    for name in (".env", "_notes.txt", ".gitignore"):
+        (tmp_path / "out" / name).touch()
+        with pytest.raises(BadInput, match=rf"which holds {re.escape(name)}"):
+            checked(config)
+        (tmp_path / "out" / name).unlink()
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / PART).touch()
     with pytest.raises(BadInput, match=rf"which holds {PART}"):
@@ -131,6 +141,23 @@ def test_project_warehouse_and_stores_are_never_in_an_output(config, tmp_path, m
     for inside in ("tiny/datasets/x", "tiny"):
         with pytest.raises(BadInput, match="where datasets and checkpoints lie"):
             checked(config, output=tmp_path / "warehouse" / inside)
+
+
+@pytest.mark.parametrize("output", ["circle", "x" * 300, "a\0b"])
+def test_what_is_no_path_is_told(config, tmp_path, output):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(BadInput, match=r"batch_infer\.output is no path"):
+        checked(config, output=tmp_path / output)
+
+
+def test_a_user_without_a_home_may_score(config, tmp_path, monkeypatch):
+    """As in a container that runs as any number."""
+
+    def lacking(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", lacking)
+    assert checked(config) == tmp_path / "out"
 
 
 def test_the_output_is_replaced_whole(tmp_path):
@@ -161,26 +188,67 @@ def test_a_file_system_that_cannot_exchange_is_noticed(tmp_path, monkeypatch, co
     test_the_output_is_replaced_whole(tmp_path)
 
 
-@pytest.mark.parametrize(("moves", "left"), [(1, "old"), (2, "new")])
-def test_what_a_process_that_was_killed_between_two_moves_has_left_is_put_back(
-    tmp_path, no_exchange, monkeypatch, moves, left
-):
-    place, new, real, done = tmp_path / "out", tmp_path / ".out-abcdefgh", Path.rename, []
-    write(place, "old")
-    write(new)
+def between_moves(monkeypatch, moves: int, end: Callable[[], object]) -> None:
+    """From now on `end` is called once so many folders have been renamed."""
+    real, done = Path.rename, []
 
     def rename(path: Path, target: Path) -> None:
         real(path, target)
         done.append(target)
         if len(done) == moves:
-            raise KeyboardInterrupt
+            end()
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(Path, "rename", rename)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("moves", "left"), [(1, "old"), (2, "new")])
+def test_what_a_process_that_was_killed_between_two_moves_has_left_is_put_back(
+    tmp_path, no_exchange, monkeypatch, moves, left
+):
+    place, new = tmp_path / "out", tmp_path / ".out-abcdefgh"
+    write(place, "old")
+    write(new)
+    if (process := os.fork()) == 0:
+        between_moves(monkeypatch, moves, lambda: os._exit(9))
         replacing.replace(new, place)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
     assert place.exists() == (moves == 2) and ".out.baton-old" in listing(tmp_path)
     replacing.recover(place)
     assert (place / PART).read_text() == left and ".out.baton-old" not in listing(tmp_path)
+
+
+@pytest.mark.parametrize(("moves", "left"), [(1, "old"), (2, "new")])
+def test_a_signal_between_two_moves_leaves_the_old_or_the_new_output(tmp_path, no_exchange, monkeypatch, moves, left):
+    place, new = tmp_path / "out", tmp_path / ".out-abcdefgh"
+    write(place, "old")
+    write(new)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        between_moves(patch, moves, interrupt)
+        replacing.replace(new, place)
+    assert (place / PART).read_text() == left and ".out.baton-old" not in listing(tmp_path)
+
+
+def test_a_move_that_is_refused_for_good_is_not_tried_for_ever(tmp_path, no_exchange, monkeypatch):
+    """CIFS refuses so to rename a folder in which somebody has a file open."""
+    place, new, real = tmp_path / "out", tmp_path / ".out-abcdefgh", Path.rename
+    write(place, "old")
+    write(new)
+    tries = []
+
+    def rename(path: Path, target: Path) -> None:
+        if path == new:
+            tries.append(path)
+            raise OSError(errno.ENOTEMPTY if len(tries) == 1 else errno.EACCES if len(tries) < 99 else errno.EIO, "no")
+        real(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(PermissionError):
+        patch.setattr(Path, "rename", rename)
+        replacing.replace(new, place)
+    assert (place / PART).read_text() == "old" and len(tries) == 2
 
 
 def test_the_next_batch_infer_puts_it_back_before_it_scores(tmp_path):

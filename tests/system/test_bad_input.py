@@ -713,6 +713,19 @@ def test_a_source_that_changes_while_it_is_read(tmp_path, change, format):
         list(tables)
 
 
+def test_another_inode_number_of_the_same_file_is_no_change(tmp_path, monkeypatch):
+    """As FUSE and CIFS give one to a file that the kernel has forgotten meanwhile, or to another host."""
+    source = files.resolve(str(put(tmp_path, kinds_table())))
+    real = Path.stat
+
+    def stat(path: Path, **options: bool) -> SimpleNamespace:
+        now = real(path, **options)
+        return SimpleNamespace(**{k: getattr(now, k) for k in dir(now) if k.startswith("st_")} | {"st_ino": 1})
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert sum(table.num_rows for table in source.batches()) == kinds_table().num_rows
+
+
 def test_a_part_that_is_missing_or_damaged_is_named(tmp_path):
     dataset, _ = build(tmp_path, put(tmp_path, kinds_table()))
     part = dataset.files("train")[0]

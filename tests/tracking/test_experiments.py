@@ -18,6 +18,7 @@ def test_a_server_that_passes_artifacts_on_is_sound():
     ("place", "host", "sentence"),
     [
         ("{home}", "127.0.0.2", None),  # a folder that both machines have
+        ("{home}/1", "127.0.0.2", None),  # and in it nothing is logged yet
         ("file://{home}/new%20one/1", "127.0.0.1", None),
         ("file://{home}/new/1", "127.0.0.2", "a folder of the server's machine, and not of this one. Start the server"),
         ("/no such folder/mlruns/1", "127.0.0.1", "a folder of the server's machine, and not of this one"),
@@ -30,7 +31,7 @@ def test_what_a_server_would_have_written_elsewhere_is_refused(place, host, sent
     monkeypatch.setitem(experiments.CLIENTS, "s3", "no_such_module")
     with tracking_server.serving(artifacts=place.format(home=tmp_path), host=host) as server:
         if sentence is None:
-            experiments.check_artifacts(server.uri, "tiny")
+            assert experiments.check_artifacts(server.uri, "tiny") == place.format(home=tmp_path)
             return
         with pytest.raises(BadInput) as raised:
             experiments.check_artifacts(server.uri, "tiny")

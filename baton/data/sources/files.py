@@ -35,7 +35,7 @@ PACKED_TIMES = 8  # how much larger a packed file is held to be when it is unpac
 AS_CONFIGURED = Reading()  # by the config's defaults
 ReadError = (pa.ArrowException, OSError, ValueError, MemoryError)  # all that pyarrow raises for broken files
 
-Stamp = tuple[int, int, int, int]  # a file's size, times of the last change of content and inode in ns, and inode
+Stamp = tuple[int, int, int]  # a file's size, times of the last change of content and inode in ns
 
 
 @dataclass
@@ -331,12 +331,13 @@ def engine_for(config: Config) -> str:
 
 def _stamp(file: Path) -> Stamp | None:
     """A file now, or None if it is gone. Nobody sets the time of the last change of an inode: not who copies a
-    file's times with it, nor who moves another file to its place and back."""
+    file's times with it, nor who moves another file to its place and back. Its number does not count: behind FUSE
+    and CIFS the same file may have another one later, and on another host."""
     try:
         stat = file.stat()
     except OSError:
         return None
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _why_broken(row: csv.InvalidRow, text: Text) -> str:

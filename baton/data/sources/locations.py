@@ -26,7 +26,8 @@ def fixed_part(location: str) -> Path:
     path = Path(location)
     if path.is_dir() or path.is_file() or not glob.has_magic(location):
         return path if path.is_dir() else path.parent
-    return next(part.parent for part in (*path.parents[::-1], path) if glob.has_magic(part.name) and not part.exists())
+    wild = (part for part in (*path.parents[::-1], path) if glob.has_magic(part.name) and not part.exists())
+    return next(wild, path).parent
 
 
 def matching(location: str) -> list[Path]:
