@@ -216,7 +216,7 @@ def test_a_champion_of_an_earlier_baton_scores_by_the_present_code(shop, canary)
     """Its code is not this checkout's, but what Baton logged then: the tracking server remembers the hash."""
     edited(shop.files, canary)
     held = integrity._hashes(shop.files)
-    earlier = integrity._digest({path: h for path, h in held.items() if path not in integrity.DESCRIPTIONS})
+    earlier = integrity.hashed({path: h for path, h in held.items() if path not in integrity.DESCRIPTIONS})
     shop.client.set_model_version_tag("shop", "1", names.TAG_MODEL_DIGEST, earlier)
     done = shop.do(batch_infer, "--register_run_id=")
     assert done.exit_code == 0, done.output

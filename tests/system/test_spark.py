@@ -407,9 +407,12 @@ def test_what_spark_has_no_type_for_is_exact_or_a_sentence(session, tmp_path, ty
 def test_petastorm_opens_what_spark_wrote(built, reader):
     import petastorm
 
+    from baton.data.petastorm import UrlPaths
+
     files = built.folder / "validation"
     where = files.as_uri() if reader == "make_reader" else [p.as_uri() for p in built.files("validation")]
-    with getattr(petastorm, reader)(where, reader_pool_type="dummy", num_epochs=1) as rows_read:
+    how = {"reader_pool_type": "dummy", "num_epochs": 1, "filesystem": UrlPaths()}
+    with getattr(petastorm, reader)(where, **how) as rows_read:
         found = [row._asdict() for row in rows_read]
     expected = read(files)
     tables = [pa.table({k: np.atleast_1d(v) for k, v in row.items()}) for row in found]
