@@ -65,6 +65,7 @@ MANIFEST = "manifest.json"
 PREPROCESSOR = "preprocessor.json"
 TRAINED_ON = "trained_on.parquet"  # what the train rows were like; in the model, too
 PROFILE = "profile.json"
+PICTURES = "pictures.json"  # what a dataset's pictures are like, with examples
 COLUMNS = "columns.json"  # the table of columns, and what a person must know of them
 PROFILE_PAGE = "profile.html"
 QUARANTINE_FOLDER = "quarantine"
@@ -102,6 +103,9 @@ QUARANTINE_OUTPUT = "_quarantine"
 # Columns that no source may have: those above, and that of row hashes in a summary's sample
 ROW_HASH = "__baton_hash"
 RESERVED = (PREDICTION, REASON, *LINEAGE, ROW_HASH)
+
+# The grey, 0 to 255, that lies behind what is transparent in a picture, unless the config says another
+IMAGE_BACKGROUND = 255
 
 # Levels of the prediction intervals that a model for regression keeps
 INTERVAL_LEVELS = (0.8, 0.9, 0.95)

@@ -59,7 +59,7 @@ def trained(folder: str, seed: int, parameters: dict[str, Any]) -> Errors:
     result = fit.train(loading.load(CONFIG).overridden({"seed": seed, **parameters}), dataset)
     targets, output = prediction.predict_all(result.model, Feed(dataset, "test", prediction.PREDICT_ROWS))
     encoded, later = _december(dataset)
-    live = prediction.predict(result.model, dataset.preprocessor.blocks(encoded), dataset.preprocessor)
+    live = prediction.predict(result.model, dataset.preprocessor.blocks(encoded))
     return {"test": metrics.evaluate(targets, output)["rmse"], "live": metrics.evaluate(later, live)["rmse"]}
 
 

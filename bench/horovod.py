@@ -289,14 +289,13 @@ def bare(dataset: Any, watch: Any) -> None:
     import tensorflow as tf
 
     from baton.data.feed import Feed
-    from baton.data.images import image_decoder
     from baton.networks import build as models
 
     hvd.init()
     config, preprocessor = settings().sized(dataset.rows["train"]), dataset.preprocessor
     size = config.train.batch_size
     rows = Feed(dataset, "train", size, shard=(hvd.rank(), hvd.size())).arrays()
-    pixels = np.concatenate([image_decoder(preprocessor.image_size)(tf.constant([p])).numpy() for p in rows["image"]])
+    pixels = rows["image"].astype(np.float32)
     network = models.build(preprocessor, config.model)
 
     class Averaged(keras.optimizers.AdamW):

@@ -56,8 +56,9 @@ def report(config: Config, run: Run, dataset: Dataset, reasons: Counter[str]) ->
     run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
     run.tag(names.TAG_OUTPUT, dataset.content)
     run.metrics({f"rows_{key}": value for key, value in dataset.rows.items()})
-    for name in (names.MANIFEST, names.PREPROCESSOR, names.PROFILE, names.COLUMNS):
-        run.file(dataset.folder / name)
+    for name in (names.MANIFEST, names.PREPROCESSOR, names.PROFILE, names.COLUMNS, names.PICTURES):
+        if (dataset.folder / name).is_file():  # of tables there are no pictures
+            run.file(dataset.folder / name)
     run.file(dataset.folder / names.QUARANTINE_FOLDER)
     run.json(dict(reasons.most_common()), names.REASONS)
     for reason, count in reasons.most_common(10):

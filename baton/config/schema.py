@@ -134,6 +134,12 @@ class Data(Section):
     max_image_pixels: int = Field(
         50_000_000, ge=1, le=89_478_485, description="an image of more is quarantined before it is decoded"
     )
+    image_background: int = Field(
+        names.IMAGE_BACKGROUND,
+        ge=0,
+        le=255,
+        description="the grey behind what is transparent in an image; 255: white",
+    )
     encoding: str = Field("utf-8", description="of CSV files, as Python calls it: latin-1, cp1252, …")
     escape: str | None = Field(
         None, pattern=r"^[!#-~]$", description="what makes plain text of the quote after it, in CSV files: \\"

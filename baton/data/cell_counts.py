@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton.data import columns as cols
-from baton.data import text_dates, text_numbers
+from baton.data import images, text_dates, text_numbers
 from baton.data.text_numbers import NumberStyle
 from baton.runtime.threads import mapped
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # What people write for a missing number or date; that it is missing shows in the rest of the column.
 MARKS = ("-", "--", "?", ".", "n.a.", "N.A.", "n/a", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?")
-IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")
 
 
 @dataclass
@@ -76,8 +75,8 @@ def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
     result = CellCounts(len(values), len(values) - _total(pc.is_null(values, nan_is_null=True), None))
     if cols.is_binary(values.type):
         starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
-        images = sum(bytes(start.as_py() or b"").startswith(IMAGE_STARTS) for start in starts)
-        result.sorts = +Counter({"image": images})
+        found = sum(bytes(start.as_py() or b"").startswith(images.STARTS) for start in starts)
+        result.sorts = +Counter({"image": found})
     return result
 
 

@@ -5,16 +5,18 @@ Pure functions over Arrow tables: both engines, training and scoring call the sa
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from baton.data import text_dates, text_numbers
+from baton import names
+from baton.data import images, pictures, text_dates, text_numbers
 from baton.data.sources import csv_text
 from baton.data.text_numbers import NumberStyle
 from baton.errors import BadInput, listed, refuse
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 MISSING_TEXTS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A", "NaT", "\\N")
 BOOLEAN_TEXT = {"true": True, "false": False}
 WHOLE_AS_DECIMAL = r"^(-?(?:0|[1-9]\d*))\.0+$"
-IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "BMP")  # TensorFlow's; Pillow has more, and runs Ghostscript for one of them
-TOO_LARGE = (0, 0, 0)  # in place of an image's size
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 ARROW_TYPE = {
     "numeric": pa.float64(),
@@ -52,7 +52,8 @@ class Column:
 
     Cells of text that are blank, or one of `missing`, hold no value, whatever the source's format. Numbers in text are
     written with these marks, and the `unit`; dates in text or whole numbers in this `format`, of `text_dates`.
-    `max_pixels` is that of an image; a larger one is not decoded.
+    A picture of more than `max_pixels` is not decoded; one that is transparent lies over a grey of `background`. Where
+    `shape` says what the network sees, typed cells are pixels of that shape, else the picture's own bytes.
     """
 
     name: str
@@ -60,6 +61,8 @@ class Column:
     type: str  # long | double | boolean | string | datetime | binary
     missing: tuple[str, ...] = ()
     max_pixels: int | None = None
+    background: int = names.IMAGE_BACKGROUND
+    shape: images.Shape | None = None  # of the dataset, not of the column: `to_dict` leaves it out
     decimal: str = "."
     thousands: str = ""
     unit: str = ""
@@ -71,13 +74,28 @@ class Column:
 
     @property
     def coded(self) -> bool:
-        """Whether its cells are of another type than what they mean: 1,163.74 is text, 20220105 a whole number."""
-        return (self.kind, self.type) in (("numeric", "string"), ("datetime", "string"),
-                                          ("datetime", "long"), ("datetime", "double"))  # fmt: skip
+        """Whether its cells are of another type than what they mean: 1,163.74 is text, a picture bytes."""
+        return (self.kind, self.type) in (("numeric", "string"), ("datetime", "string"), ("datetime", "long"),
+                                          ("datetime", "double"), ("image", "binary"))  # fmt: skip
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The type of its typed cells."""
+        return ARROW_TYPE[self.kind] if self.shape is None else pa.binary(math.prod(self.shape))
+
+    @property
+    def undecoded(self) -> Column:
+        """The same, but that typed cells are a picture's own bytes."""
+        return replace(self, shape=None)
+
+    @property
+    def decoder(self) -> images.Decoder | None:
+        """How its pictures become pixels; None of a column that is no network's."""
+        return None if self.shape is None else images.Decoder(self.shape, self.background, self.max_pixels)
 
     def to_dict(self) -> dict[str, Any]:
         ordinary = {field.name: field.default for field in fields(self)}
-        kept = {key: value for key, value in asdict(self).items() if value != ordinary[key]}
+        kept = {key: value for key, value in asdict(self).items() if value != ordinary[key] and key != "shape"}
         return {**kept, "missing": list(self.missing)}
 
     @staticmethod
@@ -245,6 +263,8 @@ def _unsupported(field: pa.Field) -> BadInput:
 
 def _convert(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
     """One raw column → (typed column, masks of the cells that cannot be used and what is wrong with them)."""
+    if column.kind == "image":
+        return _image(values, column)
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if pa.types.is_null(values.type):
@@ -353,40 +373,23 @@ def _coded(number: pa.Array, format_: str) -> pa.Array:
     return text_dates.parsed(pc.utf8_lpad(text, width, "0"), format_)  # a number has lost the zeros before it
 
 
-def _image(values: pa.Array, column: Column) -> tuple[pa.Array, list[tuple[Any, str]]]:
-    values = pc.cast(values, pa.binary())
-    sizes = images_size(values, column.max_pixels)
-    bombs, broken = (pa.array([size == fault for size in sizes], pa.bool_()) for fault in (TOO_LARGE, None))
-    return values, [(bombs, "has more pixels than data.max_image_pixels"), (broken, "cannot be decoded as an image")]
+def _image(values: Any, column: Column) -> tuple[Any, list[tuple[Any, str]]]:
+    """Pictures, chunk by chunk, for together they may be more than one array of bytes holds."""
+    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    parts = [_pictures(pc.cast(chunk, pa.binary()), column) for chunk in chunks]
+    faults = pa.array([fault for _, found in parts for fault in found], pa.string())
+    masks = [(pc.equal(faults, fault), fault) for fault in (images.TOO_LARGE, images.TOO_MANY, images.BROKEN)]
+    return pa.chunked_array([typed for typed, _ in parts], column.arrow_type), masks
 
 
-def images_size(values: pa.Array, max_pixels: int | None = None) -> list[tuple[int, int, int] | None]:
-    """Image bytes → (height, width, channels) each; None where they cannot be decoded.
-
-    One whose header announces more than `max_pixels` is `TOO_LARGE`, and is not decoded.
-    """
-    return [_image_size(value.as_py() or b"", max_pixels) for value in values]
-
-
-def _image_size(content: bytes, max_pixels: int | None) -> tuple[int, int, int] | None:
-    import io
-    import warnings
-
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
-                if max_pixels and image.height * image.width > max_pixels:
-                    return TOO_LARGE
-                image.load()
-                channels = 1 if image.mode in ("1", "L", "I", "I;16", "F") else 3
-                return image.height, image.width, channels
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return TOO_LARGE
-    except Exception:  # noqa: BLE001 - Pillow raises many kinds for bytes made by strangers
-        return None
+def _pictures(values: pa.Array, column: Column) -> tuple[pa.Array, list[str | None]]:
+    """Pictures → (their pixels where the column has a shape, else they themselves; what is wrong with each)."""
+    cells = [cell.as_buffer() or b"" for cell in values]
+    if column.decoder is not None:
+        pixels, faults = column.decoder.decode_all(cells)
+        return images.as_arrow(pixels), faults
+    looks = pictures.look_at_all(cells, column.max_pixels, column.background)
+    return values, [seen if isinstance(seen, str) else None for seen in looks]
 
 
 _CONVERTERS = {
@@ -394,7 +397,6 @@ _CONVERTERS = {
     "boolean": _boolean,
     "categorical": _categorical,
     "datetime": _datetime,
-    "image": _image,
 }
 
 

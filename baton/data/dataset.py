@@ -1,6 +1,7 @@
 """A dataset: a folder of encoded Parquet files and the manifest that lists them with their hashes.
 
 <folder>/manifest.json  preprocessor.json  profile.json
+         pictures.json                what pictures are like, where there are some
          trained_on.parquet           what the train rows were like; it travels in the model
          train/ validation/ test/     encoded rows, each a Petastorm dataset
          raw/test.parquet             the test rows as they came, for the gate's judgement
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baton import names
@@ -29,6 +31,7 @@ from baton.errors import BadInput, BatonError
 from baton.runtime.files import flush, flush_names, sha256
 
 GROUPS_PER_FILE = 64
+GROUP_BYTES = 64 << 20  # of pictures in a row group, about: a reader holds some of them whole
 ARROW_TYPE = {"float32": pa.float32(), "int32": pa.int32(), "binary": pa.binary()}
 
 
@@ -184,34 +187,53 @@ def encoded_table(typed: pa.Table, preprocessor: Preprocessor) -> pa.Table:
     arrays = preprocessor.encode(typed)
     arrays[preprocessor.target_encoded] = preprocessor.encode_target(typed)
     fields = [pa.field(name, ARROW_TYPE[kind], nullable=False) for name, kind in column_kinds(preprocessor).items()]
-    return pa.table([pa.array(arrays[f.name], f.type) for f in fields], pa.schema(fields))
+    columns = [a if isinstance(a := arrays[f.name], pa.ChunkedArray) else pa.array(a, f.type) for f in fields]
+    return pa.table(columns, pa.schema(fields))
 
 
-def row_group_count(rows: int, split: str, workers: int, row_group_size: int) -> int:
-    """How many row groups a split gets: a multiple of the workers, none empty; `BadInput` if it can't."""
+def row_group_count(rows: int, split: str, workers: int, row_group_size: int, pictures: int = 0) -> int:
+    """How many row groups a split gets: a multiple of the workers, none empty; `BadInput` if it can't.
+
+    `pictures` are the bytes of its pictures: many make more groups.
+    """
     if rows < workers:
         raise BadInput(
             f"The {split} split has fewer rows than there are workers ({workers}): bring more data "
             f"or set distributed_train.workers. Received: {rows} rows"
         )
-    return min(math.ceil(rows / row_group_size / workers), rows // workers) * workers
+    wanted = max(math.ceil(rows / row_group_size / workers), math.ceil(pictures / GROUP_BYTES / workers))
+    return min(wanted, rows // workers) * workers
 
 
 def write_split(table: pa.Table, folder: Path, workers: int, row_group_size: int) -> None:
     """Encoded table → Parquet files of even row groups, their number a multiple of `workers`.
 
-    Raises `BadInput` if there are fewer rows than workers.
+    They are even in rows, of pictures in bytes. Raises `BadInput` if there are fewer rows than workers.
     """
-    rows = table.num_rows
-    groups = row_group_count(rows, folder.name, workers, row_group_size)
+    sizes = picture_sizes(table)
+    groups = row_group_count(table.num_rows, folder.name, workers, row_group_size, int(sizes.sum()))
     folder.mkdir(parents=True)
-    bounds = np.linspace(0, rows, groups + 1).astype(int)
+    bounds = even_bounds(sizes, groups) if sizes.any() else np.linspace(0, table.num_rows, groups + 1).astype(int)
     for part in range(0, groups, GROUPS_PER_FILE):
         path = folder / f"part-{part // GROUPS_PER_FILE:05d}.parquet"
         with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as writer:
             for group in range(part, min(part + GROUPS_PER_FILE, groups)):
                 first, last = int(bounds[group]), int(bounds[group + 1])
                 writer.write_table(table.slice(first, last - first), row_group_size=last - first)
+
+
+def picture_sizes(table: pa.Table) -> np.ndarray:
+    """Encoded table → the bytes of each row's picture; zeros where there are none."""
+    lengths = [pc.binary_length(column) for column in table.columns if pa.types.is_binary(column.type)]
+    return lengths[0].to_numpy().astype(np.int64) if lengths else np.zeros(table.num_rows, np.int64)
+
+
+def even_bounds(sizes: np.ndarray, groups: int) -> np.ndarray:
+    """Sizes of rows → where groups of about as many bytes begin and end, each of a row at least."""
+    ends = np.searchsorted(np.cumsum(sizes), sizes.sum() * np.arange(1, groups) / groups) + 1
+    number = np.arange(1, groups)
+    ends = np.maximum.accumulate(ends - number) + number  # each a row after the one before it
+    return np.concatenate([[0], np.minimum(ends, len(sizes) - groups + number), [len(sizes)]])
 
 
 def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> Dataset:
@@ -237,7 +259,7 @@ def complete(folder: Path, rows: dict[str, int], preprocessor: Preprocessor) -> 
         "raw_test": [_file_entry(folder, "test", p) for p in _parquet(folder / names.RAW_FOLDER)],
         "others": [
             {"path": name, "sha256": sha256(folder / name)}
-            for name in (names.PREPROCESSOR, names.PROFILE, names.TRAINED_ON)
+            for name in (names.PREPROCESSOR, names.PROFILE, names.TRAINED_ON, names.PICTURES)
             if (folder / name).is_file()
         ],
     }

@@ -3,13 +3,15 @@
 Rows travel as blocks. Petastorm hands over whole row groups; a buffer of at most `shuffle_rows`
 rows is permuted at once; blocks of stacked batches go through tf.data to the training step, and only
 it takes them apart (`fit.each_batch`). The order is a function of seed, epoch and shard. A split that
-fits the buffer is read once and kept.
+fits the buffer is read once and kept. Pictures are decoded when they are read, and travel as bytes of pixels: what a
+network makes of them, it makes of a batch.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +20,14 @@ import numpy as np
 
 from baton.data import petastorm
 from baton.data.dataset import Dataset
-from baton.data.images import image_decoder, pixel_shape, pixels
-from baton.errors import BadInput
+from baton.data.images import Decoder
+from baton.errors import BadInput, writing
 from baton.runtime import heartbeat
 
-KEPT_PIXELS = 1 << 28  # bytes of decoded images that a feed holds
-BLOCK_PIXELS = 1 << 23  # and those of a block
+HELD_BYTES = 1 << 30  # of an array in memory; a larger one lies in a file, of which the system holds what it can
+BLOCK_BYTES = 1 << 23  # of pixels in a block
 Block = dict[str, Any]
+_of_process: dict[tuple[str, Decoder], dict[tuple[str, tuple[int, int]], Block]] = {}
 
 
 @dataclass
@@ -59,27 +62,16 @@ class Feed:
         self.rows = shard_rows[rank]
         self.steps = max(math.ceil(rows / self.batch_size) for rows in shard_rows)
         if self.preprocessor.names("image"):
-            pixels = 4 * self.batch_size * math.prod(pixel_shape(self.preprocessor.image_size))
-            self.block_batches = max(1, min(self.block_batches, BLOCK_PIXELS // pixels))
+            pixels = self.batch_size * math.prod(self.preprocessor.image_shape)
+            self.block_batches = max(1, min(self.block_batches, BLOCK_BYTES // pixels))
 
     def stream(self) -> Any:
-        """A tf.data.Dataset of the blocks of the epoch `self.epoch`, images decoded."""
+        """A tf.data.Dataset of the blocks of the epoch `self.epoch`."""
         import tensorflow as tf
 
-        dataset = self._dataset_of_blocks()
-        if self.preprocessor.names("image") and not self._decoded():
-            decode = image_decoder(self.preprocessor.image_size)
-
-            def decoded(inputs: Any, target: Any, weight: Any) -> Any:
-                pixels = decode(tf.reshape(inputs["image"], [-1]))
-                shape = tf.concat([tf.shape(target), tf.shape(pixels)[1:]], 0)
-                pixels = tf.ensure_shape(tf.reshape(pixels, shape), [None, *target.shape[1:], *pixels.shape[1:]])
-                return {**inputs, "image": pixels}, target, weight
-
-            dataset = dataset.map(decoded, os.cpu_count())
         options = tf.data.Options()
         options.autotune.enabled = False  # its thread can hold up the end of each epoch, by half a second and more
-        return dataset.prefetch(2).with_options(options)
+        return self._dataset_of_blocks().prefetch(2).with_options(options)
 
     def blocks(self, epoch: int) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
         """Stacked batches: inputs [k, batch, …], target [k, batch], weight [k, batch]; only the last k is smaller."""
@@ -93,21 +85,34 @@ class Feed:
 
     def arrays(self) -> Block:
         """All rows of the shard in order: the network's inputs, and `target`."""
-        return _concat(list(self._groups(None)))
+        held, count = dict[str, np.ndarray](), 0
+        for group in self._groups(None):
+            if _length(group) == self.rows:
+                return group
+            held = held or _empty(group, self.rows)
+            _put(held, count, group)
+            count += _length(group)
+        return held
 
     def in_order(self) -> Iterator[Block]:
-        """The same as `arrays`, in one piece and kept if the buffer holds it, else a row group at a time.
-
-        What is kept holds images as pixels, if they take little room.
-        """
+        """The same as `arrays`, in one piece and kept if the buffer holds it, else a row group at a time."""
         if self.rows > self.shuffle_rows:
             yield from self._groups(None)
             return
         if self._kept is None:
-            self._kept = self.arrays()
-            if self._decoded():
-                self._kept["image"] = pixels(self._kept["image"], self.preprocessor.image_size)
+            self._kept = self._decoded_once() if self.preprocessor.names("image") else self.arrays()
         yield self._kept
+
+    def _decoded_once(self) -> Block:
+        """The same as `arrays`, of the process's one dataset of pictures: a trial finds what others decoded."""
+        decoder, shard = self.preprocessor.decoder, (self.split, self.shard)
+        dataset = (self.dataset.fingerprint, decoder)
+        if dataset not in _of_process:
+            _of_process.clear()
+        held = _of_process.setdefault(dataset, {})
+        if shard not in held:
+            held[shard] = self.arrays()
+        return held[shard]
 
     def _group_rows(self) -> list[int]:
         return self.dataset.row_groups(self.split)
@@ -134,18 +139,16 @@ class Feed:
                 count -= whole
         yield from _gathered(held, _order(count, rng), block)
 
-    def _decoded(self) -> bool:
-        """Whether images are decoded once and kept as pixels, not anew in every epoch: where they take little room."""
-        if not self.preprocessor.names("image") or self.rows > self.shuffle_rows:
-            return False
-        return 4 * self.rows * math.prod(pixel_shape(self.preprocessor.image_size)) <= KEPT_PIXELS
-
     def _groups(self, seed: int | None) -> Iterator[Block]:
         preprocessor = self.preprocessor
         columns = [column.name for column in preprocessor.encoded] + [preprocessor.target_encoded]
 
         def stack(group: dict[str, np.ndarray]) -> Block:
             heartbeat.beat()
+            for name in preprocessor.names("image"):
+                group[name], faults = preprocessor.decoder.decode_all(group[name].tolist())
+                if any(faults):
+                    raise BadInput(f"A picture of the {self.split} split {next(filter(None, faults))}: ingest again.")
             return {**preprocessor.blocks(group), "target": group[preprocessor.target_encoded]}
 
         return petastorm.read_blocks(self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard)
@@ -160,7 +163,7 @@ class Feed:
         return out, target, weight.reshape(batches, self.batch_size)
 
     def _dataset_of_blocks(self) -> Any:
-        """What `blocks` yields, as a tf.data.Dataset; images stay encoded where `blocks` leaves them so.
+        """What `blocks` yields, as a tf.data.Dataset.
 
         Not by `from_generator`: with Python 3.11 TensorFlow then has malloc map every piece of memory of more
         than 128 KiB anew and give it back at once, from there on and in the whole process.
@@ -198,8 +201,7 @@ class Feed:
         if names := preprocessor.names("category"):
             inputs["categories"] = tf.TensorSpec([None, size, len(names)], tf.int32)
         if preprocessor.names("image"):
-            pixels = tf.TensorSpec([None, size, *pixel_shape(preprocessor.image_size)], tf.float32)
-            inputs["image"] = pixels if self._decoded() else tf.TensorSpec([None, size], tf.string)
+            inputs["image"] = tf.TensorSpec([None, size, *preprocessor.image_shape], tf.uint8)
         target = tf.TensorSpec([None, size], tf.int32 if preprocessor.classes else tf.float32)
         return inputs, target, tf.TensorSpec([None, size], tf.float32)
 
@@ -219,9 +221,6 @@ class HeldFeed(Feed):
     def _groups(self, seed: int | None) -> Iterator[Block]:
         yield self.held
 
-    def _decoded(self) -> bool:
-        return "image" in self.held and self.held["image"].ndim > 1
-
 
 def _order(count: int, rng: np.random.Generator | None) -> np.ndarray:
     return np.arange(count) if rng is None else rng.permutation(count)
@@ -235,7 +234,17 @@ def _gathered(rows: Block, order: np.ndarray, size: int) -> Iterator[Block]:
 
 
 def _empty(like: Block, count: int) -> Block:
-    return {name: np.empty((count, *values.shape[1:]), values.dtype) for name, values in like.items()}
+    return {name: _room((count, *values.shape[1:]), values.dtype) for name, values in like.items()}
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array in memory, or, if it is large, in a temporary file that no other process sees."""
+    size = math.prod(shape) * dtype.itemsize
+    if size <= HELD_BYTES:
+        return np.empty(shape, dtype)
+    with writing(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # else a full disk would end the process
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def _put(rows: Block, start: int, group: Block) -> None:
@@ -243,17 +252,10 @@ def _put(rows: Block, start: int, group: Block) -> None:
         rows[name][start : start + len(values)] = values
 
 
-def _concat(parts: list[Block]) -> Block:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
     if len(values) == size:
         return values
-    empty: Any = b"" if values.dtype == object else 0
-    return np.concatenate([values, np.full((size - len(values), *values.shape[1:]), empty, values.dtype)])
+    return np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
 
 
 def _length(rows: Block) -> int:

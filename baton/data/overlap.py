@@ -50,4 +50,4 @@ def _deciding(columns: list[cols.Column], data: Data) -> list[cols.Column]:
     """The columns by which rows were split: with the target, whose classes are cut each by itself."""
     named: Iterable[str] = {data.time, data.group, data.split_column, *data.id} - {None}  # type: ignore[assignment]
     wanted = {*named, data.target}
-    return [column for column in columns if not named or column.name in wanted]
+    return [column.undecoded for column in columns if not named or column.name in wanted]

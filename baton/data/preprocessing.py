@@ -7,7 +7,7 @@ It is plain JSON, so it travels inside the model and nothing is unpickled. Encod
 - categorical: int32, 0 unknown (unseen or rare), 1 missing, 2… the vocabulary by frequency;
 - numbers and dates whose values recur (`data.rows_per_value`): a code too, as if each value, and each
   day of a date, were a category;
-- image: the encoded bytes as they are;
+- image: the picture's own bytes in a dataset; pixels, uint8 [h, w, c], where a network is to see them;
 - target: float32 for regression, int32 class index otherwise.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from baton.data import images
 from baton.data import target as target_module
 from baton.data.columns import Column, as_text, canonical, typed
 
@@ -52,12 +53,12 @@ class Preprocessor:
 
     def __init__(self, spec: dict[str, Any]):
         self.spec = spec
-        self.columns = [Column.of(column) for column in spec["columns"]]
+        self.image_size: dict[str, int] | None = spec.get("image_size")
+        self.columns = [self._shaped(Column.of(column)) for column in spec["columns"]]
         self.target: str = spec["target"]["name"]
         self.task: str = spec["task"]
         self.classes: list[str] = spec["target"].get("classes", [])
         self.threshold: float = spec["target"].get("threshold", target_module.DEFAULT_THRESHOLD)
-        self.image_size: dict[str, int] | None = spec.get("image_size")
         self.encoded = [Encoded(**{**e, "edges": tuple(e["edges"]), "rows": tuple(e["rows"])}) for e in spec["encoded"]]
         self._vocabularies = {
             name: canonical(pa.array(feature["vocabulary"], pa.string()))  # an earlier Baton kept 1.0 as it was
@@ -78,6 +79,18 @@ class Preprocessor:
     def target_encoded(self) -> str:
         """The name of the target's encoded column."""
         return self.spec["target"]["encoded"]
+
+    @property
+    def image_shape(self) -> images.Shape:
+        """(height, width, channels) of the pictures that the network sees."""
+        assert self.image_size is not None
+        return self.image_size["height"], self.image_size["width"], self.image_size["channels"]
+
+    @property
+    def decoder(self) -> images.Decoder:
+        """How pictures become what the network sees."""
+        decoders = [column.decoder for column in self.features if column.decoder is not None]
+        return decoders[0]
 
     def names(self, kind: str) -> list[str]:
         """Names of the encoded columns of one kind: number, category or image.
@@ -100,7 +113,7 @@ class Preprocessor:
         return Preprocessor({**self.spec, "split": recipe})
 
     def encode(self, typed: pa.Table) -> dict[str, Any]:
-        """Typed table → {encoded column: array [rows]}; float32, int32, or Arrow binary for images.
+        """Typed table → {encoded column: array [rows]}; float32, int32, for images uint8 [rows, h, w, c].
 
         Args:
             typed: the features, in the types that `columns.typed` gives.
@@ -111,7 +124,8 @@ class Preprocessor:
         """
         out: dict[str, Any] = {}
         for name, feature in self.spec["features"].items():
-            values = typed.column(name).combine_chunks()
+            column = typed.column(name)
+            values = column if feature["kind"] == "image" else column.combine_chunks()
             out.update(self._encode_column(name, feature, values))
         return out
 
@@ -138,7 +152,7 @@ class Preprocessor:
         return index.fill_null(-1).to_numpy().astype(np.int32)
 
     def blocks(self, encoded: dict[str, Any]) -> dict[str, Any]:
-        """Encoded columns → the network's inputs: numbers [rows, d], categories [rows, c], image [rows].
+        """Encoded columns → the network's inputs: numbers [rows, d], categories [rows, c], image [rows, h, w, c].
 
         Args:
             encoded: what `encode` gave.
@@ -201,9 +215,14 @@ class Preprocessor:
         """
         return Preprocessor(json.loads(Path(path).read_text()))
 
+    def _shaped(self, column: Column) -> Column:
+        """A column of pictures with the size that all of a dataset have."""
+        return replace(column, shape=self.image_shape) if column.kind == "image" and self.image_size else column
+
     def _encode_column(self, name: str, feature: dict[str, Any], values: pa.Array) -> dict[str, Any]:
         if feature["kind"] == "image":
-            return {feature["encoded"]: values}
+            pixels = pa.types.is_fixed_size_binary(values.type)
+            return {feature["encoded"]: images.of_arrow(values, self.image_shape) if pixels else values}
         if feature["kind"] == "categorical":
             codes = pc.index_in(values, self._vocabularies[name])
             codes = pc.add(pc.fill_null(codes, UNKNOWN - FIRST), FIRST)

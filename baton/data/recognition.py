@@ -17,7 +17,7 @@ from baton.data import columns as cols
 from baton.data import text_dates, text_numbers
 from baton.data.cell_counts import MARKS, CellCounts, style_key
 from baton.data.columns import Column
-from baton.data.sources import csv_text
+from baton.data.sources import csv_text, picture_cells
 from baton.data.sources.reading import Reading
 from baton.data.text_numbers import NumberStyle
 from baton.errors import BadInput, listed, quoted, refuse
@@ -161,7 +161,7 @@ def _of_bytes(name: str, counted: CellCounts, data: Data, forced: str | None) ->
             f"Column {name} holds bytes that are no images: name it in data.id if they identify a row, "
             f"as a uuid does, else in data.drop. Received: {counted.sorts['image']:,} images in {counted.cells:,} cells"
         )
-    return Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images")
+    return Recognised(_picture_column(name, data), "bytes of images")
 
 
 def _of_whole_numbers(column: Column, counted: CellCounts, data: Data, forced: str | None, why: str) -> Recognised:
@@ -549,10 +549,21 @@ def _image_columns(schema: pa.Schema, counted: dict[str, CellCounts], data: Data
     binary = [arrow_field.name for arrow_field in fields if cols.declared_type(arrow_field) == "binary"]
     name = data.image_column or (binary[0] if len(binary) == 1 else None)
     if name is None:
-        raise BadInput(f"Name the column of image bytes in data.image_column. Received: {binary or schema.names}")
+        raise BadInput(
+            f"Name the column of images, bytes or paths, in data.image_column. Received: {binary or schema.names}"
+        )
+    name = name + picture_cells.BYTES if name + picture_cells.BYTES in schema.names else name
+    if cols.declared_type(schema.field(name)) != "binary":
+        raise BadInput(
+            f"data.image_column must hold bytes or, in a file, paths. Received: {name}, {schema.field(name).type}"
+        )
     keep = [n for n in (*data.id, data.group, data.time, data.split_column) if n]
     columns = [
         Recognised(Column(name, "image", "binary", max_pixels=data.max_image_pixels), "bytes of images"),
         Recognised(Column(data.target, "categorical", "string", cols.missing_texts(data.target, data)), "the target"),
     ]
     return columns + [_recognised(schema.field(n), counted.get(n, CellCounts()), data) for n in dict.fromkeys(keep)]
+
+
+def _picture_column(name: str, data: Data) -> Column:
+    return Column(name, "image", "binary", max_pixels=data.max_image_pixels, background=data.image_background)

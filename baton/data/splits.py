@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,8 @@ class Plan:
 
     `times` are the last moments of train and validation, where time decides.
     `limits` are the first hashes of validation and test of a class or range of the target (`edges`), `units` the splits
-    of single hashes, `spread` how many of a row's copies go to each split.
+    of single hashes, `spread` how many of a row's copies go to each split. `same` are the hashes of pictures that go
+    with others, each with the one that decides of all.
     """
 
     shares: Shares
@@ -144,6 +145,7 @@ class Plan:
     edges: tuple[float, ...] = ()
     units: dict[int, int] = field(default_factory=dict)
     spread: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    same: dict[int, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -153,6 +155,7 @@ class Plan:
             "edges": list(self.edges),
             "units": {str(value): index for value, index in self.units.items()},
             "spread": {str(value): list(counts) for value, counts in self.spread.items()},
+            "same": {str(value): str(other) for value, other in self.same.items()},
         }
 
     @staticmethod
@@ -165,6 +168,7 @@ class Plan:
             tuple(kept["edges"]),
             {int(value): index for value, index in kept["units"].items()},
             {int(value): tuple(counts) for value, counts in kept["spread"].items()},
+            {int(value): int(other) for value, other in kept.get("same", {}).items()},  # an earlier Baton kept none
         )
 
     def place(self, table: pa.Table, hashes: np.ndarray, data: Data, before: Counter[int] | None = None) -> np.ndarray:
@@ -176,6 +180,7 @@ class Plan:
             return by_column(table.column(data.split_column))[0]
         if self.times is not None:
             return by_time(moments(table.column(str(data.time))), self.times)
+        hashes = replaced(hashes, self.same)
         places = _by_shares(hashes, self.shares)
         if self.limits:
             labels, codes = self._strata(table.column(data.target), data)
@@ -186,6 +191,16 @@ class Plan:
                     places[mine] = (hashes[mine] >= first).astype(np.int8) + (hashes[mine] >= second)
         _overrule(places, hashes, self.units)
         return self._spread(places, hashes, before or Counter())
+
+    def keeping(self, same: dict[int, int], mixed: dict[int, str]) -> Plan:
+        """A plan by which pictures go with their groups; those of several classes where a group's {class} goes."""
+        units = {value: self._split_of(value, label) for value, label in mixed.items()}
+        return replace(self, units=units | self.units, same=same)
+
+    def _split_of(self, value: int, label: str) -> int:
+        if label in self.limits:
+            return sum(value >= limit for limit in self.limits[label])
+        return int(_by_shares(np.array([value], np.uint64), self.shares)[0])
 
     def _strata(self, target: pa.ChunkedArray, data: Data) -> tuple[list[str], np.ndarray]:
         if self.edges:
@@ -203,6 +218,16 @@ class Plan:
         return places
 
 
+def replaced(hashes: np.ndarray, others: dict[int, int]) -> np.ndarray:
+    """Hashes → the same, but for those that others take the place of."""
+    if not others:
+        return hashes
+    keys = np.array(sorted(others), np.uint64)
+    values = np.array([others[int(key)] for key in keys], np.uint64)
+    at = np.minimum(np.searchsorted(keys, hashes), len(keys) - 1)
+    return np.where(keys[at] == hashes, values[at], hashes)
+
+
 def plan(tallied: Tally, counts: Counter[int], data: Data) -> Plan:
     """The tally of all rows, and how often the frequent ones occur, where rows are many → the plan."""
     if tallied.rows < EXACT_ROWS:
@@ -210,7 +235,7 @@ def plan(tallied: Tally, counts: Counter[int], data: Data) -> Plan:
     shares = (data.split.train, data.split.validation, data.split.test)
     if tallied.grouped:
         return Plan(shares, units=_assigned(tallied, shares))
-    spread = _spread_counts(tallied, counts, shares)
+    spread = {} if data.task == "image" else _spread_counts(tallied, counts, shares)  # equal pictures stay together
     if tallied.rows >= EXACT_ROWS:
         return Plan(shares, limits=_watched(tallied, shares, spread), spread=spread)
     edges, strata = _ranges(tallied) if tallied.targets else ((), tallied.units)
@@ -449,6 +474,8 @@ def _represent(assigned: dict[int, int], mine: list[int], groups: Counter[int]) 
 
 def _column_hash(column: pa.ChunkedArray) -> np.ndarray:
     """Pandas' documented, platform-independent hash of the values; missing ones get a constant."""
+    if pa.types.is_binary(column.type) and isinstance(column, pa.ChunkedArray) and column.num_chunks > 1:
+        return np.concatenate([_column_hash(chunk) for chunk in column.chunks])  # one array may not hold them all
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_string(column.type) or pa.types.is_binary(column.type):

@@ -265,5 +265,5 @@ def _answers(network: keras.Model, preprocessor: Preprocessor, rows: LearningRow
     for numbers, piece in rows.pieces():
         inside = asked[numbers]
         inputs = {name: values[inside] for name, values in piece.items() if name != "target"}
-        found.append(prediction.probabilities(prediction.predict(network, inputs, preprocessor), preprocessor.classes))
+        found.append(prediction.probabilities(prediction.predict(network, inputs), preprocessor.classes))
     return np.concatenate(found)

@@ -167,9 +167,7 @@ class Game:
             mixed[name] = np.where(plays, block[row], self.behind[name][other])
         preprocessor = self.model.preprocessor
         return _explained(
-            prediction_module.probabilities(
-                prediction_module.predict(self.model.network, mixed, preprocessor), preprocessor.classes
-            ),
+            prediction_module.probabilities(prediction_module.predict(self.model.network, mixed), preprocessor.classes),
             preprocessor,
         )
 
@@ -272,13 +270,8 @@ def _output_of(explanation: Explanation, index: int) -> str:
 
 
 def _blocks(rows: pa.Table, preprocessor: Preprocessor) -> dict[str, np.ndarray]:
-    """Typed rows → the network's inputs, images as pixels."""
-    blocks = preprocessor.blocks(preprocessor.encode(rows))
-    if "image" in blocks:
-        from baton.data.images import pixels
-
-        blocks["image"] = pixels(np.array(blocks["image"].to_pylist(), dtype=object), preprocessor.image_size)
-    return blocks
+    """Typed rows → the network's inputs."""
+    return preprocessor.blocks(preprocessor.encode(rows))
 
 
 def _grid(images: np.ndarray) -> tuple[int, int]:

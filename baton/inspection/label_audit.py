@@ -103,22 +103,12 @@ class LabelAudit:
         """The first suspects' images as pixels; none where there are no images."""
         if not self.preprocessor.names("image"):
             return []
-        from baton.data.images import pixels
-
         first, inner = self.suspects.rows[:most], len(self.rows.targets)
-        held = self._taken(first[first < inner])
-        images: dict[int, Any] = dict(zip(np.sort(first[first < inner]).tolist(), held.get("image", []), strict=True))
-        test = first[first >= inner] - inner
-        column = self.test.column(self.preprocessor.features[0].name)
-        images |= {int(i) + inner: column[int(i)].as_py() for i in test}
-        encoded = [images[int(i)] for i in first]
-        whole = [i for i, image in enumerate(encoded) if isinstance(image, bytes)]
-        decoded: Any = (
-            pixels(np.array([encoded[i] for i in whole], object), self.preprocessor.image_size) if whole else []
-        )
-        for place, image in zip(whole, decoded, strict=True):
-            encoded[place] = image
-        return encoded
+        own, test = np.sort(first[first < inner]), first[first >= inner]
+        images = dict(zip(own.tolist(), self._taken(own).get("image", []), strict=True))
+        typed = self.test.take(pa.array(test - inner))
+        images |= zip(test.tolist(), self.preprocessor.blocks(self.preprocessor.encode(typed))["image"], strict=True)
+        return [images[int(number)] for number in first]
 
     def _cells(self) -> dict[str, list[str]]:
         """The suspects' raw columns as text: train's and validation's decoded, test's as they came."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from baton.data.images import image_decoder
-from baton.data.preprocessing import Preprocessor
 from baton.runtime import heartbeat
 
 if TYPE_CHECKING:
     from baton.data.feed import Feed
-from baton.networks import prediction
 
 
 def probabilities(predictions: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -25,14 +23,14 @@ def probabilities(predictions: np.ndarray, classes: list[str]) -> np.ndarray:
 
 
 PREDICT_ROWS = 8192
+PICTURE_ROWS, PICTURE_BYTES = 256, 16 << 20  # at once, and their pixels as floats: layers make many times as much
 
 
 def predict_pieces(model: keras.Model, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of a feed in order → (targets, output) as metrics take them, a piece at a time."""
-    preprocessor = feed.preprocessor
     for rows in feed.in_order():
         inputs = {name: values for name, values in rows.items() if name != "target"}
-        yield rows["target"], prediction.probabilities(predict(model, inputs, preprocessor), preprocessor.classes)
+        yield rows["target"], probabilities(predict(model, inputs), feed.preprocessor.classes)
 
 
 def predict_all(model: keras.Model, feed: Feed) -> tuple[np.ndarray, np.ndarray]:
@@ -41,12 +39,12 @@ def predict_all(model: keras.Model, feed: Feed) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(truths), np.concatenate(found)
 
 
-def predict(model: keras.Model, rows: dict[str, Any], preprocessor: Preprocessor) -> np.ndarray:
-    """Network inputs, images as bytes or as pixels → network output [rows, k], in large batches."""
+def predict(model: keras.Model, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Network inputs, images as pixels → network output [rows, k], in large batches."""
     count = len(next(iter(rows.values())))
-    encoded = "image" in rows and rows["image"].ndim == 1
-    call = _traced(model, preprocessor, encoded)
-    step = PREDICT_ROWS if "image" not in rows else 256
+    call, step = _traced(model), PREDICT_ROWS
+    if "image" in rows:
+        step = max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(rows["image"].shape[1:]))))
     parts = []
     for i in range(0, count, step):
         parts.append(call({name: values[i : i + step] for name, values in rows.items()}))
@@ -56,22 +54,16 @@ def predict(model: keras.Model, rows: dict[str, Any], preprocessor: Preprocessor
     return np.concatenate([part.numpy() for part in parts])
 
 
-def _traced(model: keras.Model, preprocessor: Preprocessor, encoded: bool) -> Any:
-    """One tf.function a model (and one more for `encoded` images), traced once for any number of rows."""
+def _traced(model: keras.Model) -> Any:
+    """One tf.function a model, traced once for any number of rows: TensorFlow never lets go of a trace (#124972)."""
     import tensorflow as tf
 
-    traced = model.__dict__.setdefault("_baton_calls", {})
-    if encoded not in traced:
-        signature = {t.name: tf.TensorSpec([None, *t.shape[1:]], t.dtype) for t in model.inputs}
-        if encoded:
-            signature["image"] = tf.TensorSpec([None], tf.string)
-        decode = image_decoder(preprocessor.image_size) if encoded else None
-
-        @tf.function(input_signature=[signature])
-        def call(rows: Any) -> Any:
-            if decode is not None:
-                rows = {**rows, "image": decode(rows["image"])}
-            return model(rows, training=False)
-
-        traced[encoded] = call
-    return traced[encoded]
+    if "_baton_call" not in model.__dict__:
+        signature = {
+            t.name: tf.TensorSpec([None, *t.shape[1:]], tf.uint8 if t.name == "image" else t.dtype)
+            for t in model.inputs
+        }
+        model.__dict__["_baton_call"] = tf.function(
+            lambda rows: model(rows, training=False), input_signature=[signature]
+        )
+    return model.__dict__["_baton_call"]

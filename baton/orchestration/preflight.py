@@ -24,6 +24,7 @@ from baton.config.schema import BatchInfer, Config
 from baton.data import cell_counts, overview, recognition
 from baton.data import columns as cols
 from baton.data.ingestion import rows
+from baton.data.ingestion.pictured import header_words
 from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
@@ -134,6 +135,7 @@ def _source(config: Config) -> str:
         return SPARK_TABLE
     schema = source.schema()
     rows.check_reserved(schema.names)
+    config = rows.laid_out(config, source)
     recognised, _ = _recognised(source, schema, config)
     features = cols.feature_columns([r.column for r in recognised], config.data)
     return f"{len(source.files)} files, {source.bytes / 1e6:,.1f} MB, {len(features)} features"
@@ -152,7 +154,12 @@ def _print_columns(config: Config) -> None:
     """The table of columns, as far as a sample tells, with what is doubtful; nothing of a source that is none."""
     with suppress(BadInput, OSError):
         source = _resolved(config, config.data.source)
-        if source.format in ("table", "images"):
+        if source.format == "table":
+            return
+        if config.data.task == "image":
+            for sentence in header_words(source, config):
+                print(f"note   {'pictures':<10} {masked(printable(sentence))}", flush=True)
+        if source.format == "images":
             return
         schema = source.schema()
         table = overview.of_sample(*_recognised(source, schema, config), schema.names)

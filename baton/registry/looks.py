@@ -83,7 +83,8 @@ class Sketch:
 def sketch(raw: pa.Table, preprocessor: Preprocessor) -> Sketch:
     """Raw test rows → their `Sketch`: of the hashes of the rows' typed values the smallest (Broder's MinHash)."""
     target = preprocessor.target_column
-    rows = typed(raw, [*preprocessor.features, target], target.name)[0]
+    columns = [column.undecoded for column in preprocessor.features]
+    rows = typed(raw, [*columns, target], target.name)[0]
     distinct = np.unique(splits.row_hash(rows) >> np.uint64(32)).astype(np.uint32)
     return Sketch(len(distinct), _targets(splits.row_hash(rows, [target.name])), distinct[:SKETCHED])
 

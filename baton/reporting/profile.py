@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
-from baton.reporting.figures import data
+from baton.reporting.figures import data, pictures
 from baton.reporting.html.pages import figure_uri
 from baton.reporting.html.profile import profile_page
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple[str, dict[str, Figure]]:
-    """A dataset and its quarantine reasons → the page, and the figure of the target that it shows."""
+    """A dataset and its quarantine reasons → the page, and the figures that it shows: the target, odd pictures."""
     columns = json.loads((dataset.folder / names.PROFILE).read_text())
     preprocessor = dataset.preprocessor
     entry = columns[preprocessor.target]
@@ -29,6 +29,8 @@ def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple
         drawn = data.target(None, entry["top"], preprocessor.target)
     else:
         drawn = data.target(_targets(dataset), None, preprocessor.target)
+    if (found := dataset.folder / names.PICTURES).is_file():
+        drawn |= pictures.gallery(json.loads(found.read_text()))
     uris = {name: figure_uri(figure) for name, figure in drawn.items()}
     table = json.loads((dataset.folder / names.COLUMNS).read_text())
     return profile_page(config.name, dataset.manifest, columns, table, dict(reasons), uris), drawn

@@ -19,6 +19,7 @@ from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
 from baton.runtime import paths
 
+ARROW_BYTES = 256 << 20  # of a batch that Spark hands to Python
 LOCAL = re.compile(r"local(\[.*\])?")
 # What goes wrong in a task comes back as an exception; the log need not tell it too.
 QUIET = """
@@ -147,7 +148,9 @@ def _sql_settings(config: Config) -> dict[str, str]:
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "1024" if config.data.task == "image" else "65536",
+        # Spark 4.0 bounds batches by rows alone.
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "256" if config.data.task == "image" else "65536",
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BYTES),
     }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from baton.data.preprocessing import Preprocessor, usable
 from baton.errors import BadInput, BatonError, listed
 from baton.evaluation import conformal
 from baton.serving.layout import KERAS_FILE
+
+PIXELS_AT_ONCE = 64 << 20  # bytes of pictures that are decoded before they are scored
 
 
 class RawColumnModel:
@@ -88,11 +91,14 @@ class RawColumnModel:
         from baton.networks import prediction
 
         blocks = self.preprocessor.blocks(encoded)
-        if "image" in blocks:
-            blocks["image"] = np.array(blocks["image"].to_pylist(), dtype=object)
-        return prediction.probabilities(
-            prediction.predict(self.network, blocks, self.preprocessor), self.preprocessor.classes
-        )
+        return prediction.probabilities(prediction.predict(self.network, blocks), self.preprocessor.classes)
+
+    def _parts(self, raw: pa.Table) -> Iterator[pa.Table]:
+        """Raw rows, of pictures so many at a time that their pixels take little room."""
+        rows = raw.num_rows
+        if self.preprocessor.names("image"):
+            rows = max(1, PIXELS_AT_ONCE // math.prod(self.preprocessor.image_shape))
+        yield from (raw.slice(start, rows) for start in range(0, max(raw.num_rows, 1), max(rows, 1)))
 
     def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """Raw rows with the target → (targets, network output) of those that can be used.
@@ -105,8 +111,12 @@ class RawColumnModel:
             >>> predictions.shape == (len(targets), 1) == (dataset.rows["test"], 1)
             True
         """
-        rows, _, targets = usable(raw, self.preprocessor)
-        return targets, self.predict(rows)
+        found = []
+        for part in self._parts(raw):
+            rows, _, targets = usable(part, self.preprocessor)
+            found.append((targets, self.predict(rows)))
+        targets, outputs = zip(*found, strict=True)
+        return np.concatenate(targets), np.concatenate(outputs)
 
     def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
         """Raw rows → output on every one, its columns the classes that `asked` knows.
@@ -117,11 +127,15 @@ class RawColumnModel:
         mine, theirs = self.preprocessor, asked
         if (mine.target, bool(mine.classes)) != (theirs.target, bool(theirs.classes)):
             raise BatonError(f"it predicts {mine.target} ({mine.task}), not {theirs.target} ({theirs.task})")
-        rows, reasons = typed(raw, mine.features, target=None)
-        if unusable := len(reasons) - reasons.null_count:
-            first = next(reason for reason in reasons.to_pylist() if reason)
-            raise BatonError(f"it cannot use {unusable:,} of {len(reasons):,} test rows ({first})")
-        output = self.predict(rows)
+        outputs: list[np.ndarray] = []
+        reasons: list[str] = []
+        for part in self._parts(raw):
+            rows, found = typed(part, mine.features, target=None)
+            reasons += found.drop_null().to_pylist()
+            outputs += [] if reasons else [self.predict(rows)]
+        if reasons:
+            raise BatonError(f"it cannot use {len(reasons):,} of {raw.num_rows:,} test rows ({reasons[0]})")
+        output = np.concatenate(outputs)
         if not theirs.classes:
             return output
         zero = np.zeros(len(output), output.dtype)
@@ -147,6 +161,14 @@ class RawColumnModel:
 
     def score_and_count(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
         """As `score`, with the number of cells a column, of scored rows, whose category the model does not know."""
+        parts = [self._score_part(part) for part in self._parts(raw)]
+        if len(parts) == 1:
+            return parts[0]
+        columns, reasons, unknown = zip(*parts, strict=True)
+        whole = {name: pa.concat_arrays([part[name] for part in columns]) for name in columns[0]}
+        return whole, pa.concat_arrays(reasons), sum(unknown, Counter())
+
+    def _score_part(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
         rows, reasons = typed(raw, self.preprocessor.features, target=None)
         columns, unknown = self.score_typed(rows, reasons)
         return columns, reasons, unknown

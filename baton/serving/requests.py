@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baton import names
-from baton.data.columns import ARROW_TYPE, Column, is_text, typed
+from baton.data.columns import Column, is_text, typed
 from baton.errors import BadInput
 
 CELL_FAULTS = (pa.ArrowException, OverflowError, TypeError, ValueError)
@@ -31,13 +31,13 @@ def typed_frame(frame: pd.DataFrame, columns: list[Column]) -> tuple[pa.Table, p
     """
     parts = {c.name: _of_one_type(frame[c.name], c) for c in columns if c.name in frame}
     whole = {name: cells[0][1] if len(cells) == 1 else pa.nulls(len(frame)) for name, cells in parts.items()}
-    rows, reasons = typed(pa.table(whole), columns, target=None)
-    for index, column in enumerate(columns):
-        if len(parts[column.name]) > 1:
-            values, faults = _typed_parts(parts[column.name], column)
-            rows = rows.set_column(index, column.name, values)
+    rows, reasons = typed(pa.table(whole), [c for c in columns if len(parts.get(c.name, ())) < 2], target=None)
+    cells = {name: rows.column(name) for name in rows.column_names}
+    for column in columns:
+        if column.name not in cells:
+            cells[column.name], faults = _typed_parts(parts[column.name], column)
             reasons = pc.coalesce(reasons, faults)
-    return rows, reasons
+    return pa.table([cells[column.name] for column in columns], [column.name for column in columns]), reasons
 
 
 def _of_one_type(values: pd.Series, column: Column) -> list[tuple[np.ndarray, pa.Array]]:
@@ -87,7 +87,7 @@ def _typed_cells(cells: pa.Array, column: Column) -> tuple[pa.Array, pa.Array]:
         rows, reasons = typed(pa.table({column.name: cells}), [column], target=None)
     except BadInput as error:
         reasons = pc.if_else(pc.is_valid(cells), str(error), None)
-        return pa.nulls(len(cells), ARROW_TYPE[column.kind]), reasons
+        return pa.nulls(len(cells), column.arrow_type), reasons
     return rows.column(0).combine_chunks(), reasons
 
 

@@ -59,8 +59,8 @@ def check_location(artifacts: str) -> None:
     """Raise `BadInput` if MLflow would not find again what is logged there."""
     if is_misread(artifacts):
         raise BadInput(
-            "MLflow does not find artifacts again whose plain path holds #, ? or %: delete the experiment, and let "
-            f"`make run` or `python -m steps.main` make it anew. Received: {artifacts}"
+            "MLflow does not find artifacts again whose plain path holds #, ? or %: delete the experiment, and a step "
+            f"that is started without `mlflow run` makes it anew. Received: {artifacts}"
         )
 
 

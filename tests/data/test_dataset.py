@@ -214,3 +214,17 @@ def test_all_files_of_a_split_are_read_in_order(tmp_path):
     files = sorted((tmp_path / "train").iterdir())
     blocks = petastorm.read_blocks(files, ["n"], lambda block: block["n"].tolist())
     assert sum(blocks, []) == list(range(200))
+
+
+def test_row_groups_of_pictures_are_even_in_bytes_and_none_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "GROUP_BYTES", 1000)
+    sizes = [10] * 90 + [900] * 9 + [1]
+    table = pa.table({"image": pa.array([bytes(n) for n in sizes], pa.binary()), "y": list(range(100))})
+    dataset.write_split(table, tmp_path / "train", 2, 16_384)
+    metadata = pq.read_metadata(tmp_path / "train" / "part-00000.parquet")
+    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert len(rows) == 10 and sum(rows) == 100 and max(rows) >= 90 and min(rows) >= 1
+    assert pq.read_table(tmp_path / "train").equals(table)
+    for held in ([1] * 5, [0, 0, 0, 0, 9], [9, 0, 0, 0, 0]):
+        bounds = dataset.even_bounds(np.array(held), 4)
+        assert bounds[0] == 0 and bounds[-1] == 5 and (np.diff(bounds) >= 1).all()

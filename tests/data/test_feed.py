@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from baton.data import feed as feed_module
 from baton.data.feed import Feed
-from baton.data.images import image_decoder
+from baton.data.images import Decoder
 from baton.errors import BadInput
 
 
@@ -126,10 +126,10 @@ def test_a_feed_with_more_blocks_than_steps_is_an_error(regression, monkeypatch)
 
 def test_blocks_of_large_images_hold_fewer_batches(images, monkeypatch):
     _, dataset = images
-    monkeypatch.setattr(feed_module, "BLOCK_PIXELS", 2 * 4 * 50 * 8 * 8)
+    monkeypatch.setattr(feed_module, "BLOCK_BYTES", 2 * 50 * 8 * 8)
     feed = Feed(dataset, "train", 50, seed=1)
     assert feed.block_batches == 2
-    monkeypatch.setattr(feed_module, "BLOCK_PIXELS", 1)
+    monkeypatch.setattr(feed_module, "BLOCK_BYTES", 1)
     assert Feed(dataset, "train", 50, seed=1).block_batches == 1
 
 
@@ -194,7 +194,7 @@ def test_images_are_decoded_and_padding_is_black(images):
     seen = 0
     for inputs, target, weight in feed.stream().unbatch():
         assert tuple(inputs["image"].shape) == (50, 8, 8, 1)
-        assert inputs["image"].dtype.name == "float32" and target.dtype.name == "int32"
+        assert inputs["image"].dtype.name == "uint8" and target.dtype.name == "int32"
         pixels, kept = inputs["image"].numpy(), weight.numpy() == 1
         assert not pixels[~kept].any()
         assert pixels[kept].max() <= 255
@@ -205,21 +205,22 @@ def test_images_are_decoded_and_padding_is_black(images):
     assert seen == dataset.rows["train"] and seen % 50  # there was padding
 
 
-def test_pixels_that_are_kept_are_those_decoded_in_every_epoch(images, monkeypatch):
+def test_pixels_that_memory_does_not_hold_lie_in_a_file_and_are_decoded_once(images, monkeypatch):
     _, dataset = images
-    kept = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).stream().unbatch()]
-    monkeypatch.setattr(feed_module, "KEPT_PIXELS", 0)
-    anew = [inputs["image"].numpy() for inputs, _, _ in Feed(dataset, "train", 50, seed=1).stream().unbatch()]
-    np.testing.assert_array_equal(np.concatenate(kept), np.concatenate(anew))
-
-
-def test_the_decoder_keeps_pixels_and_resizes_others():
-    decode = image_decoder({"height": 8, "width": 8, "channels": 1})
-    exact = np.arange(64).reshape(8, 8)
-    out = decode(np.array([tiny.png(exact), tiny.png(np.full((10, 6), 9)), b""], dtype=object)).numpy()
-    np.testing.assert_array_equal(out[0, :, :, 0], exact)
-    np.testing.assert_allclose(out[1], 9, atol=1e-4)
-    assert out.shape == (3, 8, 8, 1) and not out[2].any()
+    feed, decoded = Feed(dataset, "train", 50, seed=1), []
+    kept = next(iter(feed.in_order()))
+    assert kept["image"].dtype == np.uint8 and not isinstance(kept["image"], np.memmap)
+    epochs = [rows_of(feed, epoch) for epoch in range(2)]
+    monkeypatch.setattr(feed_module, "HELD_BYTES", 4000)  # more than the targets take
+    decode = Decoder.decode
+    monkeypatch.setattr(Decoder, "decode", lambda decoder, cell: [decoded.append(1), decode(decoder, cell)][1])
+    feed_module._of_process.clear()
+    other = Feed(dataset, "train", 50, seed=1)
+    assert [rows_of(other, epoch) for epoch in range(2)] == epochs
+    held = next(iter(other.in_order()))
+    assert isinstance(held["image"], np.memmap) and not isinstance(held["target"], np.memmap)
+    assert rows_of(Feed(dataset, "train", 50, seed=1), 0) == epochs[0]  # as the next trial of the same process does
+    assert len(decoded) == dataset.rows["train"]
 
 
 def test_too_few_row_groups_are_refused(regression):

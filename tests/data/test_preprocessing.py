@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from baton.config.schema import Config, Data
 from baton.data import cell_counts, columns, fitting, recognition
-from baton.data.ingestion import rows as rows_module
+from baton.data.ingestion import pictured
 from baton.data.preprocessing import MISSING, UNKNOWN, Preprocessor
 from baton.data.statistics import summarise
 from baton.errors import BadInput
@@ -310,10 +310,8 @@ def test_images_are_passed_on_and_their_size_is_fixed(tmp_path):
     preprocessor, typed = fit(table, task="image")
     assert preprocessor.task == "multiclass" and preprocessor.names("image") == ["pixels"]
     assert preprocessor.blocks(preprocessor.encode(typed))["image"].to_pylist() == images
-    sizes = rows_module.image_sizes(typed["pixels"])
-    sized = rows_module.with_image_size(preprocessor, sizes, pictures())
+    sizes = pictured.image_sizes(typed["pixels"], preprocessor.features[0])
+    sized = pictured.with_image_size(preprocessor, sizes, pictures())
     assert sized.image_size == {"height": 8, "width": 5, "channels": 3}
-    sized = rows_module.with_image_size(
-        preprocessor, sizes, pictures(image_size={"height": 4, "width": 4, "channels": 1})
-    )
+    sized = pictured.with_image_size(preprocessor, sizes, pictures(image_size={"height": 4, "width": 4, "channels": 1}))
     assert sized.image_size == {"height": 4, "width": 4, "channels": 1}

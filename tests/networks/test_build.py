@@ -9,7 +9,6 @@ from keras import ops
 
 from baton.config.schema import Config, Fit, Model
 from baton.data.feed import Feed
-from baton.data.images import image_decoder
 from baton.errors import BadInput
 from baton.networks import build, initialization, optimizers, prediction
 from baton.networks.layers import (
@@ -45,8 +44,6 @@ def changed_by_a_step(config: Config, dataset) -> list[bool]:
     model = compiled(config, dataset)
     before = [v.numpy() for v in model.trainable_variables]
     inputs, target = first_batch(dataset)
-    if "image" in inputs:
-        inputs["image"] = image_decoder(dataset.preprocessor.image_size)(inputs["image"]).numpy()
     loss = model.train_on_batch(inputs, target, sample_weight=np.ones(len(target), np.float32))
     assert np.isfinite(loss).all()
     return [bool((was != now.numpy()).any()) for was, now in zip(before, model.trainable_variables, strict=True)]
@@ -184,7 +181,7 @@ def test_a_graph_may_leave_inputs_aside_and_name_nodes_by_number(regression):
     model = build.build(dataset.preprocessor, Model(graph=graph))
     rows = Feed(dataset, "validation", 8).arrays()
     rows.pop("target")
-    assert prediction.predict(model, rows, dataset.preprocessor).shape == (dataset.rows["validation"], 1)
+    assert prediction.predict(model, rows).shape == (dataset.rows["validation"], 1)
 
 
 LAMBDA = {"class_name": "__lambda__", "config": {"value": ["4wEAAAAAAAAA", None, None]}}
@@ -496,3 +493,12 @@ def test_the_linear_part_of_a_large_table_begins_as_a_ridge_regression(regressio
     found = part.kernel.numpy()[:, 0] * preprocessor.spec["target"]["std"] * (1 + initialization.RIDGE)
     assert inside.sum() >= 2
     np.testing.assert_allclose(found[inside], slopes[inside], rtol=0.05)
+
+
+def test_pictures_of_any_number_take_one_trace(images):
+    config, dataset = images
+    model = compiled(config, dataset)
+    pixels = np.random.default_rng(3).integers(0, 256, (300, *dataset.preprocessor.image_shape)).astype(np.uint8)
+    outputs = [prediction.predict(model, {"image": pixels[:rows]}) for rows in (1, 7, 300)]
+    np.testing.assert_allclose(outputs[2][:7], outputs[1], atol=1e-6)
+    assert prediction._traced(model).experimental_get_tracing_count() == 1

@@ -194,6 +194,17 @@ def test_of_images_the_folders_count_too(tmp_path):
     assert outputs._source(str(tmp_path), FLIGHTS) != before
 
 
+def test_of_tables_of_paths_the_pictures_count_too(tmp_path):
+    config = FLIGHTS.overridden({"data.task": "image", "data.image_column": "file"})
+    (tmp_path / "labels.csv").write_text("file,label\n1.png,a\n1.png,b\ngone.png,b\n")
+    (tmp_path / "1.png").write_bytes(b"-")
+    before = outputs._source(f"{tmp_path}/labels.csv", config)
+    (tmp_path / "other.png").write_bytes(b"-")
+    assert outputs._source(f"{tmp_path}/labels.csv", config) == before
+    (tmp_path / "1.png").write_bytes(b"+")
+    assert outputs._source(f"{tmp_path}/labels.csv", config) != before
+
+
 def test_of_partitions_the_values_count_too(tmp_path):
     for day in (1, 2):
         (tmp_path / f"day={day}").mkdir()

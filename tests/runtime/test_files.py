@@ -33,6 +33,12 @@ def test_what_was_there_stays_if_the_writing_fails(tmp_path):
     assert place.read_text() == "before" and list(tmp_path.iterdir()) == [place]
 
 
+def test_what_fails_before_a_byte_is_written_is_what_is_raised(tmp_path):
+    with pytest.raises(ZeroDivisionError), whole(tmp_path / "file"):
+        1 / 0  # noqa: B018
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_is_on_the_disk_before_it_takes_its_name_and_the_name_after(tmp_path, monkeypatch):
     seen: list[str] = []
     sync, rename = os.fsync, Path.rename

@@ -40,9 +40,7 @@ def test_the_encoded_and_the_raw_path_give_equal_outputs(kind, request, tmp_path
     made = untrained(config, dataset)
     rows = Feed(dataset, "test", 64).arrays()
     targets = rows.pop("target")
-    encoded = prediction.probabilities(
-        prediction.predict(made.network, rows, made.preprocessor), made.preprocessor.classes
-    )
+    encoded = prediction.probabilities(prediction.predict(made.network, rows), made.preprocessor.classes)
     made.save(tmp_path / "model")
     for candidate in (made, RawColumnModel.load(tmp_path / "model")):
         raw_truth, raw = candidate.evaluate(dataset.raw_test())

@@ -30,7 +30,7 @@ from click.testing import CliRunner
 from PIL import ImageFile
 
 from baton import names
-from baton.data import columns, recognition
+from baton.data import columns, images, recognition
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.data.ingestion import local
@@ -216,7 +216,7 @@ def test_a_champion_of_an_earlier_baton_scores_by_the_present_code(shop, canary)
     """Its code is not this checkout's, but what Baton logged then: the tracking server remembers the hash."""
     edited(shop.files, canary)
     held = integrity._hashes(shop.files)
-    earlier = integrity._digest({path: h for path, h in held.items() if path not in integrity.DESCRIPTIONS})
+    earlier = integrity.hashed({path: h for path, h in held.items() if path not in integrity.DESCRIPTIONS})
     shop.client.set_model_version_tag("shop", "1", names.TAG_MODEL_DIGEST, earlier)
     done = shop.do(batch_infer, "--register_run_id=")
     assert done.exit_code == 0, done.output
@@ -370,8 +370,9 @@ def test_bombs_and_what_is_no_image_are_quarantined_and_bombs_are_not_decoded(tm
 
 def test_the_limit_is_the_configs():
     image = tiny.image_table(1)["image"].combine_chunks()
-    assert columns.images_size(image, 60) == [(10, 6, 1)]
-    assert columns.images_size(image, 59) == [columns.TOO_LARGE]
+    assert images.size(image[0].as_py(), 60) == (10, 6)
+    with pytest.raises(images.Unusable, match="has more pixels than"):
+        images.size(image[0].as_py(), 59)
     found = recognition.infer(pa.schema([("image", pa.binary()), ("label", pa.string())]), {},
                           tiny.config("image", data={"max_image_pixels": 59}).data)  # fmt: skip
     _, reasons = columns.typed(pa.table({"image": image, "label": ["a"]}), found, "label")

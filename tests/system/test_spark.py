@@ -15,6 +15,7 @@ import every_type
 import horovod.spark as horovod_on_spark
 import mlflow
 import numpy as np
+import odd_pictures as odd
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +32,8 @@ from pyspark.sql.functions import struct as spark_struct
 
 from baton import names
 from baton.config import schema
-from baton.data import petastorm, reference
+from baton.data import columns, petastorm, reference
+from baton.data import dataset as dataset_module
 from baton.data.dataset import Dataset
 from baton.data.ingestion import local as building
 from baton.data.ingestion import spark as spark_ingestion
@@ -262,6 +264,60 @@ def test_images_and_a_class_that_train_lacks(session, tmp_path):
     assert remote.preprocessor.image_size == {"height": 28, "width": 28, "channels": 1}
 
 
+def table_of_paths(folder) -> str:
+    """Odd pictures, some of them several times in other files, some that cannot be used, as a table of their paths."""
+    cells = [
+        *odd.ODD.values(),
+        *(odd.saved(odd.photo(seed, 60, 90), kind) for seed in range(25) for kind in ("PNG", "BMP")),
+    ]
+    cells += [*odd.UNUSABLE.values()]
+    for number, cell in enumerate(cells):
+        (folder / f"{number}.jfif").write_bytes(cell)
+    paths = [*(f"{number}.jfif" for number in range(len(cells))), "gone.png", "../secret.png"]
+    labels = [f"class {number % 2}" for number in range(len(paths))]
+    csv.write_csv(pa.table({"file": paths, "label": labels}), folder / "labels.csv")
+    return str(folder / "labels.csv")
+
+
+def test_pictures_by_their_paths_give_the_same_dataset_pixels_and_predictions(session, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_module, "GROUP_BYTES", 100_000)
+    (tmp_path / "source").mkdir()
+    size = {"height": 12, "width": 10, "channels": 3}
+    settings = configured(
+        table_of_paths(tmp_path / "source"), data__task="image", data__target="label", data__image_column="file",
+        data__image_size=size, distributed_train__workers=2,
+    )  # fmt: skip
+    local, remote = build_both(settings, tmp_path)
+    assert local.rows["quarantined"] == len(odd.UNUSABLE) + 2
+    assert (local.folder / names.PICTURES).read_text() == (remote.folder / names.PICTURES).read_text()
+    assert "in 28 groups; each group is in one split" in (local.folder / names.COLUMNS).read_text()
+    assert len(local.row_groups("train")) == 6  # even in bytes
+
+    source = sources.resolve(settings.data.source, sources.Reading.of(settings.data))
+    features, decoder = local.preprocessor.features, local.preprocessor.decoder
+
+    def pixels(tables):
+        for table in tables:
+            typed, reasons = columns.typed(table, features, None)
+            cells = typed.column("file_bytes").filter(reasons.is_null())
+            yield pa.table({"pixels": pc.cast(pa.chunked_array(cells.chunks), pa.binary())})
+
+    with spark_rows.opened(settings, source, plain=False) as opened:
+        seen = opened.over(pixels, "pixels binary").toArrow().column("pixels").to_pylist()
+    assert {bytes(cell) for cell in seen} >= {decoder.decode(cell).tobytes() for cell in odd.ODD.values()}
+
+    model = RawColumnModel(local.preprocessor, models.build(local.preprocessor, settings.model))
+    model.save(tmp_path / "raw")
+    (tmp_path / "out").mkdir()
+    lineage = scoring.Lineage("m", "1", "r", "f", "s")
+    done = spark_scoring.score(settings, tmp_path / "raw", source, lineage, tmp_path / "out")
+    assert done.rows_quarantined == len(odd.UNUSABLE) + 2
+    scored = {row["file"]: row["probability_class 1"] for row in read(tmp_path / "out").to_pylist()}
+    raw = source.table()
+    expected = dict(zip(raw["file"].to_pylist(), model.score(raw)[0]["probability_class 1"].to_pylist(), strict=True))
+    assert scored == {file: pytest.approx(value, abs=1e-6) for file, value in expected.items() if value is not None}
+
+
 def wide_rows(folder) -> str:
     """Parquet in folders called key=value, its types different from file to file, with columns that are not read."""
     table = rows().append_column("reason", pa.nulls(ROWS)).append_column("Probability_x", pa.nulls(ROWS))
@@ -351,9 +407,12 @@ def test_what_spark_has_no_type_for_is_exact_or_a_sentence(session, tmp_path, ty
 def test_petastorm_opens_what_spark_wrote(built, reader):
     import petastorm
 
+    from baton.data.petastorm import UrlPaths
+
     files = built.folder / "validation"
     where = files.as_uri() if reader == "make_reader" else [p.as_uri() for p in built.files("validation")]
-    with getattr(petastorm, reader)(where, reader_pool_type="dummy", num_epochs=1) as rows_read:
+    how = {"reader_pool_type": "dummy", "num_epochs": 1, "filesystem": UrlPaths()}
+    with getattr(petastorm, reader)(where, **how) as rows_read:
         found = [row._asdict() for row in rows_read]
     expected = read(files)
     tables = [pa.table({k: np.atleast_1d(v) for k, v in row.items()}) for row in found]

@@ -19,9 +19,7 @@ from baton.training.collective import SingleProcess
 def validation_output(result, dataset):
     rows = Feed(dataset, "validation", 64).arrays()
     targets = rows.pop("target")
-    return targets, prediction.probabilities(
-        prediction.predict(result.model, rows, dataset.preprocessor), dataset.preprocessor.classes
-    )
+    return targets, prediction.probabilities(prediction.predict(result.model, rows), dataset.preprocessor.classes)
 
 
 def rounded(probabilities: np.ndarray) -> np.ndarray:
@@ -82,7 +80,7 @@ def test_the_training_metric_counts_every_row_once(regression):
     result = fit.train(config.overridden(changes), dataset)
     rows = Feed(dataset, "train", 64).arrays()
     targets = rows.pop("target")
-    output = prediction.predict(result.model, rows, dataset.preprocessor)
+    output = prediction.predict(result.model, rows)
     assert result.history["rmse"][0] == pytest.approx(root_mean_squared_error(targets, output[:, 0]), rel=1e-5)
     variance = dataset.preprocessor.spec["target"]["std"] ** 2
     assert result.history["loss"][0] == pytest.approx(result.history["rmse"][0] ** 2 / variance, rel=1e-4)
@@ -200,7 +198,7 @@ def test_no_rows_have_no_output(regression):
     _, dataset = regression
     model = build.build(dataset.preprocessor, regression[0].model)
     rows = {"numbers": np.zeros((0, 4), np.float32), "categories": np.zeros((0, 1), np.int32)}
-    assert prediction.predict(model, rows, dataset.preprocessor).shape == (0, 1)
+    assert prediction.predict(model, rows).shape == (0, 1)
 
 
 def test_alone_asks_nobody():

@@ -82,7 +82,7 @@ def test_uneven_shards_train_together(uneven, tmp_path):
     assert result.history["val_rmse"][-1] < result.history["val_rmse"][0]
     rows = Feed(dataset, "validation", 64).arrays()
     targets = rows.pop("target")
-    output = prediction.predict(result.model, rows, dataset.preprocessor)
+    output = prediction.predict(result.model, rows)
     assert result.best_value == pytest.approx(root_mean_squared_error(targets, output[:, 0]), rel=1e-6)
     assert json.loads((tmp_path / horovod.RESULT).read_text())["workers"] == 2
     with np.load(tmp_path / "epoch.npz") as held:

@@ -16,17 +16,18 @@ import pyarrow.parquet as pq
 
 from baton import names
 from baton.config.schema import Config
-from baton.data import cell_counts, dataset, recognition, splits, statistics
+from baton.data import cell_counts, dataset, duplicates, recognition, splits, statistics
+from baton.data.duplicates import Groups
+from baton.data.ingestion import pictured as pictures
 from baton.data.ingestion import quarantine
 from baton.data.ingestion.rows import (
     check_reserved,
     checked,
     fit_and_profile,
-    image_sizes,
+    laid_out,
     plan_of,
     refuse_unseen_classes,
     time_counts,
-    with_image_size,
 )
 from baton.data.sources import files
 from baton.runtime.threads import together
@@ -36,6 +37,7 @@ log = logging.getLogger("baton")
 
 def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons."""
+    config = laid_out(config, source)
     raw = source.table()
     quarantine.check_any(raw.num_rows, source.location, source.broken)
     check_reserved(raw.column_names)
@@ -50,18 +52,24 @@ def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     bad = quarantine.of_rows(raw, reasons, columns) + lines
     quarantine.check(config, bad, total)
     times = time_counts(raw, columns, config) if config.data.time else None
+    groups, kept_whole = Groups(), pictures.keeps_duplicates_together(config.data)
+    if kept_whole:
+        groups = duplicates.groups(pictures.prints(rows, None, columns, config.data))
+        rows = rows.grouped(groups)
     tally = rows.tally(config.data)
     plan = plan_of(config, tally, splits.recurring(rows.deciding[rows.good], tally.frequent), times)
+    plan = plan.keeping(groups.unit, groups.mixed)
     place = rows.places(plan, config.data)
+    seen = None
+    if config.data.task == "image":
+        groups = groups if kept_whole else duplicates.groups(pictures.prints(rows, place, columns, config.data))
+        seen = pictures.pictured(raw, rows, place, columns, config.data, groups)
     masks = {name: place == index for name, index in splits.SPLIT_INDEX.items()}
     parts = {name: typed.filter(pa.array(mask)) for name, mask in masks.items()}
     quarantine.check_splits({name: part.num_rows for name, part in parts.items()}, bad)
     found = {name: statistics.summarise(part, rows.hashes[masks[name]]) for name, part in parts.items()}
-    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, plan, folder)
-    if config.data.task == "image":
-        preprocessor = with_image_size(
-            preprocessor, image_sizes(parts["train"].column(preprocessor.features[0].name)), config
-        )
+    notes = source.notes() + groups.words(kept_whole)
+    preprocessor = fit_and_profile(config, recognised, counted, found, raw.column_names, plan, folder, seen, notes)
     place, reasons = refuse_unseen_classes(typed, place, reasons, preprocessor)
     by_reason = Counter(reasons.drop_null().to_pylist()) + lines.reasons
     quarantine.check(config, replace(bad, reasons=by_reason), total)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from baton.config.schema import Config
 from baton.data import columns as cols
+from baton.data.sources import picture_cells
 from baton.errors import BadInput, quoted
 from baton.formatting import percent_text
 
@@ -65,12 +66,19 @@ def _column(reason: str, columns: list[cols.Column]) -> cols.Column | None:
 
 
 def _example(raw: pa.Table, reasons: pa.Array, reason: str, column: cols.Column) -> str:
-    """The least cell, as text, of the column; empty for missing ones and images."""
-    if column.kind == "image":
+    """The least cell, as text, of the column, of an image its name; empty for missing ones."""
+    name = _name_column(raw, column) if column.kind == "image" else column.name
+    if name is None:
         return ""
-    cells = raw.column(column.name).filter(pc.equal(reasons, reason))
+    cells = raw.column(name).filter(pc.equal(reasons, reason))
     least = pc.min(_texts(cells.combine_chunks())).as_py()
     return quoted(least) if least is not None else ""
+
+
+def _name_column(raw: pa.Table, column: cols.Column) -> str | None:
+    """The column that says what images are called, if there is one."""
+    called = ("path", column.name.removesuffix(picture_cells.BYTES))
+    return next((n for n in called if n in raw.column_names and cols.is_text(raw.schema.field(n).type)), None)
 
 
 def _texts(cells: pa.Array) -> pa.Array:

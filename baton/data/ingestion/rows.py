@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from baton.config.schema import Config, Data
 from baton.data import columns as cols
 from baton.data import fitting, overview, preprocessing, reference, splits, statistics
 from baton.data.cell_counts import CellCounts
+from baton.data.duplicates import Groups
 from baton.data.ingestion import quarantine
+from baton.data.ingestion.pictured import Pictured, keeps_duplicates_together, size_words, with_image_size
 from baton.data.recognition import Recognised
+from baton.data.sources import files
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import together
 
@@ -39,6 +43,10 @@ class CheckedRows:
         """Which rows can be used."""
         return self.reasons.is_null().to_numpy(zero_copy_only=False)
 
+    def grouped(self, groups: Groups) -> CheckedRows:
+        """The same, with one hash deciding of all pictures of a group."""
+        return replace(self, deciding=groups.units(self.deciding))
+
     def tally(self, data: Data) -> splits.Tally:
         """What a plan of the splits has to know of the rows that can be used."""
         good = self.good
@@ -50,6 +58,23 @@ class CheckedRows:
         places = np.full(len(good), QUARANTINED, np.int8)
         places[good] = plan.place(self.typed.filter(pa.array(good)), self.deciding[good], data, before)
         return places
+
+
+def laid_out(config: Config, source: files.Source) -> Config:
+    """The config, with the splits that the folders of pictures name where it has no rule of its own.
+
+    Raises `BadInput` if they do not name all three.
+    """
+    data = config.data
+    if source.folder is None or not source.folder.split or not keeps_duplicates_together(data):
+        return config
+    named = {splits.SPLIT_WORDS[source.folder.split_of(file).strip().lower()] for file in source.files}
+    if absent := [name for name, index in splits.SPLIT_INDEX.items() if index not in named]:
+        raise BadInput(
+            f"The folders of {source.location} are splits, and there is none for {listed(absent)}: make one, or let "
+            "Baton split the pictures: data.id: [path]."
+        )
+    return config.overridden({"data.split_column": files.SPLIT})
 
 
 def checked(raw: pa.Table, columns: list[cols.Column], config: Config) -> CheckedRows:
@@ -88,8 +113,13 @@ def fit_and_profile(
     source_names: list[str],
     plan: splits.Plan,
     folder: Path,
+    pictured: Pictured | None = None,
+    notes: Sequence[str] = (),
 ) -> preprocessing.Preprocessor:
-    """Fit preprocessing on train's summary alone; write the profile and the table of columns, of all rows."""
+    """Fit preprocessing on train's summary alone; write the profile and the table of columns, of all rows.
+
+    `pictured` is what pictures are like; `notes` are said beside what is doubtful.
+    """
     columns = [r.column for r in recognised]
 
     def write_profile() -> None:
@@ -97,8 +127,14 @@ def fit_and_profile(
 
     preprocessor = together(lambda: fitting.fit_preprocessor(parts["train"], columns, config.data), write_profile)[0]
     preprocessor = preprocessor.with_split(splits.recipe(plan, config.data))
+    if pictured is not None:
+        preprocessor = with_image_size(preprocessor, pictured.sizes, config)
     table = overview.of_rows(recognised, counted, parts, preprocessor, config.data, source_names)
     table["warnings"] += splits.words(plan, sum(part.rows for part in parts.values()))
+    table["warnings"] += notes
+    if pictured is not None:
+        table["warnings"] += [*size_words(pictured.sizes, config), *pictured.profile.words()]
+        _write_json(pictured.profile.to_dict(), folder / names.PICTURES)
     _write_json(table, folder / names.COLUMNS)
     reference.profile_reference(parts["train"], preprocessor, config.data.reference_rows).save(folder)
     return preprocessor
@@ -117,23 +153,6 @@ def refuse_unseen_classes(
     unseen = (preprocessor.encode_target(typed) < 0) & (place != QUARANTINED)
     reasons = pc.if_else(pa.array(unseen), quarantine.unseen_class(preprocessor.target), reasons)
     return np.where(unseen, QUARANTINED, place), reasons
-
-
-def image_sizes(images: pa.ChunkedArray) -> Counter[tuple[int, int, int]]:
-    """Image bytes → how many have each (height, width, channels); counts add up."""
-    return Counter(size for size in cols.images_size(images.combine_chunks()) if size)
-
-
-def with_image_size(
-    preprocessor: preprocessing.Preprocessor, sizes: Counter[tuple[int, int, int]], config: Config
-) -> preprocessing.Preprocessor:
-    """Fix the size every image is resized to: the config's, else the most common, the larger of equals."""
-    if config.data.image_size:
-        size = config.data.image_size.model_dump()
-    else:
-        height, width, _ = max(sizes, key=lambda size: (sizes[size], size))
-        size = {"height": height, "width": width, "channels": max(channels for _, _, channels in sizes)}
-    return preprocessing.Preprocessor({**preprocessor.spec, "image_size": size})
 
 
 def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:

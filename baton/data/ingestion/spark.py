@@ -20,11 +20,14 @@ import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config, Data
-from baton.data import cell_counts, dataset, petastorm, recognition, splits, statistics
+from baton.data import cell_counts, dataset, duplicates, petastorm, recognition, splits, statistics
 from baton.data import columns as cols
 from baton.data.cell_counts import CellCounts
+from baton.data.duplicates import Groups
+from baton.data.ingestion import pictured as pictures
 from baton.data.ingestion import quarantine as quarantines
 from baton.data.ingestion import rows as rows_module
+from baton.data.ingestion.pictured import Pictured
 from baton.data.ingestion.quarantine import Quarantine
 from baton.data.preprocessing import Preprocessor
 from baton.data.sources import files as sources
@@ -42,6 +45,7 @@ from baton.data.sources.spark_rows import (
 from baton.runtime.spark import own_errors
 
 MOMENTS = "moment double, rows long"
+PRINTS = "row long, exact long, near long, label string, place tinyint"
 MERGED = 16  # the driver gets the partial results of at most so many tasks
 MAX_FILES = 1024  # of a split; beyond, a file holds several row groups
 # A footer lists a column's encodings in an order that varies from JVM to JVM: with these there is only one of them, so
@@ -54,6 +58,7 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
 
     The meaning is that of `ingestion.local.build`: only the order of rows, and so of files, differs.
     """
+    config = rows_module.laid_out(config, source)
     with own_errors(), opened(config, source) as rows:
         rows_module.check_reserved(rows.schema.names)
         total, counted, broken = _counted(rows, config)
@@ -61,22 +66,24 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
         recognised = recognition.recognise(rows.schema, counted, config.data)
         columns = [r.column for r in recognised]
         layout = _layout(rows, columns, config)
-        parts, quarantine, sizes = _summarised(rows, columns, config, layout)
+        if config.data.task == "image" and not pictures.keeps_duplicates_together(config.data):
+            layout.groups = _groups(rows, columns, config, layout)
+        parts, quarantine, seen = _summarised(rows, columns, config, layout)
         lines = quarantines.of_lines(broken)
         quarantine += lines
         quarantines.check(config, quarantine, total + len(broken))
         quarantines.check_splits({s: parts[s].rows if s in parts else 0 for s in names.SPLITS}, quarantine)
         parts = {s: parts[s] for s in names.SPLITS}
         preprocessor = rows_module.fit_and_profile(
-            config, recognised, counted, parts, rows.schema.names, layout.plan, folder
-        )
-        if config.data.task == "image":
-            preprocessor = rows_module.with_image_size(preprocessor, sizes, config)
+            config, recognised, counted, parts, rows.schema.names, layout.plan, folder,
+            seen if config.data.task == "image" else None, source.notes() + layout.notes(config.data),
+        )  # fmt: skip
         with persisted(_placed(rows, columns, config, layout, preprocessor)) as placed:
             reasons, counts = _counts(placed)
+            sizes = _picture_bytes(placed, preprocessor)
             reasons += lines.reasons
             quarantines.check(config, replace(quarantine, reasons=reasons), total + len(broken))
-            _write(placed, counts, config, preprocessor, folder)
+            _write(placed, counts, sizes, config, preprocessor, folder)
     quarantines.write_lines(broken, folder / names.QUARANTINE_FOLDER)
     preprocessor.save(folder / names.PREPROCESSOR)
     counts = {"input": total + len(broken), **counts, "quarantined": sum(reasons.values())}
@@ -86,16 +93,28 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
 
 @dataclass
 class Layout:
-    """A plan of the splits, and how many copies of a row that is spread stand before each part of the source."""
+    """A plan of the splits, and how many copies of a row that is spread stand before each part of the source.
+
+    `groups` are those of pictures that are the same or nearly.
+    """
 
     plan: splits.Plan
     before: dict[str, Counter[int]] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
+
+    def notes(self, data: Data) -> list[str]:
+        """What a person should know of duplicates, as sentences."""
+        return self.groups.words(pictures.keeps_duplicates_together(data))
+
+    def decisive(self, data: Data) -> Groups:
+        """The groups, where they decide of the splits."""
+        return self.groups if pictures.keeps_duplicates_together(data) else Groups()
 
     def placed(
         self, raw: pa.Table, part: str, columns: list[cols.Column], config: Config
     ) -> tuple[rows_module.CheckedRows, np.ndarray]:
         """Raw rows of a part, in order → the checked rows and their places; counts the copies on."""
-        rows = rows_module.checked(raw, columns, config)
+        rows = rows_module.checked(raw, columns, config).grouped(self.decisive(config.data))
         before = self.before.get(part, Counter())
         places = rows.places(self.plan, config.data, before)
         if self.plan.spread:
@@ -123,12 +142,28 @@ def _moments(tables: Tables, columns: list[cols.Column], config: Config) -> Iter
         yield pa.table({"moment": moments, "rows": rows})
 
 
-def _tally(tables: Tables, columns: list[cols.Column], config: Config) -> Iterator[pa.Table]:
+def _tally(tables: Tables, columns: list[cols.Column], config: Config, groups: Groups) -> Iterator[pa.Table]:
     """What a plan of the splits has to know of the rows."""
     total = splits.Tally(bool(config.data.group))
     for raw in tables:
-        total += rows_module.checked(raw, columns, config).tally(config.data)
+        total += rows_module.checked(raw, columns, config).grouped(groups).tally(config.data)
     yield partial_results({"tally": encode_json(total.to_dict())})
+
+
+def _prints(tables: Tables, columns: list[cols.Column], config: Config, layout: Layout | None) -> Iterator[pa.Table]:
+    """The fingerprints of pictures, in numbers that Spark has, table by table."""
+    for raw in tables:
+        placed = layout and layout.placed(raw, tables.part, columns, config)
+        rows, places = placed or (rows_module.checked(raw, columns, config), None)
+        found = pictures.prints(rows, places, columns, config.data)
+        yield pa.table([_signed(column) for column in found.columns], list(found.schema.names))
+
+
+def _signed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers of 64 bits without a sign as those with one, bit by bit: Spark has no others."""
+    return (
+        pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks]) if column.type == pa.uint64() else column
+    )
 
 
 def _recur(tables: Tables, columns: list[cols.Column], config: Config, frequent: set[int]) -> Iterator[pa.Table]:
@@ -143,9 +178,9 @@ def _recur(tables: Tables, columns: list[cols.Column], config: Config, frequent:
 
 
 def _summarise(tables: Tables, columns: list[cols.Column], config: Config, layout: Layout) -> Iterator[pa.Table]:
-    """The summary of each split, the reasons of quarantined rows, and the sizes of train's images."""
+    """The summary of each split, the reasons of quarantined rows, and what pictures are like."""
     parts: dict[str, statistics.Summary] = {}
-    quarantine, sizes = Quarantine(), Counter[tuple[int, int, int]]()
+    quarantine, seen = Quarantine(), Pictured()
     for raw in tables:
         rows, place = layout.placed(raw, tables.part, columns, config)
         typed, hashes = rows.typed, rows.hashes
@@ -155,10 +190,9 @@ def _summarise(tables: Tables, columns: list[cols.Column], config: Config, layou
             if mask.any():
                 found = statistics.summarise(typed.filter(pa.array(mask)), hashes[mask])
                 parts[name] = parts[name].merge(found) if name in parts else found
-        if config.data.task == "image" and config.data.image_size is None:
-            image = next(column.name for column in columns if column.kind == "image")
-            sizes += rows_module.image_sizes(typed.filter(pa.array(place == 0)).column(image))
-    yield _partial(parts, quarantine, sizes)
+        if config.data.task == "image":
+            seen += pictures.pictured(raw, rows, place, columns, config.data, layout.groups)
+    yield _partial(parts, quarantine, seen)
 
 
 def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -173,9 +207,9 @@ def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 def _partial(
     parts: dict[str, statistics.Summary],
     quarantine: Quarantine,
-    sizes: Counter[tuple[int, int, int]],
+    seen: Pictured,
 ) -> pa.Table:
-    plain = {"quarantine": encode_json(vars(quarantine)), "sizes": encode_json([[*s, n] for s, n in sizes.items()])}
+    plain = {"quarantine": encode_json(vars(quarantine)), "pictured": encode_json(seen.to_dict())}
     return partial_results({**{name: part.serialise() for name, part in parts.items()}, **plain})
 
 
@@ -239,14 +273,25 @@ def _layout(rows: SparkRows, columns: list[cols.Column], config: Config) -> Layo
         return Layout(rows_module.plan_of(config, splits.Tally(), Counter(), times))
     if config.data.split_column:
         return Layout(rows_module.plan_of(config, splits.Tally(), Counter(), None))
-    answers = rows.collect(_tally, columns, config).get("tally", [])
+    groups = Groups()
+    if pictures.keeps_duplicates_together(config.data):
+        groups = _groups(rows, columns, config, None)
+    answers = rows.collect(_tally, columns, config, groups).get("tally", [])
     tally = sum((splits.Tally.of(json.loads(data)) for data in answers), splits.Tally(bool(config.data.group)))
     parts: dict[str, Counter[int]] = {}
     recurring = rows.collect(_recur, columns, config, tally.frequent, tasks=0) if tally.frequent else {}
     for data in recurring.get("recurring", []):
         parts |= {part: Counter({int(h): n for h, n in found.items()}) for part, found in json.loads(data).items()}
-    plan = rows_module.plan_of(config, tally, sum(parts.values(), Counter()), None)
-    return Layout(plan, _offsets(plan, parts))
+    plan = rows_module.plan_of(config, tally, sum(parts.values(), Counter()), None).keeping(groups.unit, groups.mixed)
+    return Layout(plan, _offsets(plan, parts), groups)
+
+
+def _groups(rows: SparkRows, columns: list[cols.Column], config: Config, layout: Layout | None) -> Groups:
+    """The groups of pictures that are the same or nearly, of the fingerprints of all."""
+    found = rows.over(_prints, PRINTS, columns, config, layout).toArrow()
+    back = [c.cast(f.type) if f.type != pa.uint64() else pa.chunked_array([k.view(f.type) for k in c.chunks], f.type)
+            for c, f in zip(found.columns, duplicates.PRINTS, strict=True)]  # fmt: skip
+    return duplicates.groups(pa.table(back, duplicates.PRINTS))
 
 
 def _offsets(plan: splits.Plan, parts: dict[str, Counter[int]]) -> dict[str, Counter[int]]:
@@ -260,8 +305,8 @@ def _offsets(plan: splits.Plan, parts: dict[str, Counter[int]]) -> dict[str, Cou
 
 def _summarised(
     rows: SparkRows, columns: list[cols.Column], config: Config, layout: Layout
-) -> tuple[dict[str, statistics.Summary], Quarantine, Counter[tuple[int, int, int]]]:
-    """(summary of each split that has rows, the quarantine, sizes of train's images)."""
+) -> tuple[dict[str, statistics.Summary], Quarantine, Pictured]:
+    """(summary of each split that has rows, the quarantine, what pictures are like)."""
     tasks = rows.spark.sparkContext.defaultParallelism
     own_tasks = 0 if layout.plan.spread else tasks  # a part is a task's own then
     frame = rows.over(_summarise, PARTIAL, columns, config, layout, tasks=own_tasks)
@@ -275,19 +320,18 @@ def _summarised(
 
 def _merged(
     partials: dict[str, list[bytes]],
-) -> tuple[dict[str, statistics.Summary], Quarantine, Counter[tuple[int, int, int]]]:
+) -> tuple[dict[str, statistics.Summary], Quarantine, Pictured]:
     parts = {
         name: statistics.merge([statistics.Summary.deserialise(data) for data in partials[name]])
         for name in names.SPLITS
         if name in partials
     }
-    quarantine, sizes = Quarantine(), Counter[tuple[int, int, int]]()
+    quarantine = Quarantine()
     for data in partials.get("quarantine", []):
         kept = json.loads(data)
         quarantine += Quarantine(**{**kept, "reasons": Counter(kept["reasons"])})
-    for data in partials.get("sizes", []):
-        sizes.update({(height, width, channels): n for height, width, channels, n in json.loads(data)})
-    return parts, quarantine, sizes
+    seen = sum((Pictured.of(json.loads(data)) for data in partials.get("pictured", [])), Pictured())
+    return parts, quarantine, seen
 
 
 def _placed(
@@ -312,12 +356,32 @@ def _counts(placed: Any) -> tuple[Counter[str], dict[str, int]]:
     return Counter({r["reason"]: r["count"] for r in found if r["reason"] is not None}), counts
 
 
-def _write(placed: Any, counts: dict[str, int], config: Config, preprocessor: Preprocessor, folder: Path) -> None:
+def _picture_bytes(placed: Any, preprocessor: Preprocessor) -> dict[str, int]:
+    """Placed rows → the bytes of each split's pictures; nothing where there are none."""
+    from pyspark.sql.functions import octet_length
+    from pyspark.sql.functions import sum as total
+
+    sizes = {}
+    for name in preprocessor.names("image"):
+        found = placed.groupBy("place").agg(total(octet_length(placed[f"encoded.{name}"])).alias("bytes")).collect()
+        sizes = {split: row["bytes"] or 0 for split, index in splits.SPLIT_INDEX.items()
+                 for row in found if row["place"] == index}  # fmt: skip
+    return sizes
+
+
+def _write(
+    placed: Any,
+    counts: dict[str, int],
+    sizes: dict[str, int],
+    config: Config,
+    preprocessor: Preprocessor,
+    folder: Path,
+) -> None:
     """Write splits, raw test rows and quarantine."""
     for name, index in splits.SPLIT_INDEX.items():
         part = placed.filter(placed["place"] == index).select("encoded.*")
         groups = dataset.row_group_count(
-            counts[name], name, config.distributed_train.workers, config.data.row_group_size
+            counts[name], name, config.distributed_train.workers, config.data.row_group_size, sizes.get(name, 0)
         )
         _write_split(part, counts[name], groups, folder / name, dataset.column_kinds(preprocessor))
     raw = placed.filter(placed["place"] == splits.SPLIT_INDEX["test"]).select("raw.*")

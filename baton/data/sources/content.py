@@ -12,13 +12,14 @@ from baton.runtime.files import sha256
 
 def of_files(files: list[Path], names: Mapping[Path, str] | None = None) -> str:
     """Files → a hash of what they hold and of their `names`, if these count, whatever their order and times."""
-    named = ((names[file] if names else "", sha256(file)) for file in files)
+    named = ((names.get(file, "") if names else "", sha256(file)) for file in files)
     return hashlib.sha256("".join(f"{name}{digest}" for name, digest in sorted(named)).encode()).hexdigest()
 
 
 def of_source(source: Source) -> str:
-    """What a source holds; of a table nothing is known, and it is empty."""
-    return of_files(source.files, source.names()) if source.files else ""
+    """What a source holds, with the pictures that it names; of a table nothing is known, and it is empty."""
+    named = {place for place in source.pictures() if isinstance(place, Path)} - set(source.files)
+    return of_files([*source.files, *sorted(named)], source.names()) if source.files else ""
 
 
 def of_what_was_read(source: Source) -> str:

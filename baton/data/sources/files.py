@@ -19,8 +19,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from baton.config.schema import Config
-from baton.data.sources import csv_text, locations, partitions, plain_text
+from baton.data import images
+from baton.data.sources import csv_text, locations, partitions, picture_cells, picture_folders, plain_text
 from baton.data.sources.csv_text import Text
+from baton.data.sources.picture_folders import PictureFolder
 from baton.data.sources.reading import Reading
 from baton.data.sources.schemas import conformed, decoded, united
 from baton.errors import BadInput, listed
@@ -28,7 +30,7 @@ from baton.errors import BadInput, listed
 TABLE_PREFIX = "table:"
 CSV_BLOCK_BYTES = 8 << 20
 GROUP_BYTES = 1 << 30
-IMAGES_AT_ONCE = 1024
+SPLIT = "split"  # the column of what a folder of pictures says of splits
 PACKED_TIMES = 8  # how much larger a packed file is held to be when it is unpacked
 AS_CONFIGURED = Reading()  # by the config's defaults
 ReadError = (pa.ArrowException, OSError, ValueError, MemoryError)  # all that pyarrow raises for broken files
@@ -50,6 +52,7 @@ class Source:
     stamps: dict[Path, Stamp] = field(default_factory=dict)  # each file when it was found
     partitions: dict[Path, partitions.Values] = field(default_factory=dict)  # what each file's folders say
     partition_types: dict[str, pa.DataType] = field(default_factory=dict)  # of the whole source
+    folder: PictureFolder | None = None  # of images
 
     @property
     def bytes(self) -> int:
@@ -78,8 +81,10 @@ class Source:
 
     def schema(self) -> pa.Schema:
         """The columns of all files together, from their headers; raises `BadInput` as reading would."""
-        if self.format == "images":
-            return pa.schema([("path", pa.string()), ("image", pa.binary()), (self.reading.label, pa.string())])
+        if self.folder is not None:
+            splits = [(SPLIT, pa.string())] if self.folder.split else []
+            label = (self.reading.label, pa.string())
+            return pa.schema([("path", pa.string()), ("image", pa.binary()), label, *splits])
         return united({file: self._file_schema(file) for file in self.files})
 
     def text_columns(self, names: list[str]) -> Iterator[pa.Table]:
@@ -94,7 +99,7 @@ class Source:
     def names(self) -> dict[Path, str]:
         """What each file's name says of its rows: an image's path is its ID and class, others' folders are columns."""
         if self.format == "images":
-            return {file: file.relative_to(self.location).as_posix() for file in self.files}
+            return {file: picture_folders.printable(file.relative_to(self.location)) for file in self.files}
         return {file: json.dumps(sorted(values.items())) if values else "" for file, values in self.partitions.items()}
 
     def pieces(self, wanted: int) -> list[Source]:
@@ -105,9 +110,12 @@ class Source:
         if self.format == "csv":
             return [self._of([file]) for file in self.files]
         if self.format == "images":
-            size = min(IMAGES_AT_ONCE, math.ceil(len(self.files) / wanted))
-            starts = range(0, len(self.files), size)
-            return [self._of(self.files[start : start + size]) for start in starts]
+            size = math.ceil(len(self.files) / wanted)
+            return [
+                self._of(files[start : start + size])
+                for files in self._batches_of_images()
+                for start in range(0, len(files), size)
+            ]
         groups = [(f, g) for f in self.files for g in range(self._opened(f).metadata.num_row_groups)]
         shares = math.ceil(wanted / max(len(groups), 1))
         cut = [(file, group, (share, shares)) for file, group in groups for share in range(shares)]
@@ -122,8 +130,14 @@ class Source:
         """Each table with its file, or with the first of its images."""
         self.broken.clear()
         reader = {"csv": self._csv, "parquet": self._parquet, "images": self._images}[self.format]
+        column = self.reading.pictures
         for file, table in reader(rows):
-            yield file, self._whole(file, table)
+            if column is None or self.format == "images":
+                yield file, self._whole(file, table)
+                continue
+            with self._reading(file):
+                for part in picture_cells.tables(table, column, file, self.broken):
+                    yield file, self._whole(file, part)
         self.check_unchanged()
 
     def check_unchanged(self) -> None:
@@ -175,7 +189,10 @@ class Source:
             raise BadInput(f"{file} changed while it was read ({how}): run again when it is whole.")
 
     def _file_schema(self, file: Path) -> pa.Schema:
-        return self._whole(file, self._own_schema(file).empty_table()).schema
+        own = self._own_schema(file)
+        if self.reading.pictures is not None:
+            own = picture_cells.schema(own, self.reading.pictures)
+        return self._whole(file, own.empty_table()).schema
 
     def _own_schema(self, file: Path) -> pa.Schema:
         if self.format == "csv":
@@ -241,21 +258,41 @@ class Source:
             return pq.ParquetFile(file, page_checksum_verification=True)
 
     def _images(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
-        root = Path(self.location)
-        for start in range(0, len(self.files), IMAGES_AT_ONCE):
-            chunk = self.files[start : start + IMAGES_AT_ONCE]
-            relative = [file.relative_to(root) for file in chunk]
-            labels = [path.parts[0] if len(path.parts) > 1 else None for path in relative]
+        folder = self.folder
+        assert folder is not None
+        for chunk in self._batches_of_images():
             columns = {
-                "path": pa.array([path.as_posix() for path in relative], pa.string()),
+                "path": [picture_folders.printable(file.relative_to(folder.root)) for file in chunk],
                 "image": pa.array([self._content(file) for file in chunk], pa.binary()),
-                self.reading.label: pa.array(labels, pa.string()),
+                self.reading.label: pa.array([folder.label(file) for file in chunk], pa.string()),
             }
+            if folder.split:
+                columns[SPLIT] = [folder.split_of(file) for file in chunk]
             yield chunk[0], pa.table(columns)
 
+    def _batches_of_images(self) -> Iterator[list[Path]]:
+        sizes = [self.stamps[file][0] if file in self.stamps else 0 for file in self.files]
+        yield from (self.files[first:end] for first, end in picture_cells.batched(sizes))
+
     def _content(self, file: Path) -> Any:
-        with self._reading(file):
-            return file.read_bytes()
+        """A file's bytes; only the first of one that is no picture."""
+        with self._reading(file), file.open("rb") as content:
+            start = content.read(8)
+            return start + content.read() if images.is_image(start) else start
+
+    def pictures(self) -> list[Path | str]:
+        """What the rows of a table of paths name: a file, or what is wrong with it; of a folder, its files."""
+        if self.format == "images":
+            return list(self.files)
+        column = self.reading.pictures
+        if not column or self.format == "table" or column + picture_cells.BYTES not in self.schema().names:
+            return []
+        reader = {"csv": self._csv, "parquet": self._parquet}[self.format]
+        return [place for file, table in reader(1 << 18) for place in picture_cells.named(table, column, file)]
+
+    def notes(self) -> list[str]:
+        """What a person should know of how the source was read, as sentences."""
+        return self.folder.notes() if self.folder else []
 
 
 def resolve(location: str, reading: Reading = AS_CONFIGURED) -> Source:
@@ -264,20 +301,14 @@ def resolve(location: str, reading: Reading = AS_CONFIGURED) -> Source:
         return Source(location, "table", [], reading)
     files = locations.matching(location)
     source = Source(location, locations.format_of(files, location), files, reading)
-    source.stamps = {file: stamp for file in files if (stamp := _stamp(file))}
     if source.format == "images":
-        _check_images(source)
-    else:
+        source.folder = picture_folders.opened(location)
+        files = source.files = source.folder.files
+    source.stamps = {file: stamp for file in files if (stamp := _stamp(file))}
+    if source.format != "images":
         source.partitions = partitions.of_files(files, locations.fixed_part(location))
         source.partition_types = partitions.types(source.partitions, numbers=source.format == "parquet")
     return source
-
-
-def _check_images(source: Source) -> None:
-    if not Path(source.location).is_dir():
-        raise BadInput(f"Images are read from a folder with a folder for each class. Received: {source.location}")
-    if link := next((file for file in source.files if file.is_symlink()), None):
-        raise BadInput(f"A folder of images must hold no links: put the file in its place. Received: {link}")
 
 
 def engine(config: Config, source: Source) -> str:
@@ -350,8 +381,10 @@ def _csv_batches(
 def _parquet_batches(parquet: pq.ParquetFile, groups: list[int], rows: int) -> Iterator[pa.Table]:
     """Tables of at most `rows` rows; a row group is read whole, on all cores, unless it would fill the memory."""
     for group in groups:
-        if parquet.metadata.row_group(group).total_byte_size > GROUP_BYTES:
-            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group]):
+        held = parquet.metadata.row_group(group)
+        if held.total_byte_size > GROUP_BYTES:
+            size = max(1, min(rows, held.num_rows * picture_cells.BYTES_AT_ONCE // held.total_byte_size))
+            for batch in parquet.iter_batches(batch_size=size, row_groups=[group]):
                 yield pa.Table.from_batches([batch])
         else:
             table = parquet.read_row_group(group)

@@ -9,11 +9,10 @@ import fnmatch
 import glob
 from pathlib import Path
 
-from baton.data.sources import partitions
+from baton.data.sources import partitions, picture_folders
 from baton.data.sources.plain_text import is_packed
 from baton.errors import BadInput
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp")
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".data")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -64,9 +63,12 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 def format_of(files: list[Path], location: str) -> str:
     """csv | parquet | images: the one format of all files, by their names; raises `BadInput` if it is not one."""
     formats = {file: _format(file) for file in files}
+    pictures = picture_folders.is_picture_folder(files, location)
     strange = [file for file, format_ in formats.items() if format_ is None]
     if archive := next((file for file in strange if file.suffix.lower() in ARCHIVE_SUFFIXES), None):
         raise BadInput(f"Archives are not read: unpack it, and name the folder. Received: {archive}")
+    if pictures:
+        return "images"
     if len(set(formats.values())) > 1 or strange:
         received = strange[0] if strange else ", ".join(sorted({file.suffix for file in files}))
         raise BadInput(f"{location} must hold only CSV, only Parquet or only image files. Received: {received}")
@@ -92,18 +94,18 @@ def _format(file: Path) -> str | None:
     suffix = file.suffix.lower()
     if is_packed(file):
         return "csv" if Path(file.stem).suffix.lower() in CSV_SUFFIXES else None
-    formats = {"images": IMAGE_SUFFIXES, "csv": CSV_SUFFIXES, "parquet": PARQUET_SUFFIXES}
+    formats = {"images": picture_folders.SUFFIXES, "csv": CSV_SUFFIXES, "parquet": PARQUET_SUFFIXES}
     return next((name for name, suffixes in formats.items() if suffix in suffixes), None)
 
 
 def _hidden(path: Path, root: Path, named: tuple[str, ...] = ()) -> bool:
-    """Spark's and Petastorm's own files (`_SUCCESS`, `_common_metadata`, `.crc`) are no data, nor what lies in such
-    folders, unless a glob names them."""
+    """Files of Spark, Petastorm (`_SUCCESS`, `_common_metadata`, `.crc`) and systems (`Thumbs.db`) are no data, nor
+    what lies in such folders, unless a glob names them."""
     *folders, name = path.relative_to(root).parts
     if name.startswith("_") and partitions.is_partition(name) and path.is_dir():
         folders, name = [*folders, name], ""
     hidden = {f for f in folders if f.startswith(".") or (f.startswith("_") and not partitions.is_partition(f))}
-    if name.startswith(("_", ".")):
+    if name.startswith(("_", ".")) or name.lower() in picture_folders.SYSTEM_FILES:
         hidden.add(name)
     return bool(hidden - set(named))
 

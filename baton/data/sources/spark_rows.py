@@ -20,6 +20,8 @@ from baton.runtime.spark import session
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
 
+BATCH_BYTES = 64 << 20  # of what goes to and from the JVM at once, whose vectors of bytes end at 2 GiB
+
 # A stage: raw tables and more arguments in, Arrow tables of its own schema out. Runs on executors.
 Stage = Callable[..., Iterator[pa.Table]]
 
@@ -211,9 +213,20 @@ def mapped(frame: Any, function: Callable[[Iterator[pa.RecordBatch]], Iterator[p
 
     def batches(incoming: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for table in function(incoming):
-            yield from table.to_batches()
+            for batch in table.to_batches():
+                yield from bounded(batch)
 
     return frame.mapInArrow(batches, schema)
+
+
+def bounded(batch: pa.RecordBatch, most: int = BATCH_BYTES) -> Iterator[pa.RecordBatch]:
+    """A batch in halves of halves, until none is larger than so many bytes, or of one row."""
+    if batch.nbytes <= most or batch.num_rows < 2:
+        yield batch
+        return
+    half = batch.num_rows // 2
+    yield from bounded(batch.slice(0, half), most)
+    yield from bounded(batch.slice(half), most)
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""What ingest found odd among pictures, and what is there several times, as a figure."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from baton.data.picture_profile import DUPLICATES
+from baton.reporting.figures.style import INK, LIGHT, SMALL, add_note, blank_figure, plain
+
+ACROSS = 6  # pictures in a row
+
+
+def gallery(profile: dict[str, Any]) -> dict[str, Figure]:
+    """`pictures.json` → "pictures": examples of each kind; nothing where nothing is odd and all is there once."""
+    shown = [(_title(kind, example), example) for kind, examples in profile["examples"].items()
+             for example in examples]  # fmt: skip
+    if not shown:
+        return {}
+    down = -(-len(shown) // ACROSS)
+    figure = blank_figure("Pictures that are odd, or there several times", (9.6, 0.9 + 1.8 * down))
+    axes = list(figure.subplots(down, ACROSS, squeeze=False).flat)
+    for axis, (title, example) in zip(axes, shown, strict=False):
+        _picture(axis, np.asarray(Image.open(io.BytesIO(base64.b64decode(example["png"])))), title)
+    for axis in axes[len(shown) :]:
+        axis.set_axis_off()
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in profile["oddities"].items())
+    return {"pictures": add_note(axes[0], f"Of {profile['pictures']:,} pictures: {counts or 'none is odd'}.")}
+
+
+def _title(kind: str, example: dict[str, Any]) -> str:
+    head = "same, or nearly" if kind == DUPLICATES else kind
+    return f"{head}\n{plain(example['label'], 14)} {plain(example['name'], 12)}"
+
+
+def _picture(axis: Axes, pixels: np.ndarray, title: str) -> None:
+    axis.imshow(pixels, cmap="Greys_r" if pixels.ndim == 2 else None, vmin=0, vmax=255)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(False)
+    axis.spines[:].set_color(LIGHT)
+    axis.set_title(title, fontsize=SMALL, color=INK, loc="left")
