@@ -119,11 +119,16 @@ def _attempt(path: Path) -> Lock | None:
 
 
 def _opened(path: Path) -> int:
-    """A lock file, made if there is none: who may write in its folder may lock it, whatever this user's umask."""
+    """A lock file, made if there is none."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    with suppress(OSError):  # it is another user's, who has done so
-        os.fchmod(descriptor, path.parent.stat().st_mode & 0o666)
+    _share(descriptor, path.parent)
     return descriptor
+
+
+def _share(descriptor: int, folder: Path) -> None:
+    """Who may read or write in its folder may do so with the file, whatever this user's umask."""
+    with suppress(OSError):  # it is another user's, who has done so
+        os.fchmod(descriptor, folder.stat().st_mode & 0o666)
 
 
 def _lock(descriptor: int, kind: int) -> bool | None:
@@ -164,6 +169,7 @@ def _claim(path: Path) -> bool:
         _remove(holder, who)
     try:
         with holder.open("x") as file:
+            _share(file.fileno(), holder.parent)
             file.write(f"{socket.gethostname()} {processes.me()}")
     except FileExistsError:
         return False

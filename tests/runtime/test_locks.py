@@ -123,11 +123,15 @@ def test_what_is_locked_is_open_for_writing(tmp_path, monkeypatch):
     assert len(modes) == 2 and {*modes} == {os.O_RDWR}
 
 
-def test_whoever_may_write_in_a_folder_may_take_a_lock_that_a_killed_user_has_left(tmp_path):
+@pytest.mark.parametrize("works", [True, False], ids=["flock", "no flock"])
+def test_whoever_may_write_in_a_folder_may_take_a_lock_that_a_killed_user_has_left(tmp_path, monkeypatch, works):
+    if not works:
+        monkeypatch.setattr(locks, "_lock", lambda descriptor, kind: None)
     tmp_path.chmod(0o775)
     before = os.umask(0o077)
     try:
         with locks.exclusive(tmp_path / "lock"):
-            assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o664
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+            assert modes == {name: 0o664 for name in ("lock", *(() if works else ("lock.holder",)))}
     finally:
         os.umask(before)
