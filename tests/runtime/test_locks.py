@@ -132,6 +132,6 @@ def test_whoever_may_write_in_a_folder_may_take_a_lock_that_a_killed_user_has_le
     try:
         with locks.exclusive(tmp_path / "lock"):
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-            assert modes == {name: 0o664 for name in ("lock", *(() if works else ("lock.holder",)))}
+            assert modes == dict.fromkeys(("lock",) if works else ("lock", "lock.holder"), 0o664)
     finally:
         os.umask(before)
