@@ -6,8 +6,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,12 +69,22 @@ def _start(config: Config) -> Any:
         try:
             with _off_the_command_line(settings):
                 SparkContext._ensure_initialized()
-            spark = builder.getOrCreate()
+            with _same_interrupts():
+                spark = builder.getOrCreate()
         except PySparkRuntimeError as error:
             raise BatonError(f"Spark needs Java 17: install it, or set JAVA_HOME. Received: {error}") from None
     if not is_local(spark):
         _ship_code(spark)
     return spark
+
+
+@contextmanager
+def _same_interrupts() -> Iterator[None]:
+    """What SIGINT does is as before: PySpark's handler would leave a transaction, and stop the stopping."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

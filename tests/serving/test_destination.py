@@ -143,7 +143,7 @@ def test_project_warehouse_and_stores_are_never_in_an_output(config, tmp_path, m
             checked(config, output=tmp_path / "warehouse" / inside)
 
 
-@pytest.mark.parametrize("output", ["circle", "x" * 300, "a\0b"])
+@pytest.mark.parametrize("output", ["circle", "a\0b"])
 def test_what_is_no_path_is_told(config, tmp_path, output):
     (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(BadInput, match=r"batch_infer\.output is no path"):

@@ -777,6 +777,12 @@ def test_both_engines_split_alike(session, tmp_path, options, kind):
     assert Dataset.load(remote).rows["input"] == 500 and min(Dataset.load(remote).rows[s] for s in names.SPLITS) > 0
 
 
+def test_ctrl_c_is_not_pysparks(session):
+    """Whose handler knows of no transaction, and is not the last to be called."""
+    assert session is not None
+    assert not getattr(signal.getsignal(signal.SIGINT), "__module__", "").startswith("pyspark")
+
+
 def test_no_secret_is_on_a_command_line_of_sparks(session, command_lines):
     """Of the environment or `spark.config`; the last test, for it looks back at all that the others started."""
     assert session.range(2, numPartitions=2).mapInArrow(lambda batches: batches, "id long").count() == 2
