@@ -43,7 +43,9 @@ def version(name: str, number: str) -> Any:
 
     try:
         return client().get_model_version(name, number)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         raise BadInput(f"Model {name} has no version {number} in the registry.") from None
 
 

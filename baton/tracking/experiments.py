@@ -60,7 +60,7 @@ def check_location(artifacts: str) -> None:
     if is_misread(artifacts):
         raise BadInput(
             "MLflow does not find artifacts again whose plain path holds #, ? or %: delete the experiment, and a step "
-            f"that is started without `mlflow run` makes it anew. Received: {artifacts}"
+            f"that MLflow itself did not start makes it anew. Received: {artifacts}"
         )
 
 

@@ -326,11 +326,10 @@ def scoring(monkeypatch, tmp_path) -> Callable[..., cache.Key]:
         source.write_text(f"a\n{text}\n")
         bearer = SimpleNamespace(name="flights", version=version, run_id=run, tags={names.TAG_MODEL_DIGEST: files})
         monkeypatch.setattr(versions, "to_score_with", lambda *a: bearer)
-        mlflow.set_registry_uri(registry)
+        monkeypatch.setenv("MLFLOW_REGISTRY_URI", registry)  # MLflow's own function leaves it in the environment
         return outputs.key("batch_infer", settings, {"register_run_id": "r"}, {})
 
-    yield scoring
-    mlflow.set_registry_uri(None)
+    return scoring
 
 
 def test_the_model_that_scores_counts_whatever_bears_its_number_now(scoring, tmp_path):
