@@ -40,8 +40,9 @@ def exchange(source: Path) -> None:
 
 def ingested(config) -> tuple[int, str, object]:
     """Run ingest in this process → (exit status, last line, its run)."""
-    Path("config.yaml").write_text(yaml.safe_dump(config.dump()))
-    done = CliRunner().invoke(ingest, ["--config=config.yaml", "--set="])
+    file = Path(config.data.source).with_name("config.yaml")  # not in the working folder, which a step leaves
+    file.write_text(yaml.safe_dump(config.dump()))
+    done = CliRunner().invoke(ingest, [f"--config={file}", "--set="])
     experiment = mlflow.MlflowClient().get_experiment_by_name(config.name).experiment_id
     (run,) = mlflow.MlflowClient().search_runs([experiment], max_results=1)
     return done.exit_code, done.output.strip().splitlines()[-1], run
