@@ -25,7 +25,7 @@ def replace(new: Path, place: Path) -> None:
     try:
         new.rename(place)  # takes the place of nothing, or of an empty folder
     except OSError as error:
-        if error.errno not in TAKEN or not place.is_dir():
+        if error.errno not in TAKEN or (place.exists() and not place.is_dir()):
             raise
         if not exchange(new, place):
             _replace_in_two_moves(new, place)
@@ -33,12 +33,12 @@ def replace(new: Path, place: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two folders atomically (Linux' renameat2); False if their file system cannot."""
+    """Swap two folders atomically (Linux' renameat2); False if their file system cannot, or one is not there."""
     at_cwd, flag = -100, 2
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), flag) == 0:
         return True
-    if (code := ctypes.get_errno()) in UNSUPPORTED:
+    if (code := ctypes.get_errno()) in UNSUPPORTED or code == errno.ENOENT:  # a process amid its two moves has one
         return False
     raise OSError(code, f"{os.strerror(code)}: cannot exchange {one} and {other}")
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -230,6 +231,23 @@ def test_a_signal_between_two_moves_leaves_the_old_or_the_new_output(tmp_path, n
         between_moves(patch, moves, interrupt)
         replacing.replace(new, place)
     assert (place / PART).read_text() == left and ".out.baton-old" not in listing(tmp_path)
+
+
+def test_a_place_that_is_empty_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    """Another process, which makes its two moves, has taken the folder away that was in the way."""
+    place, new, real = tmp_path / "out", tmp_path / ".out-abcdefgh", Path.rename
+    write(place, "old")
+    write(new)
+
+    def rename(path: Path, target: Path) -> None:
+        if place.exists():
+            shutil.rmtree(place)
+            raise OSError(errno.ENOTEMPTY, "not empty")
+        real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    replacing.replace(new, place)
+    assert (place / PART).read_text() == "new"
 
 
 def test_a_move_that_is_refused_for_good_is_not_tried_for_ever(tmp_path, no_exchange, monkeypatch):
