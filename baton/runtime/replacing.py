@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,25 +21,31 @@ UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.EACCES}  # by a folder that holds something; CIFS: by any
 
 
-def replace(new: Path, place: Path) -> None:
-    """Move a folder to `place`; the one that was there, if any held something, is at `new` then."""
-    try:
-        new.rename(place)  # takes the place of nothing, or of an empty folder
-    except OSError as error:
-        if error.errno not in TAKEN or (place.exists() and not place.is_dir()):
-            raise
-        if not exchange(new, place):
-            _replace_in_two_moves(new, place)
+def replace(new: Path, place: Path, check: Callable[[], None] = lambda: None) -> None:
+    """Move a folder to `place`; the one that was there, if any held something, is at `new` then.
+
+    What `check` raises is raised before; meanwhile no other process replaces what is at `place`.
+    """
+    with locks.exclusive(_lock(place)):
+        _recover(place)
+        check()
+        try:
+            new.rename(place)  # takes the place of nothing, or of an empty folder
+        except OSError as error:
+            if error.errno not in TAKEN or not place.is_dir():
+                raise
+            if not exchange(new, place):
+                _move_twice(new, place)
     flush_names(place.parent)
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two folders atomically (Linux' renameat2); False if their file system cannot, or one is not there."""
+    """Swap two folders atomically (Linux' renameat2); False if their file system cannot."""
     at_cwd, flag = -100, 2
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), flag) == 0:
         return True
-    if (code := ctypes.get_errno()) in UNSUPPORTED or code == errno.ENOENT:  # a process amid its two moves has one
+    if (code := ctypes.get_errno()) in UNSUPPORTED:
         return False
     raise OSError(code, f"{os.strerror(code)}: cannot exchange {one} and {other}")
 
@@ -51,31 +58,15 @@ def recover(place: Path) -> None:
         _recover(place)
 
 
-def _replace_in_two_moves(new: Path, place: Path) -> None:
+def _move_twice(new: Path, place: Path) -> None:
     old = _aside(place)
-    with locks.exclusive(_lock(place)):
-        try:
-            while not _moved(new, place, old):
-                pass
-        except BaseException:  # a signal, too, leaves the old one or the new one
-            _recover(place)
-            raise
-        if old.is_dir():
-            old.rename(new)
-
-
-def _moved(new: Path, place: Path, old: Path) -> bool:
-    """Whether both moves were made; False if another process has taken the place, which was empty for a moment."""
-    _recover(place)
-    with suppress(FileNotFoundError):
-        place.rename(old)
     try:
+        place.rename(old)
         new.rename(place)
-    except OSError as error:
-        if error.errno not in TAKEN or not place.is_dir():
-            raise
-        return False
-    return True
+    except BaseException:  # a signal, too, leaves the old one or the new one
+        _recover(place)
+        raise
+    old.rename(new)
 
 
 def _recover(place: Path) -> None:

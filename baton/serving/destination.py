@@ -76,8 +76,7 @@ def replaced(place: Path, pipeline: str) -> Iterator[Path]:
     with writing(place), _aside(place) as aside:
         yield aside
         flush(aside)
-        check_replaceable(place, pipeline)
-        replacing.replace(aside, place)
+        replacing.replace(aside, place, lambda: check_replaceable(place, pipeline))
 
 
 @contextmanager
