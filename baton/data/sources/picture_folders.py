@@ -7,6 +7,7 @@ leave behind is passed over and counted; other files are read as pictures, and f
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,10 +34,19 @@ class PictureFolder:
     def label(self, file: Path) -> str | None:
         """The class of a picture; None of one that lies in no folder of a class."""
         folders = printable(file.relative_to(self.root)).split("/")[int(self.split) : -1]
-        return folders[0] if folders else None
+        return unicodedata.normalize("NFC", folders[0]) if folders else None  # Macs write ä as two characters
 
     def split_of(self, file: Path) -> str:
         return file.relative_to(self.root).parts[0]
+
+    def check_classes(self) -> None:
+        """Raise `BadInput` if the pictures are not of two classes, at least."""
+        classes = {label for file in self.files if (label := self.label(file)) is not None}
+        if len(classes) < 2:
+            raise BadInput(
+                f"Pictures to learn from lie in a folder a class, of two classes at least. Received: {self.root} with "
+                f"{listed(sorted(classes) or ['no folder'])}"
+            )
 
     def notes(self) -> list[str]:
         """What a person should know of how the folder was read, as sentences."""
@@ -73,6 +83,8 @@ def opened(location: str) -> PictureFolder:
     _check_table_beside(folder)
     _check_strangers(folder)
     folder.split = _names_splits(folder)
+    if folder.split:
+        _leave_out_beside(folder)
     return folder
 
 
@@ -123,9 +135,18 @@ def _names_splits(folder: PictureFolder) -> bool:
     first = {names[0].strip().lower() for names in parts if len(names) > 1}
     if not first or not first <= set(splits.SPLIT_WORDS) or len({splits.SPLIT_WORDS[name] for name in first}) < 2:
         return False
-    if bare := next((names for names in parts if len(names) < 3), None):
+    bare = (file.relative_to(folder.root) for file in folder.files if file.suffix.lower() in SUFFIXES)
+    if picture := next((path for path in bare if len(path.parts) == 2), None):
         raise BadInput(
             f"The folders of {folder.root} are called {listed(sorted(first))}, which are splits and no classes: put a "
-            f"folder a class into each. Received: {printable(Path(*bare))}"
+            f"folder a class into each. Received: {printable(picture)}"
         )
     return True
+
+
+def _leave_out_beside(folder: PictureFolder) -> None:
+    """Leave out, and count, what lies beside the folders of splits or of classes: descriptions, tables, previews."""
+    inside = [file for file in folder.files if folder.label(file) is not None]
+    if beside := len(folder.files) - len(inside):
+        folder.left_out["those beside the folders, as README.txt"] += beside
+    folder.files = inside
