@@ -165,7 +165,10 @@ def flattened(image: Image, channels: int, background: int) -> Image:
     """A decoded picture of any mode → grey or RGB, over the background where it is transparent."""
     module, mode = pillow(), "L" if channels == 1 else "RGB"
     if image.mode in GREYS:
-        return module.fromarray(_eight_bits(image)).convert(mode)
+        greys, transparent = _eight_bits(image), image.info.get("transparency")
+        if transparent is not None:
+            greys[np.asarray(image) == transparent] = background
+        return module.fromarray(greys).convert(mode)
     if image.mode in ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         image = module.alpha_composite(module.new("RGBA", image.size, (background,) * 3 + (255,)), image)

@@ -83,6 +83,12 @@ def test_what_is_transparent_lies_over_the_background():
     assert framed[0, 0].tolist() == [255] * 3 and framed[3, 3].tolist() == [255, 0, 0]
 
 
+def test_a_transparent_grey_of_16_bits_is_the_background():
+    greys = Image.fromarray(np.array([[30000, 65535]], np.uint16))
+    content = odd.saved(greys, transparency=30000)
+    assert images.Decoder((1, 2, 1), background=9).decode(content).ravel().tolist() == [9, 255]
+
+
 def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(monkeypatch):
     sizes = []
     load = Image.Image.resize
