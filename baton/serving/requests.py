@@ -68,6 +68,8 @@ def _array(cells: pd.Series, column: Column) -> pa.Array:
         array = pa.array([None if gone else str(cell) for cell, gone in zip(cells, cells.isna(), strict=True)])
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
+    if column.type == "binary" and pa.types.is_struct(array.type) and array.type.get_field_index("bytes") >= 0:
+        array = pc.struct_field(array, "bytes")  # as pandas has Hugging Face's pictures
     if array.null_count == len(array):
         return pa.nulls(len(array))
     if column.type == "binary" and is_text(array.type):

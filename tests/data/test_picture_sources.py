@@ -77,12 +77,21 @@ def test_splits_without_classes_below_are_refused(tmp_path):
 
 
 def test_what_lies_beside_the_folders_of_splits_is_left_out_and_counted(tmp_path):
-    write(tmp_path, "README.txt", "data.csv", "train/classes.txt", content=b"-")
-    location = write(tmp_path, "train/cat/1.png", "valid/dog/2.png", "test/dog/3.png", "preview.png")
+    write(tmp_path, "README.txt", "data.csv", "train/classes.txt", "notes/train/1.json", content=b"-")
+    kept = ["test/dog/3.png", "train/cat/1.png", "train/cat/4.png", "train/cat/5.png", "valid/dog/2.png"]
+    location = write(tmp_path, "preview.png", *kept)
     source, table = read(location)
-    assert table["path"].to_pylist() == ["test/dog/3.png", "train/cat/1.png", "valid/dog/2.png"]
-    assert source.notes()[0] == "Pictures: 4 files were left out: those beside the folders, as README.txt."
+    assert table["path"].to_pylist() == kept
+    assert source.notes()[0] == "Pictures: 5 files were left out: those beside the folders, as README.txt."
     assert source.notes()[1].startswith("Pictures: the folders test, train, valid say")
+
+
+def test_pictures_beside_the_folders_of_splits_are_no_class(tmp_path):
+    location = write(tmp_path, "train/cat/1.png", "valid/dog/2.png", "test/dog/3.png", "more/cat/4.png")
+    with pytest.raises(BadInput, match=r"are called test, train, valid, which are splits, and others.*more/cat/4\.png"):
+        files.resolve(location)
+    other = write(tmp_path / "other", "train/1.png", "test/2.png", "bus/3.png")
+    assert "split" not in read(other)[1].column_names
 
 
 def test_folders_whose_names_are_the_same_text_are_one_class(tmp_path):
@@ -93,12 +102,13 @@ def test_folders_whose_names_are_the_same_text_are_one_class(tmp_path):
 @pytest.mark.parametrize(("name", "received"), [("1.png", "no folder"), ("cat/1.png", "cat")])
 def test_folders_of_less_than_two_classes_are_refused_before_anything_is_read(tmp_path, name, received):
     location = write(tmp_path, name)
-    with pytest.raises(BadInput, match=f"of two classes at least. Received: .* with {received}"):
+    with pytest.raises(BadInput, match=f"of two classes at least, .* Received: .* with {received}"):
         rows.laid_out(tiny.config("image", location), files.resolve(location))
 
 
 def test_what_systems_leave_is_passed_over_and_counted(tmp_path):
     write(tmp_path, "cat/1.png", "dog/2.png", ".circle/3.png")
+    (tmp_path / ".circle" / "link").symlink_to("nowhere")
     location = write(
         tmp_path,
         ".DS_Store",
@@ -111,7 +121,7 @@ def test_what_systems_leave_is_passed_over_and_counted(tmp_path):
     source, table = read(location)
     assert table["path"].to_pylist() == ["cat/1.png", "dog/2.png"]
     assert source.notes() == [
-        "Pictures: 1 files were left out: those in the folder .circle, for its name starts with a point.",
+        "Pictures: 2 files were left out: those in the folder .circle, for its name starts with a point.",
         "Pictures: 5 files were left out: those that systems leave behind, as .DS_Store and Thumbs.db.",
     ]
 

@@ -183,8 +183,10 @@ def test_one_bad_picture_costs_its_row_alone(pictures):
     expected = batch(pictures.model, pa.table({"image": pa.array(held, pa.binary())}))
     assert_alike(rows, expected)
     assert [row["prediction"] is None for row in rows] == [False, True, True, True, False, False, False]
-    found = pictures.pyfunc.predict(pd.DataFrame({"image": held}))
-    assert_alike(found.to_dict("records"), expected)
+    structs = [{"bytes": cell, "path": "1.png"} for cell in held]
+    for column in (held, structs):
+        found = pictures.pyfunc.predict(pd.DataFrame({"image": column}))
+        assert_alike(found.to_dict("records"), expected)
 
 
 @pytest.mark.parametrize(("values", "type_"), [([3, None], np.int64), ([True, None], np.bool_), (["a", None], np.str_)])

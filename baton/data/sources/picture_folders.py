@@ -44,8 +44,8 @@ class PictureFolder:
         classes = {label for file in self.files if (label := self.label(file)) is not None}
         if len(classes) < 2:
             raise BadInput(
-                f"Pictures to learn from lie in a folder a class, of two classes at least. Received: {self.root} with "
-                f"{listed(sorted(classes) or ['no folder'])}"
+                f"Pictures to learn from lie in a folder a class, of two classes at least, and the source is what "
+                f"holds these folders. Received: {self.root} with {listed(sorted(classes) or ['no folder'])}"
             )
 
     def notes(self) -> list[str]:
@@ -72,12 +72,12 @@ def opened(location: str) -> PictureFolder:
         raise BadInput(f"Images are read from a folder with a folder for each class. Received: {location}")
     folder = PictureFolder(root, [])
     for file in sorted(root.rglob("*")):
-        if file.is_symlink():
-            raise BadInput(f"A folder of images must hold no links: put the file in its place. Received: {file}")
-        if not file.is_file():
+        if not file.is_file() and not file.is_symlink():
             continue
         if why := _passed_over(file.relative_to(root)):
             folder.left_out[why] += 1
+        elif file.is_symlink():
+            raise BadInput(f"A folder of images must hold no links: put the file in its place. Received: {file}")
         else:
             folder.files.append(file)
     _check_table_beside(folder)
@@ -130,23 +130,34 @@ def starts_as_image(file: Path) -> bool:
 
 
 def _names_splits(folder: PictureFolder) -> bool:
-    """Whether the first folders name splits; raises `BadInput` if they do, and there are no classes below."""
-    parts = [file.relative_to(folder.root).parts for file in folder.files]
-    first = {names[0].strip().lower() for names in parts if len(names) > 1}
-    if not first or not first <= set(splits.SPLIT_WORDS) or len({splits.SPLIT_WORDS[name] for name in first}) < 2:
+    """Whether the first folders name splits; raises `BadInput` if some do, and others not, or no classes lie below."""
+    pictures = [file.relative_to(folder.root) for file in folder.files if file.suffix.lower() in SUFFIXES]
+    below = [path for path in pictures if len(path.parts) > 1]
+    inside = [path for path in below if _split_word(path) in splits.SPLIT_WORDS]
+    beside = [path for path in below if _split_word(path) not in splits.SPLIT_WORDS]
+    bare = [path for path in inside if len(path.parts) == 2]
+    if len({splits.SPLIT_WORDS[_split_word(path)] for path in inside}) < 2 or (beside and len(bare) == len(inside)):
         return False
-    bare = (file.relative_to(folder.root) for file in folder.files if file.suffix.lower() in SUFFIXES)
-    if picture := next((path for path in bare if len(path.parts) == 2), None):
+    called = f"The folders of {folder.root} are called {listed(sorted({_split_word(path) for path in inside}))}, which"
+    if bare:
         raise BadInput(
-            f"The folders of {folder.root} are called {listed(sorted(first))}, which are splits and no classes: put a "
-            f"folder a class into each. Received: {printable(picture)}"
+            f"{called} are splits and no classes: put a folder a class into each. Received: {printable(bare[0])}"
+        )
+    if beside:
+        raise BadInput(
+            f"{called} are splits, and others are none: put these elsewhere. Received: {printable(beside[0])}"
         )
     return True
 
 
+def _split_word(path: Path) -> str:
+    return path.parts[0].strip().lower()
+
+
 def _leave_out_beside(folder: PictureFolder) -> None:
     """Leave out, and count, what lies beside the folders of splits or of classes: descriptions, tables, previews."""
-    inside = [file for file in folder.files if folder.label(file) is not None]
+    words = {file: _split_word(file.relative_to(folder.root)) for file in folder.files}
+    inside = [file for file in folder.files if folder.label(file) is not None and words[file] in splits.SPLIT_WORDS]
     if beside := len(folder.files) - len(inside):
         folder.left_out["those beside the folders, as README.txt"] += beside
     folder.files = inside
