@@ -45,8 +45,8 @@ CONFIG_READ: dict[str, tuple[str, ...]] = {
     "distributed_train": ("seed", "spark", "data.task", "model", "train", "evaluation", "distributed_train"),
     "register": ("name", "seed", "data.task", "evaluation", "register"),
     "batch_infer": (
-        *("name", "engine", "spark", "data.target", "data.drop", "data.delimiter", "data.encoding", "data.escape"),
-        *("data.spark_above_mb", "data.image_column", "batch_infer"),
+        *("name", "engine", "spark", "data.task", "data.target", "data.drop", "data.delimiter", "data.encoding"),
+        *("data.escape", "data.spark_above_mb", "data.image_column", "batch_infer"),
     ),
 }
 # Where a source lies does not matter; what it holds does, and that is an input of its own.

@@ -206,7 +206,7 @@ def test_nothing_in_the_logged_code_is_left_over(logged):
     assert {"baton/serving/raw_columns.py", "baton/networks/layers.py", "baton/data/__init__.py"} <= held
     rooms = {path.split("/")[1] for path in held}
     assert not rooms & {"training", "orchestration", "registry", "reporting", "tuning", "inspection", "config"}
-    assert sum((logged / "code" / path).stat().st_size for path in held) < 120_000
+    assert sum((logged / "code" / path).stat().st_size for path in held) < 135_000
 
 
 FRESH = """

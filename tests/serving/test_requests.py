@@ -10,14 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import every_type
-import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
-from logged import BODIES, JSON, answers, assert_alike, batch, cells, csv_text, elsewhere, log, untrained
+from logged import BODIES, JSON, answers, assert_alike, batch, cells, csv_text, elsewhere, loaded, log, untrained
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
@@ -35,7 +34,7 @@ def every(tmp_path_factory):
     model = untrained(config, dataset)
     logged = log(model, dataset.raw_test(), folder)
     pq.write_table(every_type.asked(), folder / "asked.parquet")
-    pyfunc = mlflow.pyfunc.load_model(str(logged))
+    pyfunc = loaded(logged)
     return SimpleNamespace(model=model, logged=logged, pyfunc=pyfunc, source=folder / "asked.parquet", folder=folder)
 
 
@@ -44,7 +43,7 @@ def pictures(images, tmp_path_factory):
     """An untrained model of pictures, logged and loaded by MLflow."""
     model = untrained(*images)
     logged = log(model, images[1].raw_test(), tmp_path_factory.mktemp("pictures"))
-    return SimpleNamespace(model=model, pyfunc=mlflow.pyfunc.load_model(str(logged)))
+    return SimpleNamespace(model=model, pyfunc=loaded(logged))
 
 
 def asked_here(pyfunc, body: bytes, kind: str) -> list[dict]:

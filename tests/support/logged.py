@@ -46,6 +46,15 @@ def log(model: RawColumnModel, raw: pa.Table, folder: Path) -> Path:
     return Path(downloaded)
 
 
+def loaded(model: Path) -> Any:
+    """A logged model as MLflow loads it, without the model's copy of the package, which it puts first on the path."""
+    path = list(sys.path)
+    try:
+        return mlflow.pyfunc.load_model(str(model))
+    finally:
+        sys.path[:] = path
+
+
 def elsewhere(tmp_path: Path) -> dict:
     """Options of a subprocess that knows nothing of this project's folder."""
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")}

@@ -673,7 +673,9 @@ def test_spark_trials_give_finished_and_failed_trials(session):
 
 def test_trials_that_hang_are_cancelled_with_the_time_budget(session):
     """Frozen by SIGSTOP: Spark kills what does not end."""
-    settings = configured("-", tune__max_trials=2, tune__time_budget_s=3, tune__space={"train.epochs": {"randint": 9}})
+    settings = configured(
+        "-", tune__max_trials=2, tune__time_budget_s=3, tune__space={"train.batch_size": {"randint": 9}}
+    )
 
     def freeze(parameters):
         os.kill(os.getpid(), signal.SIGSTOP)
