@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile as Encoded
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")  # by content; Pillow has more, and runs Ghostscript for one
+JPEGS = ("JPEG", "MPO")  # phones put a second picture behind the first, and Pillow calls that MPO
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TOO_LARGE = "has more pixels than data.max_image_pixels"
 TOO_MANY = "has more pixels in all its frames than eight times data.max_image_pixels"
@@ -125,7 +126,7 @@ def opened(content: Any, max_pixels: int | None) -> Encoded:
 def reduce(image: Encoded, wanted: tuple[int, int]) -> None:
     """Let a JPEG be decoded at a half, a quarter or an eighth of its size, where that is far above the wanted one."""
     width, height = wanted if _orientation(image) not in TURNED else wanted[::-1]
-    if image.format == "JPEG":
+    if image.format in JPEGS:
         image.draft(None, (SPARE * width, SPARE * height))
 
 

@@ -89,13 +89,17 @@ def test_a_transparent_grey_of_16_bits_is_the_background():
     assert images.Decoder((1, 2, 1), background=9).decode(content).ravel().tolist() == [9, 255]
 
 
-def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(monkeypatch):
+@pytest.mark.parametrize("of_a_phone", [False, True])
+def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(of_a_phone, monkeypatch):
+    two = {"save_all": True, "append_images": [odd.grey(40)]}  # as phones do
+    content = odd.saved(odd.photo(5, 600, 800), "MPO", quality=95, **two) if of_a_phone else odd.ODD["large jpeg"]
+    assert pictures.look(content, None, 255).shape == (600, 800, 3)
     sizes = []
     load = Image.Image.resize
     monkeypatch.setattr(
         Image.Image, "resize", lambda image, size, *a, **k: [sizes.append(image.size), load(image, size, *a, **k)][1]
     )
-    reduced = Decoder((30, 40, 3)).decode(odd.ODD["large jpeg"])
+    reduced = Decoder((30, 40, 3)).decode(content)
     assert sizes == [(200, 150)]
     whole = load(odd.photo(5, 600, 800), (40, 30), Image.Resampling.BILINEAR)
     assert np.abs(reduced.astype(int) - np.asarray(whole)).mean() < 2
