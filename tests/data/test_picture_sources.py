@@ -73,7 +73,8 @@ def test_splits_without_classes_below_are_refused(tmp_path):
     with pytest.raises(
         BadInput, match=r"are called test, train, which are splits and no classes.*Received: test/2\.png"
     ):
-        files.resolve(location)
+        rows.laid_out(tiny.config("image", location), files.resolve(location))
+    assert read(location)[1].num_rows == 2  # to score
 
 
 def test_what_lies_beside_the_folders_of_splits_is_left_out_and_counted(tmp_path):
@@ -89,7 +90,8 @@ def test_what_lies_beside_the_folders_of_splits_is_left_out_and_counted(tmp_path
 def test_pictures_beside_the_folders_of_splits_are_no_class(tmp_path):
     location = write(tmp_path, "train/cat/1.png", "valid/dog/2.png", "test/dog/3.png", "more/cat/4.png")
     with pytest.raises(BadInput, match=r"are called test, train, valid, which are splits, and others.*more/cat/4\.png"):
-        files.resolve(location)
+        rows.laid_out(tiny.config("image", location), files.resolve(location))
+    assert read(location)[1].num_rows == 4  # to score
     other = write(tmp_path / "other", "train/1.png", "test/2.png", "bus/3.png")
     assert "split" not in read(other)[1].column_names
 

@@ -40,7 +40,11 @@ class PictureFolder:
         return file.relative_to(self.root).parts[0]
 
     def check_classes(self) -> None:
-        """Raise `BadInput` if the pictures are not of two classes, at least."""
+        """Raise `BadInput` if the pictures are not of two classes, at least, or folders of splits and others are mixed.
+
+        Of pictures that are scored, folders need say nothing.
+        """
+        _check_splits(self)
         classes = {label for file in self.files if (label := self.label(file)) is not None}
         if len(classes) < 2:
             raise BadInput(
@@ -129,15 +133,29 @@ def starts_as_image(file: Path) -> bool:
         return images.is_image(content.read(8))
 
 
-def _names_splits(folder: PictureFolder) -> bool:
-    """Whether the first folders name splits; raises `BadInput` if some do, and others not, or no classes lie below."""
+def _of_splits(folder: PictureFolder) -> tuple[list[Path], list[Path]]:
+    """The pictures in folders called as splits, and those in other folders; none if no two splits are named, or all
+    are pictures in classes that are called so."""
     pictures = [file.relative_to(folder.root) for file in folder.files if file.suffix.lower() in SUFFIXES]
     below = [path for path in pictures if len(path.parts) > 1]
     inside = [path for path in below if _split_word(path) in splits.SPLIT_WORDS]
     beside = [path for path in below if _split_word(path) not in splits.SPLIT_WORDS]
+    classes = beside and all(len(path.parts) == 2 for path in inside)
+    if classes or len({splits.SPLIT_WORDS[_split_word(path)] for path in inside}) < 2:
+        return [], []
+    return inside, beside
+
+
+def _names_splits(folder: PictureFolder) -> bool:
+    """Whether the first folders name splits, and classes lie below."""
+    inside, beside = _of_splits(folder)
+    return bool(inside) and not beside and all(len(path.parts) > 2 for path in inside)
+
+
+def _check_splits(folder: PictureFolder) -> None:
+    """Raise `BadInput` if some of the first folders name splits, and others not, or no classes lie below."""
+    inside, beside = _of_splits(folder)
     bare = [path for path in inside if len(path.parts) == 2]
-    if len({splits.SPLIT_WORDS[_split_word(path)] for path in inside}) < 2 or (beside and len(bare) == len(inside)):
-        return False
     called = f"The folders of {folder.root} are called {listed(sorted({_split_word(path) for path in inside}))}, which"
     if bare:
         raise BadInput(
@@ -147,7 +165,6 @@ def _names_splits(folder: PictureFolder) -> bool:
         raise BadInput(
             f"{called} are splits, and others are none: put these elsewhere. Received: {printable(beside[0])}"
         )
-    return True
 
 
 def _split_word(path: Path) -> str:
