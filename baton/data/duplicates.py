@@ -62,6 +62,11 @@ class Groups:
                 f"Pictures: {self.straddling[0]:,} groups of {self.straddling[1]:,} that are the same or nearly lie in "
                 f"more than one split, as the splits are given: test rows have equals among train rows."
             )
+        if self.mixed:
+            said.append(
+                f"Pictures: {len(self.mixed):,} groups of those that are the same or nearly hold several classes: look "
+                f"at their labels."
+            )
         return said + [
             f"Pictures: {count:,} that are nearly alike would be much of class {label}: only those that are the same "
             f"are kept together."

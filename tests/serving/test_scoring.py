@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -222,3 +223,15 @@ def test_the_closing_lines_tell_what_was_quarantined_and_what_is_new(done, lines
     with caplog.at_level("INFO", "baton"):
         batch_infer.report(Logged(), batch_infer.summarise(settings, done, LINEAGE))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == lines
+
+
+def test_what_is_left_out_of_a_folder_of_pictures_is_said_before_it_is_scored(tmp_path, caplog, monkeypatch):
+    for name in ("1.png", "2.png", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"-")
+    monkeypatch.setattr(batch_infer.versions, "downloaded", lambda uri, tags: 1 / 0)
+    settings, version = BatchInfer(source=str(tmp_path), output="out"), SimpleNamespace(name="m", version=1, tags={})
+    with caplog.at_level("INFO", "baton"), pytest.raises(ZeroDivisionError):
+        batch_infer.score(tiny.config(), settings, version, files.resolve(str(tmp_path)), LINEAGE, tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Pictures: 1 files were left out: those that systems leave behind, as .DS_Store and Thumbs.db."
+    ]

@@ -63,9 +63,11 @@ class CheckedRows:
 def laid_out(config: Config, source: files.Source) -> Config:
     """The config, with the splits that the folders of pictures name where it has no rule of its own.
 
-    Raises `BadInput` if they do not name all three.
+    Raises `BadInput` if they do not name all three, or if there are no folders of two classes.
     """
     data = config.data
+    if source.folder is not None:
+        source.folder.check_classes()
     if source.folder is None or not source.folder.split or not keeps_duplicates_together(data):
         return config
     named = {splits.SPLIT_WORDS[source.folder.split_of(file).strip().lower()] for file in source.files}
