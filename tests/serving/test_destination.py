@@ -251,6 +251,13 @@ def test_a_move_that_is_refused_for_good_is_not_tried_for_ever(tmp_path, no_exch
     assert (place / PART).read_text() == "old" and len(tries) == 2  # straight, and after the old one was moved aside
 
 
+def test_what_another_process_has_left_between_two_moves_is_gone_after_a_replacement(tmp_path):
+    write(tmp_path / ".out.baton-old", "old")
+    write(tmp_path / ".out-abcdefgh")
+    replacing.replace(tmp_path / ".out-abcdefgh", tmp_path / "out")
+    assert (tmp_path / "out" / PART).read_text() == "new" and ".out.baton-old" not in listing(tmp_path)
+
+
 def test_the_next_batch_infer_puts_it_back_before_it_scores(tmp_path):
     write(tmp_path / ".out.baton-old", "old")
     with pytest.raises(RuntimeError), replaced(tmp_path / "out", "tiny"):

@@ -1,5 +1,6 @@
 """Scoring: every row comes out once, with its lineage or with a reason."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from baton.data.sources import files
 from baton.errors import BadInput, BatonError
 from baton.networks import build
 from baton.serving.raw_columns import RawColumnModel
-from baton.serving.scoring import Lineage, Scored, score, score_rows
+from baton.serving.scoring import Lineage, Scored, score, score_rows, score_tables
 from steps import batch_infer
 
 AT = datetime(2026, 11, 22, 12, 0, 1, 5)
@@ -189,6 +190,22 @@ def test_classes_have_a_probability_each(binary, tmp_path):
     good, _ = score_rows(made, tiny.binary_table(10).drop(["y"]), LINEAGE)
     assert good.column_names == ["x1", "x2", "prediction", "probability_3", "probability_7", *names.LINEAGE]
     assert set(good["prediction"].to_pylist()) <= {3, 7}
+
+
+def test_parts_add_up_to_all_that_was_counted():
+    one = Scored(5, 4, 1, Counter(a=1), Counter(c=2))
+    assert one + Scored(7, 4, 3, Counter(a=2, b=1), Counter(c=1, d=1)) == Scored(
+        12, 8, 4, Counter(a=3, b=1), Counter(c=3, d=1)
+    )
+
+
+@pytest.mark.parametrize("sizes", [(3, 1), (0, 1), (1, 0, 1), (0,), (0, 0)])
+def test_tables_of_one_row_and_of_none_are_scored(model, tmp_path, sizes):
+    tables = [new_rows(100).slice(10, rows) for rows in sizes]
+    done = score_tables(model, tables, LINEAGE, {}, tmp_path / "good", tmp_path / "bad")
+    written = pq.read_table(tmp_path / "good")
+    assert (done.rows_in, done.rows_scored, written.num_rows) == (sum(sizes),) * 3
+    assert names.PREDICTION in written.column_names and (tmp_path / "bad").is_file()
 
 
 def test_a_lost_row_raises():
