@@ -16,7 +16,7 @@ class Target:
 
 GATE = ("judge", "compare", "skew", "_verdict", "_trivial", "_floor", "_enough", "_same_data", "_finite")
 DIFFERENCES = ("paired", "independent", "_scaled", "_ends")
-SPLITS = ("by_column", "by_time", "_by_shares", "_overrule")
+SPLITS = ("by_time", "_by_shares", "_overrule")
 OUTPUTS = ("broken", "_other_source", "_predictions_changed", "_first_difference", "_upstream")
 DESTINATION = ("check_replaceable", "replaced")
 TARGETS = (
