@@ -16,7 +16,6 @@ import horovod.spark as horovod_on_spark
 import mlflow
 import numpy as np
 import odd_pictures as odd
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
@@ -669,22 +668,6 @@ def test_spark_trials_give_finished_and_failed_trials(session):
         odd = trial.parameters["train.batch_size"] % 2
         assert trial.status == ("failed" if odd else "ok")
         assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.batch_size"]
-
-
-def test_trials_that_hang_are_cancelled_with_the_time_budget(session):
-    """Frozen by SIGSTOP: Spark kills what does not end."""
-    settings = configured(
-        "-", tune__max_trials=2, tune__time_budget_s=3, tune__space={"train.batch_size": {"randint": 9}}
-    )
-
-    def freeze(parameters):
-        os.kill(os.getpid(), signal.SIGSTOP)
-
-    assert hyperopt.spark_search(settings, freeze) == []
-    deadline = time.monotonic() + 60
-    while any(p.status() == psutil.STATUS_STOPPED for p in psutil.Process().children(recursive=True)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_workers_that_hang_on_spark_are_cancelled_and_are_sent_nothing_secret(session, built, tmp_path, monkeypatch):
