@@ -16,6 +16,7 @@ import horovod.spark as horovod_on_spark
 import mlflow
 import numpy as np
 import odd_pictures as odd
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
@@ -668,6 +669,35 @@ def test_spark_trials_give_finished_and_failed_trials(session):
         odd = trial.parameters["train.batch_size"] % 2
         assert trial.status == ("failed" if odd else "ok")
         assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.batch_size"]
+
+
+@pytest.mark.parametrize("budget", [3, 1])
+def test_trials_that_hang_are_cancelled_with_the_time_budget(session, budget):
+    """Frozen by SIGSTOP: Spark kills what does not end; so is the one trial that is run however small the budget."""
+    space = {"train.batch_size": {"randint": 9}}
+    settings = configured(
+        "-", tune__max_trials=2, tune__time_budget_s=budget, tune__hang_timeout_s=3, tune__space=space
+    )
+
+    def freeze(parameters):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    assert hyperopt.spark_search(settings, freeze) == []
+    deadline = time.monotonic() + 60
+    while any(p.status() == psutil.STATUS_STOPPED for p in psutil.Process().children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_of_a_budget_that_leaves_time_for_no_trial_on_spark_one_has_it_all_the_same(session):
+    space = {"train.batch_size": {"randint": 9}}
+    settings = configured("-", tune__max_trials=2, tune__time_budget_s=1, tune__hang_timeout_s=60, tune__space=space)
+
+    def slow(parameters):
+        time.sleep(4)
+        return {"parameters": parameters, "status": "ok", "loss": 1.0, "history": {}}
+
+    assert [trial.status for trial in hyperopt.spark_search(settings, slow)] == ["ok"]
 
 
 def test_workers_that_hang_on_spark_are_cancelled_and_are_sent_nothing_secret(session, built, tmp_path, monkeypatch):
