@@ -514,3 +514,4 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 SPLIT_INDEX = {name: index for index, name in enumerate(names.SPLITS)}
+UNPLACED = len(SPLIT_INDEX)  # the place of a row that is in no split: quarantined, or not placed yet
