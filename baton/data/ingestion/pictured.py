@@ -107,7 +107,7 @@ def header_words(source: Source, config: Config) -> list[str]:
     """What is known of pictures before any is decoded, as sentences: files that are not there, headers, sizes."""
     places = source.pictures()
     wrong = Counter(place for place in places if isinstance(place, str))
-    said = [f"Pictures: of {count:,} rows {config.data.image_column} {fault}." for fault, count in wrong.items()]
+    said = [f"Pictures: in {count:,} rows {config.data.image_column} {fault}." for fault, count in wrong.items()]
     there = [place for place in places if isinstance(place, Path)]
     sizes, faults = Counter[Shape](), list[str]()
     looked_at = there[:: max(1, len(there) // HEADERS)]
