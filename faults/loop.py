@@ -32,7 +32,7 @@ TELLING = (
     ("tune", Point("tune", "append to warehouse/faults/checkpoints/*/trials.jsonl", 2)),
     ("tune", Point("tune", "rename to artifact trials.json", driver=True)),
     ("distributed_train", Point(WORKER, "rename to warehouse/faults/checkpoints/*/epoch.npz", 2)),
-    ("register", Point("register", "set registered model tag baton.champion.*")),
+    ("register", Point("register", "set tag baton.champion.*")),
     ("batch_infer", Point("batch_infer", "exchange the output with the new one", 2)),
     ("main", Point("main", "rename to artifact summary.json")),
 )

@@ -104,7 +104,6 @@ def registered() -> dict[str, Any]:
     """The registry: versions with their tags, aliases, and the record of champions."""
     versions = {
         f"version {v.version}": {k: ID.sub("*", t) for k, t in v.tags.items() if k != names.TAG_CHAMPION_SINCE}
-        | {"description": v.description}
         for v in registry.versions(NAME)
     }
     aliases = {alias: registry.champion(NAME, alias) for alias in (names.CHAMPION, names.CHALLENGER)}

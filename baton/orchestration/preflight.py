@@ -72,7 +72,7 @@ def _of_config(config: Config) -> list[Check]:
     checks: list[Check] = [
         ("source", lambda: _source(config)),
         ("warehouse", lambda: _room("warehouse", config.warehouse, DATASET_SHARE, config.data.source, config)),
-        ("artifacts", lambda: experiments.check_artifacts(servers.uris()[0], config.name)),
+        ("artifacts", lambda: experiments.check_artifacts(servers.uris()[0], config.experiment_name)),
         ("java", lambda: _java(config)),
     ]
     if (settings := config.batch_infer) is not None:

@@ -8,6 +8,7 @@ import tiny
 from baton import names
 from baton.errors import BadInput
 from baton.registry import registration
+from baton.registry import store as registry_store
 from baton.tracking import runs
 
 
@@ -46,6 +47,9 @@ def test_no_candidate_at_all_is_bad_input(given):
         registration.choose(tiny.config(), given)
 
 
-def test_a_verdict_fits_its_tag():
+def test_a_verdict_fits_its_tag(monkeypatch):
     tags = registration.verdict_tags("refused", ["x" * 6000])
-    assert tags[names.TAG_VERDICT] == "refused" and len(tags[names.TAG_REASONS]) == 5000
+    for limited, most in ((False, 5000), (True, 1000)):
+        monkeypatch.setattr(registry_store, "is_limited", lambda limited=limited: limited)
+        written = dict(registry_store.written(*tag) for tag in tags.items())
+        assert sorted(map(len, written.values())) == [len("refused"), most]

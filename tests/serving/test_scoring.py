@@ -15,9 +15,9 @@ from baton.config.schema import BatchInfer
 from baton.data.sources import files
 from baton.errors import BadInput, BatonError
 from baton.networks import build
+from baton.orchestration import batch_scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored, score, score_rows
-from steps import batch_infer
 
 AT = datetime(2026, 11, 22, 12, 0, 1, 5)
 OUT = Path("out").absolute()
@@ -220,5 +220,5 @@ class Logged:
 def test_the_closing_lines_tell_what_was_quarantined_and_what_is_new(done, lines, caplog):
     settings = BatchInfer(source="new.csv", output="out")
     with caplog.at_level("INFO", "baton"):
-        batch_infer.report(Logged(), batch_infer.summarise(settings, done, LINEAGE))
+        batch_scoring.report(Logged(), batch_scoring.summarise(tiny.config(), settings, done, LINEAGE))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == lines
