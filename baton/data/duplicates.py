@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from baton.data.columns import Column, as_text
 from baton.data.pictures import Look, look_at_all
-from baton.data.splits import replaced
+from baton.data.splits import SPLIT_INDEX, UNPLACED, replaced
 
 NEAR_BITS = 4  # of 64 that may differ between two that are nearly the same
 BANDS = NEAR_BITS + 1  # of two such, one band of bits at least is the same in both
@@ -61,6 +61,11 @@ class Groups:
             said.append(
                 f"Pictures: {self.straddling[0]:,} groups of {self.straddling[1]:,} that are the same or nearly lie in "
                 f"more than one split, as the splits are given: test rows have equals among train rows."
+            )
+        if self.mixed:
+            said.append(
+                f"Pictures: {len(self.mixed):,} groups of those that are the same or nearly hold several classes: look "
+                f"at their labels."
             )
         return said + [
             f"Pictures: {count:,} that are nearly alike would be much of class {label}: only those that are the same "
@@ -113,8 +118,8 @@ def _described(
     """Distinct rows with their groups, and each row's place → `Groups`."""
     _, group = np.unique(group, return_inverse=True)
     sizes = np.bincount(group, counts).astype(int)
-    splits = np.zeros((len(sizes), 3), bool)
-    placed = places < 3
+    splits = np.zeros((len(sizes), len(SPLIT_INDEX)), bool)
+    placed = places < UNPLACED
     splits[group[of_row][placed], places[placed]] = True
     apart = (splits.sum(axis=1) > 1) & (sizes > 1)
     order = np.argsort(group, kind="stable")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile as Encoded
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")  # by content; Pillow has more, and runs Ghostscript for one
+JPEGS = ("JPEG", "MPO")  # phones put a second picture behind the first, and Pillow calls that MPO
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TOO_LARGE = "has more pixels than data.max_image_pixels"
 TOO_MANY = "has more pixels in all its frames than eight times data.max_image_pixels"
@@ -125,7 +126,7 @@ def opened(content: Any, max_pixels: int | None) -> Encoded:
 def reduce(image: Encoded, wanted: tuple[int, int]) -> None:
     """Let a JPEG be decoded at a half, a quarter or an eighth of its size, where that is far above the wanted one."""
     width, height = wanted if _orientation(image) not in TURNED else wanted[::-1]
-    if image.format == "JPEG":
+    if image.format in JPEGS:
         image.draft(None, (SPARE * width, SPARE * height))
 
 
@@ -165,7 +166,10 @@ def flattened(image: Image, channels: int, background: int) -> Image:
     """A decoded picture of any mode → grey or RGB, over the background where it is transparent."""
     module, mode = pillow(), "L" if channels == 1 else "RGB"
     if image.mode in GREYS:
-        return module.fromarray(_eight_bits(image)).convert(mode)
+        greys, transparent = _eight_bits(image), image.info.get("transparency")
+        if transparent is not None:
+            greys[np.asarray(image) == transparent] = background
+        return module.fromarray(greys).convert(mode)
     if image.mode in ALPHA or "transparency" in image.info:
         image = image.convert("RGBA")
         image = module.alpha_composite(module.new("RGBA", image.size, (background,) * 3 + (255,)), image)

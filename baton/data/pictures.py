@@ -67,7 +67,7 @@ def _looked_at(content: Any, max_pixels: int | None, background: int) -> Look:
         height, width = images.upright_size(image)  # before a JPEG is reduced
         images.reduce(image, (SIDE // images.SPARE, SIDE // images.SPARE))
         whole = images.upright(image)
-        if image.format != "JPEG":  # some say at their end how they lie
+        if image.format not in images.JPEGS:  # some say at their end how they lie
             height, width = whole.height, whole.width
         channels = 1 if image.mode in GREY_MODES else 3
         flat = images.flattened(whole, 3, background)

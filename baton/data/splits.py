@@ -235,15 +235,22 @@ def plan(tallied: Tally, counts: Counter[int], data: Data) -> Plan:
     shares = (data.split.train, data.split.validation, data.split.test)
     if tallied.grouped:
         return Plan(shares, units=_assigned(tallied, shares))
-    spread = {} if data.task == "image" else _spread_counts(tallied, counts, shares)  # equal pictures stay together
+    if data.task == "image":  # equal pictures stay together
+        spread, giants = {}, {h: 0 for h, n in counts.items() if n > _large(tallied, shares)}
+    else:
+        spread, giants = _spread_counts(tallied, counts, shares), {}
+    apart = {*spread, *giants}
     if tallied.rows >= EXACT_ROWS:
-        return Plan(shares, limits=_watched(tallied, shares, spread), spread=spread)
+        return Plan(shares, None, _watched(tallied, shares, apart), units=giants, spread=spread)
     edges, strata = _ranges(tallied) if tallied.targets else ((), tallied.units)
-    kept = {s: Counter({h: n for h, n in held.items() if h not in spread}) for s, held in strata.items() if held}
+    kept = {s: Counter({h: n for h, n in held.items() if h not in apart}) for s, held in strata.items() if held}
     pooled = {s for s in kept if len(kept) > 1 and tallied.strata[s] < POOLED_ROWS} if not edges else set()
     limits = _cuts({s: held for s, held in kept.items() if held and s not in pooled}, shares)
-    chosen = Plan(shares, None, limits, edges, _pool([kept[s] for s in sorted(pooled)], shares), spread)
-    return chosen if _sound(chosen, kept) else Plan(shares, units=_pool(list(kept.values()), shares), spread=spread)
+    chosen = Plan(shares, None, limits, edges, _pool([kept[s] for s in sorted(pooled)], shares) | giants, spread)
+    if _sound(chosen, kept):
+        return chosen
+    every = [*kept.values(), Counter({h: counts[h] for h in giants})]
+    return Plan(shares, units=_pool(every, shares), spread=spread)
 
 
 def recipe(chosen: Plan, data: Data) -> dict[str, Any]:
@@ -409,11 +416,19 @@ def _ranges(tallied: Tally) -> tuple[tuple[float, ...], dict[str, Counter[int] |
     return tuple(map(float, edges)), strata
 
 
-def _watched(tallied: Tally, shares: Shares, spread: dict[int, tuple[int, int, int]]) -> dict[str, tuple[int, int]]:
-    """The limits of rare classes of which a split would hold no row: as near to the common ones as serves."""
+def _large(tallied: Tally, shares: Shares) -> float:
+    """Of so many rows are two validation splits: what belongs together and is more is in train."""
+    return 2 * min(shares[1:]) * tallied.rows
+
+
+def _watched(tallied: Tally, shares: Shares, apart: set[int]) -> dict[str, tuple[int, int]]:
+    """The limits of rare classes of which a split would hold no row: as near to the common ones as serves.
+
+    Hashes that are placed `apart` count for none.
+    """
     limits = {}
     for stratum, held in tallied.units.items():
-        hashes = np.array(sorted(h for h in held if h not in spread), np.uint64) if held else np.array([], np.uint64)
+        hashes = np.array(sorted(h for h in held if h not in apart), np.uint64) if held else np.array([], np.uint64)
         if len(hashes) < 3 or tallied.strata[stratum] < SURE_ROWS:
             continue
         sizes = np.bincount(_by_shares(hashes, shares), minlength=3)
@@ -449,8 +464,7 @@ def _assigned(tallied: Tally, shares: Shares) -> dict[int, int]:
     groups: Counter[int] = sum((held for held in tallied.units.values() if held), Counter())
     if len(groups) >= EXACT_ROWS:
         return {}
-    large = 2 * min(shares[1:]) * tallied.rows
-    giants = [h for h in groups if groups[h] > large] if len(groups) > 3 else []
+    giants = [h for h in groups if groups[h] > _large(tallied, shares)] if len(groups) > 3 else []
     order = sorted(groups, key=lambda h: (h not in giants, h))
     first, second = _boundaries(np.array([groups[h] for h in order]), shares)
     first = max(first, min(len(giants), len(order) - 2))
@@ -500,3 +514,4 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 SPLIT_INDEX = {name: index for index, name in enumerate(names.SPLITS)}
+UNPLACED = len(SPLIT_INDEX)  # the place of a row that is in no split: quarantined, or not placed yet

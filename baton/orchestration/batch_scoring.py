@@ -58,6 +58,8 @@ def score(
     config: Config, settings: BatchInfer, version: Any, source: files.Source, lineage: Lineage, folder: Path
 ) -> tuple[Scored, Preprocessor, ReferenceData | None]:
     """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
+    for sentence in source.notes():
+        log.info("%s", sentence)
     uri = f"models:/{version.name}/{version.version}"
     with versions.downloaded(uri, version.tags) as model:
         if files.engine(config, source) == "spark":

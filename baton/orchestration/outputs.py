@@ -121,7 +121,12 @@ def _predictions_changed(scoring: dict[str, Any], key: cache.Key) -> str | None:
     folder = Path(scoring["path"])
     if not folder.is_dir():
         return f"output {folder} missing"
-    return _first_difference(scoring["files"], folder_hashes(folder))
+    actual = folder_hashes(folder)
+    if more := sorted(
+        name for name in actual.keys() - scoring["files"].keys() if not Path(name).name.startswith((".", "_"))
+    ):
+        return f"output {more[0]} is new"  # a reader of the folder would take it for predictions
+    return _first_difference(scoring["files"], actual)
 
 
 def _first_difference(expected: dict[str, Any], actual: dict[str, Any]) -> str | None:

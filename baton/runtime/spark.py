@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
 from baton.runtime import paths
 
+GROUP = "spark.jobGroup.id"
+LOOK_S = 1.0  # between two looks whether jobs are to be cancelled
 ARROW_BYTES = 256 << 20  # of a batch that Spark hands to Python
 LOCAL = re.compile(r"local(\[.*\])?")
 # What goes wrong in a task comes back as an exception; the log need not tell it too.
@@ -152,6 +154,30 @@ def _sql_settings(config: Config) -> dict[str, str]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "256" if config.data.task == "image" else "65536",
         "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BYTES),
     }
+
+
+@contextmanager
+def cancelled_when(context: Any, group: str, over: Callable[[], bool]) -> Iterator[None]:
+    """Meanwhile the jobs that this thread has run bear the group's name; once it is `over`, they are cancelled.
+
+    Again and again, for one that is about to begin is no job yet.
+    """
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(LOOK_S):
+            if over():
+                context.cancelJobGroup(group)
+
+    watcher, before = threading.Thread(target=look, daemon=True), context.getLocalProperty(GROUP)
+    context.setJobGroup(group, group)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        context.setLocalProperty(GROUP, before)
 
 
 def is_local(spark: Any) -> bool:

@@ -7,8 +7,13 @@ MLflow passes cells on as they came, for the signature declares no types: a colu
 from __future__ import annotations
 
 import base64
+import csv
+import io
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +25,9 @@ from baton import names
 from baton.data.columns import Column, is_text, typed
 from baton.errors import BadInput
 
+DATA_URL = re.compile(r"^\s*data:[^,]*;base64,", re.IGNORECASE)
+URL_SAFE = str.maketrans("-_", "+/")
+BOM = "\ufeff"
 CELL_FAULTS = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 
@@ -60,6 +68,8 @@ def _array(cells: pd.Series, column: Column) -> pa.Array:
         array = pa.array([None if gone else str(cell) for cell, gone in zip(cells, cells.isna(), strict=True)])
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
+    if column.type == "binary" and pa.types.is_struct(array.type) and array.type.get_field_index("bytes") >= 0:
+        array = pc.struct_field(array, "bytes")  # as pandas has Hugging Face's pictures
     if array.null_count == len(array):
         return pa.nulls(len(array))
     if column.type == "binary" and is_text(array.type):
@@ -68,9 +78,10 @@ def _array(cells: pd.Series, column: Column) -> pa.Array:
 
 
 def _bytes(text: str) -> bytes:
-    """What base64 stands for; any other text stands for itself."""
+    """What base64 stands for, in either alphabet, or a browser's data URL; any other text stands for itself."""
+    plain = "".join(DATA_URL.sub("", text, count=1).split()).translate(URL_SAFE)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except ValueError:
         return text.encode()
 
@@ -139,16 +150,38 @@ def replace_readers() -> None:
 
 
 def _read_csv(mlflows: Callable[..., pd.DataFrame], csv_input: Any, schema: Any = None) -> pd.DataFrame:
-    """CSV → a frame of text; by MLflow's own reader where a signature, of another model, declares types."""
+    """CSV → a frame of text; by MLflow's own reader where a signature, of another model, declares types.
+
+    pandas would take a line of too few values for one that ends with missing ones, and where the first line has too
+    many, the first column for an index: every value would be another column's.
+    """
     from mlflow.exceptions import MlflowException
     from mlflow.types.schema import AnyType
 
     if schema is not None and not all(isinstance(type_, AnyType) for type_ in schema.input_types()):
         return mlflows(csv_input, schema)
     try:
-        return pd.read_csv(csv_input, dtype=str, keep_default_na=False)
-    except ValueError as error:
+        return _frame_of_text(csv_input)
+    except (csv.Error, ValueError) as error:
         raise MlflowException.invalid_parameter_value(f"The request is no CSV with a header: {error}") from None
+
+
+def _frame_of_text(place: Any) -> pd.DataFrame:
+    """The path of a CSV file, or an open one → its cells as text; raises `ValueError` for lines of other lengths."""
+    named = isinstance(place, str | Path)
+    with Path(place).open(newline="", encoding="utf-8") if named else nullcontext(place) as stream:
+        text = stream.read().removeprefix(BOM)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell may be a picture
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = next(reader, [])
+    rows = []
+    for row in reader:
+        if row and len(row) != len(header):
+            raise ValueError(f"line {reader.line_num} has {len(row)} values, and the header {len(header)}")
+        rows += [row] if row else []
+    if not header:
+        raise ValueError("it is empty")
+    return pd.DataFrame(rows, columns=header, dtype=str)
 
 
 def _read_parquet(mlflows: Callable[..., pd.DataFrame], parquet_input: Any) -> pd.DataFrame:

@@ -257,39 +257,56 @@ def flatten(chosen: Any) -> dict[str, Any]:
 def spark_search(
     config: Config, objective: Callable[[dict[str, Any]], dict[str, Any]], first: dict[str, Any] | None = None
 ) -> list[Trial]:
-    """The same search by Hyperopt's SparkTrials: each trial is a task of the Spark session's."""
+    """The same search by Hyperopt's SparkTrials: each trial is a task of the Spark session's.
+
+    What is at work when the time budget is over is cancelled. If it left time for no trial, and is less than
+    `hang_timeout_s`, one more is run, for that long at most.
+    """
+    settings = config.tune
+    search = functools.partial(_with_spark_trials, config, objective, first)
+    found = search(settings.max_trials, math.ceil(settings.time_budget_s))
+    if not found and settings.time_budget_s < settings.hang_timeout_s:
+        found = search(1, math.ceil(settings.hang_timeout_s))
+    return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(found)]
+
+
+def _with_spark_trials(
+    config: Config,
+    objective: Callable[[dict[str, Any]], dict[str, Any]],
+    first: dict[str, Any] | None,
+    most: int,
+    seconds: int,
+) -> list[dict[str, Any]]:
+    """Run at most so many trials for so many seconds → the fields of those that ended."""
     from hyperopt import STATUS_FAIL, STATUS_OK, SparkTrials, fmin
     from hyperopt.exceptions import AllTrialsFailed
 
     from baton.runtime import spark
 
-    settings, expression = config.tune, to_hyperopt(space_of(config))
+    settings, expression, session = config.tune, to_hyperopt(space_of(config)), spark.session(config)
 
     def task(point: Any) -> dict[str, Any]:
         trial = objective(flatten(point))
         good = trial["status"] == "ok"
         return {"status": STATUS_OK if good else STATUS_FAIL, "loss": trial["loss"], "trial": trial}
 
-    def ended(most: int, seconds: int | None) -> list[dict[str, Any]]:
-        trials = SparkTrials(settings.parallelism, timeout=seconds, spark_session=spark.session(config))
-        with contextlib.suppress(AllTrialsFailed):  # `best` says why
-            fmin(
-                task,
-                expression,
-                algo=suggestions(settings.algorithm, first),
-                max_evals=most,
-                max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
-                trials=trials,
-                rstate=np.random.default_rng(config.seed),
-                show_progressbar=False,
-                return_argmin=False,
-            )
-        docs = trials._dynamic_trials  # `trials.trials` leaves out those whose task died
-        return [trial for doc in docs if (trial := _of_spark(doc, expression))]
-
-    # However small the budget, one trial is run: SparkTrials cancels those that are at work when it is over.
-    found = ended(settings.max_trials, math.ceil(settings.time_budget_s)) or ended(1, None)
-    return [Trial(**{**json.loads(json.dumps(trial)), "number": i}) for i, trial in enumerate(found)]
+    trials = SparkTrials(settings.parallelism, timeout=seconds, spark_session=session)
+    # SparkTrials cancels once: a trial that begins in that very moment would go on, and hold up all if it hangs.
+    cancelling = spark.cancelled_when(session.sparkContext, "baton trials", lambda: trials._fmin_cancelled)
+    with cancelling, contextlib.suppress(AllTrialsFailed):  # `best` says why
+        fmin(
+            task,
+            expression,
+            algo=suggestions(settings.algorithm, first),
+            max_evals=most,
+            max_queue_len=settings.parallelism,  # SparkTrials asserts that the two agree
+            trials=trials,
+            rstate=np.random.default_rng(config.seed),
+            show_progressbar=False,
+            return_argmin=False,
+        )
+    docs = trials._dynamic_trials  # `trials.trials` leaves out those whose task died
+    return [trial for doc in docs if (trial := _of_spark(doc, expression))]
 
 
 def _of_spark(doc: dict[str, Any], expression: Any) -> dict[str, Any] | None:

@@ -117,6 +117,7 @@ def test_groups_never_straddle_two_splits_of_batons_own(tmp_path, mixed):
     profile = PictureProfile.of(json.loads((dataset.folder / "pictures.json").read_text()))
     assert profile.pictures == 80 and len(profile.examples["duplicates"]) == 18
     assert "80 are the same as others or nearly, in 20 groups; each group is in one split" in columns_of(dataset)
+    assert ("20 groups of those that are the same or nearly hold several classes" in columns_of(dataset)) is mixed
 
 
 def columns_of(dataset: Dataset) -> str:

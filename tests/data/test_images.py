@@ -83,13 +83,23 @@ def test_what_is_transparent_lies_over_the_background():
     assert framed[0, 0].tolist() == [255] * 3 and framed[3, 3].tolist() == [255, 0, 0]
 
 
-def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(monkeypatch):
+def test_a_transparent_grey_of_16_bits_is_the_background():
+    greys = Image.fromarray(np.array([[30000, 65535]], np.uint16))
+    content = odd.saved(greys, transparency=30000)
+    assert images.Decoder((1, 2, 1), background=9).decode(content).ravel().tolist() == [9, 255]
+
+
+@pytest.mark.parametrize("of_a_phone", [False, True])
+def test_large_jpegs_are_decoded_at_a_fraction_of_their_size(of_a_phone, monkeypatch):
+    two = {"save_all": True, "append_images": [odd.grey(40)]}  # as phones do
+    content = odd.saved(odd.photo(5, 600, 800), "MPO", quality=95, **two) if of_a_phone else odd.ODD["large jpeg"]
+    assert pictures.look(content, None, 255).shape == (600, 800, 3)
     sizes = []
     load = Image.Image.resize
     monkeypatch.setattr(
         Image.Image, "resize", lambda image, size, *a, **k: [sizes.append(image.size), load(image, size, *a, **k)][1]
     )
-    reduced = Decoder((30, 40, 3)).decode(odd.ODD["large jpeg"])
+    reduced = Decoder((30, 40, 3)).decode(content)
     assert sizes == [(200, 150)]
     whole = load(odd.photo(5, 600, 800), (40, 30), Image.Resampling.BILINEAR)
     assert np.abs(reduced.astype(int) - np.asarray(whole)).mean() < 2

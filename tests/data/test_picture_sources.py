@@ -73,11 +73,44 @@ def test_splits_without_classes_below_are_refused(tmp_path):
     with pytest.raises(
         BadInput, match=r"are called test, train, which are splits and no classes.*Received: test/2\.png"
     ):
-        files.resolve(location)
+        rows.laid_out(tiny.config("image", location), files.resolve(location))
+    assert read(location)[1].num_rows == 2  # to score
+
+
+def test_what_lies_beside_the_folders_of_splits_is_left_out_and_counted(tmp_path):
+    write(tmp_path, "README.txt", "data.csv", "train/classes.txt", "notes/train/1.json", content=b"-")
+    kept = ["test/dog/3.png", "train/cat/1.png", "train/cat/4.png", "train/cat/5.png", "valid/dog/2.png"]
+    location = write(tmp_path, "preview.png", *kept)
+    source, table = read(location)
+    assert table["path"].to_pylist() == kept
+    assert source.notes()[0] == "Pictures: 5 files were left out: those beside the folders, as README.txt."
+    assert source.notes()[1].startswith("Pictures: the folders test, train, valid say")
+
+
+def test_pictures_beside_the_folders_of_splits_are_no_class(tmp_path):
+    location = write(tmp_path, "train/cat/1.png", "valid/dog/2.png", "test/dog/3.png", "more/cat/4.png")
+    with pytest.raises(BadInput, match=r"are called test, train, valid, which are splits, and others.*more/cat/4\.png"):
+        rows.laid_out(tiny.config("image", location), files.resolve(location))
+    assert read(location)[1].num_rows == 4  # to score
+    other = write(tmp_path / "other", "train/1.png", "test/2.png", "bus/3.png")
+    assert "split" not in read(other)[1].column_names
+
+
+def test_folders_whose_names_are_the_same_text_are_one_class(tmp_path):
+    write(tmp_path, "B\u00e4r/1.png", "Ba\u0308r/2.png", "dog/3.png")
+    assert read(str(tmp_path))[1]["label"].to_pylist() == ["B\u00e4r", "B\u00e4r", "dog"]
+
+
+@pytest.mark.parametrize(("name", "received"), [("1.png", "no folder"), ("cat/1.png", "cat")])
+def test_folders_of_less_than_two_classes_are_refused_before_anything_is_read(tmp_path, name, received):
+    location = write(tmp_path, name)
+    with pytest.raises(BadInput, match=f"of two classes at least, .* Received: .* with {received}"):
+        rows.laid_out(tiny.config("image", location), files.resolve(location))
 
 
 def test_what_systems_leave_is_passed_over_and_counted(tmp_path):
     write(tmp_path, "cat/1.png", "dog/2.png", ".circle/3.png")
+    (tmp_path / ".circle" / "link").symlink_to("nowhere")
     location = write(
         tmp_path,
         ".DS_Store",
@@ -90,7 +123,7 @@ def test_what_systems_leave_is_passed_over_and_counted(tmp_path):
     source, table = read(location)
     assert table["path"].to_pylist() == ["cat/1.png", "dog/2.png"]
     assert source.notes() == [
-        "Pictures: 1 files were left out: those in the folder .circle, for its name starts with a point.",
+        "Pictures: 2 files were left out: those in the folder .circle, for its name starts with a point.",
         "Pictures: 5 files were left out: those that systems leave behind, as .DS_Store and Thumbs.db.",
     ]
 
@@ -128,24 +161,25 @@ def test_a_table_of_paths_relative_to_it(tmp_path, suffix):
     (tmp_path / "here" / "link.png").symlink_to("../secret.png")
     paths = [
         "cat/1.png",
-        "./dog/../dog/2.png",
+        ".\\dog\\../dog/2.png",
         "../secret.png",
         str(tmp_path / "here/cat/1.png"),
+        str(tmp_path / "secret.png"),
         "cat/gone.png",
         "link.png",
         None,
     ]
-    table = pa.table({"file": paths, "label": list("abababa")})
+    table = pa.table({"file": paths, "label": list("ababbaba")})
     location = str(tmp_path / "here" / f"labels.{suffix}")
     if suffix == "csv":
         (tmp_path / "here" / "labels.csv").write_text(
-            "file,label\n" + "".join(f"{p or ''},{label}\n" for p, label in zip(paths, "abababa", strict=True))
+            "file,label\n" + "".join(f"{p or ''},{label}\n" for p, label in zip(paths, "ababbaba", strict=True))
         )
     else:
         pq.write_table(table, location)
     source, read_ = read(location, image_column="file")
     assert source.schema() == read_.schema and read_.schema.names == ["file", "label", "file_bytes"]
-    assert read_["file_bytes"].to_pylist() == [PICTURE, PICTURE] and read_["label"].to_pylist() == ["a", "b"]
+    assert read_["file_bytes"].to_pylist() == [PICTURE] * 3 and read_["label"].to_pylist() == ["a", "b", "b"]
     reasons = [line["reason"].partition(": ")[2] for line in source.broken]
     assert reasons == [
         *["file names a file outside the table's folder"] * 2, "file names no file",
@@ -153,8 +187,8 @@ def test_a_table_of_paths_relative_to_it(tmp_path, suffix):
     ]  # fmt: skip
     assert source.broken[0]["text"] == f"labels.{suffix}: ../secret.png"
     places = source.pictures()
-    assert [place.name for place in places[:2]] == ["1.png", "2.png"]
-    assert [f"file {place}" for place in places[2:]] == reasons
+    assert [place.name for place in places if not isinstance(place, str)] == ["1.png", "2.png", "1.png"]
+    assert [f"file {place}" for place in places if isinstance(place, str)] == reasons
     columns = recognition.infer(source.schema(), {}, Data(source="-", task="image", image_column="file"))
     assert [(column.name, column.kind) for column in columns] == [("file_bytes", "image"), ("label", "categorical")]
 

@@ -108,5 +108,5 @@ def test_what_headers_tell_before_a_run(tmp_path, monkeypatch):
     config = tiny.config("image", str(tmp_path / "labels.csv"), data={"image_column": "file"})
     said = pictured.header_words(files.resolve(config.data.source, files.Reading.of(config.data)), config)
     assert said[:2] == [
-        "Pictures: of 1 rows file names no file.", "Pictures: of 1 rows file names a file outside the table's folder."
+        "Pictures: in 1 rows file names no file.", "Pictures: in 1 rows file names a file outside the table's folder."
     ]  # fmt: skip

@@ -304,3 +304,25 @@ def test_a_column_may_say_the_split():
     cells = pa.chunked_array([["train", " Val", "TEST", "dev", "validation", "holdout", None]])
     places, unknown = split.by_column(cells)
     assert places[:5].tolist() == [0, 1, 2, 1, 1] and unknown.tolist() == [False] * 5 + [True] * 2
+
+
+@pytest.mark.parametrize("rows", [560, 12_000])
+def test_a_picture_that_is_most_rows_is_in_train_wherever_its_hash_lies(rows):
+    table = pa.table({"y": ["ab"[i % 30 < 15] for i in range(rows)]})
+    hashes = np.random.default_rng(rows).integers(0, 2**64, rows, np.uint64)
+    pictures = Data(source="-", target="y", task="image")
+    for first in range(2**60, 2**64, 2**61):
+        deciding = np.where(np.arange(rows) < 0.7 * rows, np.uint64(first), hashes)
+        tally = split.tally(table, deciding, pictures)
+        plan = split.plan(tally, split.recurring(deciding, tally.frequent), pictures)
+        places = plan.place(table, deciding, pictures)
+        assert places[0] == 0 and set(places[deciding != first].tolist()) == {0, 1, 2}
+
+
+def test_of_few_pictures_all_of_which_are_many_rows_every_split_has_one():
+    table = pa.table({"y": list("abab") * 20})
+    pictures = Data(source="-", target="y", task="image")
+    deciding = np.array([5, 6, 7, 8] * 20, np.uint64)
+    tally = split.tally(table, deciding, pictures)
+    plan = split.plan(tally, Counter(), pictures)
+    assert set(plan.place(table, deciding, pictures).tolist()) == {0, 1, 2}

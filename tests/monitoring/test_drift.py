@@ -19,7 +19,7 @@ from baton.data import reference, statistics
 from baton.data.columns import Column
 from baton.data.reference import ReferenceData
 from baton.errors import BadInput
-from baton.evaluation import metrics
+from baton.evaluation import differences, metrics
 from baton.evaluation.differences import Moments
 from baton.monitoring import distances, drift
 from baton.monitoring.drift import ReferenceScores
@@ -244,6 +244,17 @@ def test_a_live_metric_is_worse_where_the_intervals_of_both_allow_no_other_answe
     assert f"is worse than on test data, 0.9: difference {difference['value']:+.4g}, 95 % interval [" in sentence
     few = drift.live_difference(found["live"], Moments(3, 0.81, 900.0))  # as bad, but of three test rows
     assert few["low"] < 0 and not drift._live_warning({**found["live"], "difference": few})
+
+
+def test_the_live_interval_has_two_and_a_half_percent_at_either_end():
+    loss, before = {"rows": 40, "mean": 4.0, "variance": 9.0, "skewness": 1.0}, Moments(50, 1.0, 2.0, 0.1)
+    found = drift.live_difference({"loss": loss, "metrics": {"rmse": 2.0}}, before)
+    expected = differences.independent("rmse", Moments(**loss), before, 0.025)
+    assert (found["metric"], found["confidence"]) == ("rmse", 0.95)
+    assert {key: found[key] for key in vars(expected)} == pytest.approx(vars(expected))
+    for low, warned in ((0.0, False), (1e-9, True)):
+        live = {"metrics": {"rmse": 2.0}, "difference": {**found, "low": low}}
+        assert bool(drift._live_warning(live)) is warned
 
 
 def test_a_version_from_before_is_not_compared_and_says_so(large):

@@ -90,6 +90,10 @@ def test_the_config_that_a_step_does_not_read_does_not_count(step, path, value):
     assert key(step, {path: value}).digest == key(step).digest
 
 
+def test_the_order_of_its_parts_is_no_part_of_a_key():
+    assert cache.Key({"a": "1", "b": "2"}).digest == cache.Key({"b": "2", "a": "1"}).digest
+
+
 def test_inputs_upstream_and_environment_count(copy):
     before = key("train")
     assert (

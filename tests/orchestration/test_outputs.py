@@ -1,7 +1,9 @@
 """What was read is what was hashed: a source that is replaced about a step's reading is no source of hits."""
 
+import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pyarrow.parquet as pq
@@ -13,8 +15,11 @@ from click.testing import CliRunner
 from baton import names
 from baton.data.ingestion import local
 from baton.data.sources import content, files
-from baton.errors import BadInput
-from baton.orchestration import outputs
+from baton.errors import BadInput, BatonError
+from baton.orchestration import cache, outputs
+from baton.registry import versions
+from baton.runtime.files import folder_hashes
+from baton.tracking import runs
 from steps.ingest import ingest
 
 
@@ -80,3 +85,74 @@ def test_of_an_unchanged_source_the_content_is_that_of_the_key(source):
     with pytest.raises(BadInput, match="changed while it was read"):
         content.of_what_was_read(found)
     assert content.of_source(files.resolve("table:rows")) == ""
+
+
+def run_of(**tags: str) -> SimpleNamespace:
+    return SimpleNamespace(info=SimpleNamespace(run_id="r" * 32), data=SimpleNamespace(tags=tags))
+
+
+@pytest.fixture
+def artifacts(monkeypatch) -> dict:
+    """{name: value} of the artifacts of any run; what is not there raises as it does in a store."""
+    held: dict = {}
+
+    def artifact(run, name):
+        if name not in held:
+            raise BatonError(f"Run {run.info.run_id} has no artifact {name}: gone")
+        return held[name]
+
+    monkeypatch.setattr(runs, "artifact", artifact)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("files", "damage"),
+    [({"a": 1, "b": 2}, None), ({"a": 1}, "output b missing"), ({"a": 1, "b": 3}, "output b changed")],
+)
+@pytest.mark.parametrize("step", ["train", "distributed_train"])
+def test_a_candidate_whose_model_is_not_as_it_was_is_no_hit(monkeypatch, artifacts, step, files, damage):
+    artifacts[names.EVALUATION] = {"files": {"a": 1, "b": 2}}
+    monkeypatch.setattr(runs, "model_files", lambda uri: files)
+    assert outputs.broken(step, run_of(**{names.TAG_MODEL_URI: "models:/m"}), tiny.config()) == damage
+
+
+@pytest.mark.parametrize(("step", "name"), [
+    ("train", names.EVALUATION), ("tune", names.BEST_PARAMETERS), ("register", names.VERDICT),
+    ("batch_infer", names.SCORING),
+])  # fmt: skip
+def test_a_run_whose_artifact_is_gone_is_no_hit(artifacts, step, name):
+    assert outputs.broken(step, run_of(), tiny.config()) == f"output: Run {'r' * 32} has no artifact {name}: gone"
+
+
+def test_a_registry_that_is_not_as_register_left_it_is_no_hit(monkeypatch, artifacts):
+    artifacts[names.VERDICT] = {}
+    left = {"registry": "here", names.CHAMPION: None, names.CHALLENGER: None, "versions": 1}
+    run = run_of(**{names.TAG_REGISTRY: json.dumps(left)})
+    monkeypatch.setattr(versions, "champion", lambda name, alias: None)
+    for now, damage in ((left, None), ({**left, "versions": 2}, "registry changed: versions 1 → 2")):
+        monkeypatch.setattr(versions, "state", lambda name, now=now: now)
+        assert outputs.broken("register", run, tiny.config()) == damage
+
+
+def test_predictions_that_are_not_as_they_were_are_no_hit(artifacts, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "part-00000.parquet").write_text("rows")
+    key = cache.Key({"model version": "m 1"})
+    artifacts[names.SCORING] = {"model": {"version": "m 1"}, "path": str(folder), "files": folder_hashes(folder)}
+
+    def damage() -> str | None:
+        return outputs.broken("batch_infer", run_of(), tiny.config(), key)
+
+    (folder / "_SUCCESS").touch()  # a reader's
+    assert damage() is None
+    (folder / "part-00001.parquet").write_text("more rows")
+    assert damage() == "output part-00001.parquet is new"
+    shutil.rmtree(folder)
+    assert damage() == f"output {folder} missing"
+
+
+def test_the_registry_is_a_part_of_registers_key_alone(monkeypatch):
+    monkeypatch.setattr(versions, "address", lambda: "here")
+    given = {step: outputs._upstream(step, tiny.config(), {}, {}) for step in ("train", "register")}
+    assert given == {"train": {}, "register": {cache.REGISTRY: "here"}}

@@ -251,6 +251,37 @@ def test_a_move_that_is_refused_for_good_is_not_tried_for_ever(tmp_path, no_exch
     assert (place / PART).read_text() == "old" and len(tries) == 2  # straight, and after the old one was moved aside
 
 
+def test_what_another_process_has_left_between_two_moves_is_gone_after_a_replacement(tmp_path):
+    write(tmp_path / ".out.baton-old", "old")
+    write(tmp_path / ".out-abcdefgh")
+    replacing.replace(tmp_path / ".out-abcdefgh", tmp_path / "out")
+    assert (tmp_path / "out" / PART).read_text() == "new" and ".out.baton-old" not in listing(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "there"), [(errno.EIO, True), (errno.EIO, False), (errno.EACCES, False)])
+def test_a_move_that_fails_for_another_reason_than_what_is_there_fails(tmp_path, monkeypatch, number, there):
+    place, new = tmp_path / "out", tmp_path / ".out-abcdefgh"
+    write(new)
+    if there:
+        write(place, "old")
+
+    def rename(path: Path, target: Path) -> None:
+        raise OSError(number, "no")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError) as failure:
+        patch.setattr(Path, "rename", rename)
+        replacing.replace(new, place)
+    assert failure.value.errno == number and (new / PART).read_text() == "new"
+    assert not there or (place / PART).read_text() == "old"
+
+
+def test_an_empty_folder_is_no_new_output(tmp_path):
+    write(tmp_path / ".out.baton-old", "old")
+    (tmp_path / "out").mkdir()
+    replacing.recover(tmp_path / "out")
+    assert (tmp_path / "out" / PART).read_text() == "old" and ".out.baton-old" not in listing(tmp_path)
+
+
 def test_the_next_batch_infer_puts_it_back_before_it_scores(tmp_path):
     write(tmp_path / ".out.baton-old", "old")
     with pytest.raises(RuntimeError), replaced(tmp_path / "out", "tiny"):

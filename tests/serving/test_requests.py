@@ -156,6 +156,15 @@ def test_moments_of_long_ago_in_a_time_zone_end_no_server(every):
     assert_alike(asked_here(every.pyfunc, *posted("parquet", raw)), batch(every.model, raw))
 
 
+@pytest.mark.parametrize(("line", "fault"), [("1,2,3", "line 2 has 3 values, and the header 2"), ("1", "line 2 has 1"),
+                                             ('1,"2', "unexpected end"), (None, "it is empty")])  # fmt: skip
+def test_csv_whose_lines_are_no_rows_is_refused(every, line, fault):
+    """pandas would shift the columns of the first, and take the second for one with a missing value."""
+    with pytest.raises(MlflowException, match=fault) as error:
+        asked_here(every.pyfunc, b"" if line is None else f"x,y\n{line}\n".encode(), "text/csv")
+    assert error.value.get_http_status_code() == 400
+
+
 def test_csv_of_a_signature_with_types_is_left_to_mlflow(every):
     """Another model, in the process that has loaded ours."""
     schema = Schema([ColSpec("double", "x")])
@@ -165,14 +174,18 @@ def test_csv_of_a_signature_with_types_is_left_to_mlflow(every):
 def test_one_bad_picture_costs_its_row_alone(pictures):
     good = tiny.png(np.full((8, 8), 90))
     texts = [base64.b64encode(good).decode(), "no base64!", base64.b64encode(good[:40]).decode(), None,
-             base64.encodebytes(good).decode()]  # fmt: skip
+             base64.encodebytes(good).decode(), "data:image/png;base64," + base64.b64encode(good).decode(),
+             base64.urlsafe_b64encode(good).decode().rstrip("=")]  # fmt: skip
     body = json.dumps({"dataframe_records": [{"image": text} for text in texts]}).encode()
     rows = asked_here(pictures.pyfunc, body, JSON)
-    expected = batch(pictures.model, pa.table({"image": pa.array([good, b"no", good[:40], None, good], pa.binary())}))
+    held = [good, b"no", good[:40], None, *[good] * 3]
+    expected = batch(pictures.model, pa.table({"image": pa.array(held, pa.binary())}))
     assert_alike(rows, expected)
-    assert [row["prediction"] is None for row in rows] == [False, True, True, True, False]
-    found = pictures.pyfunc.predict(pd.DataFrame({"image": [good, b"no", good[:40], None, good]}))
-    assert_alike(found.to_dict("records"), expected)
+    assert [row["prediction"] is None for row in rows] == [False, True, True, True, False, False, False]
+    structs = [{"bytes": cell, "path": "1.png"} for cell in held]
+    for column in (held, structs):
+        found = pictures.pyfunc.predict(pd.DataFrame({"image": column}))
+        assert_alike(found.to_dict("records"), expected)
 
 
 @pytest.mark.parametrize(("values", "type_"), [([3, None], np.int64), ([True, None], np.bool_), (["a", None], np.str_)])

@@ -1,7 +1,9 @@
 """Scoring: every row comes out once, with its lineage or with a reason."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from baton.errors import BadInput, BatonError
 from baton.networks import build
 from baton.orchestration import batch_scoring
 from baton.serving.raw_columns import RawColumnModel
-from baton.serving.scoring import Lineage, Scored, score, score_rows
+from baton.serving.scoring import Lineage, Scored, score, score_rows, score_tables
 
 AT = datetime(2026, 11, 22, 12, 0, 1, 5)
 OUT = Path("out").absolute()
@@ -190,6 +192,22 @@ def test_classes_have_a_probability_each(binary, tmp_path):
     assert set(good["prediction"].to_pylist()) <= {3, 7}
 
 
+def test_parts_add_up_to_all_that_was_counted():
+    one = Scored(5, 4, 1, Counter(a=1), Counter(c=2))
+    assert one + Scored(7, 4, 3, Counter(a=2, b=1), Counter(c=1, d=1)) == Scored(
+        12, 8, 4, Counter(a=3, b=1), Counter(c=3, d=1)
+    )
+
+
+@pytest.mark.parametrize("sizes", [(3, 1), (0, 1), (1, 0, 1), (0,), (0, 0)])
+def test_tables_of_one_row_and_of_none_are_scored(model, tmp_path, sizes):
+    tables = [new_rows(100).slice(10, rows) for rows in sizes]
+    done = score_tables(model, tables, LINEAGE, {}, tmp_path / "good", tmp_path / "bad")
+    written = pq.read_table(tmp_path / "good")
+    assert (done.rows_in, done.rows_scored, written.num_rows) == (sum(sizes),) * 3
+    assert names.PREDICTION in written.column_names and (tmp_path / "bad").is_file()
+
+
 def test_a_lost_row_raises():
     with pytest.raises(BatonError, match="Rows in are not rows scored plus rows quarantined"):
         Scored(3, 1, 1).check()
@@ -222,3 +240,15 @@ def test_the_closing_lines_tell_what_was_quarantined_and_what_is_new(done, lines
     with caplog.at_level("INFO", "baton"):
         batch_scoring.report(Logged(), batch_scoring.summarise(tiny.config(), settings, done, LINEAGE))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == lines
+
+
+def test_what_is_left_out_of_a_folder_of_pictures_is_said_before_it_is_scored(tmp_path, caplog, monkeypatch):
+    for name in ("1.png", "2.png", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"-")
+    monkeypatch.setattr(batch_scoring.versions, "downloaded", lambda uri, tags: 1 / 0)
+    settings, version = BatchInfer(source=str(tmp_path), output="out"), SimpleNamespace(name="m", version=1, tags={})
+    with caplog.at_level("INFO", "baton"), pytest.raises(ZeroDivisionError):
+        batch_scoring.score(tiny.config(), settings, version, files.resolve(str(tmp_path)), LINEAGE, tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Pictures: 1 files were left out: those that systems leave behind, as .DS_Store and Thumbs.db."
+    ]

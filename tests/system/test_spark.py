@@ -671,10 +671,12 @@ def test_spark_trials_give_finished_and_failed_trials(session):
         assert "a worker broke" in trial.error if odd else trial.loss == trial.parameters["train.batch_size"]
 
 
-def test_trials_that_hang_are_cancelled_with_the_time_budget(session):
-    """Frozen by SIGSTOP: Spark kills what does not end."""
+@pytest.mark.parametrize("budget", [3, 1])
+def test_trials_that_hang_are_cancelled_with_the_time_budget(session, budget):
+    """Frozen by SIGSTOP: Spark kills what does not end; so is the one trial that is run however small the budget."""
+    space = {"train.batch_size": {"randint": 9}}
     settings = configured(
-        "-", tune__max_trials=2, tune__time_budget_s=3, tune__space={"train.batch_size": {"randint": 9}}
+        "-", tune__max_trials=2, tune__time_budget_s=budget, tune__hang_timeout_s=3, tune__space=space
     )
 
     def freeze(parameters):
@@ -685,6 +687,17 @@ def test_trials_that_hang_are_cancelled_with_the_time_budget(session):
     while any(p.status() == psutil.STATUS_STOPPED for p in psutil.Process().children(recursive=True)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_of_a_budget_that_leaves_time_for_no_trial_on_spark_one_has_it_all_the_same(session):
+    space = {"train.batch_size": {"randint": 9}}
+    settings = configured("-", tune__max_trials=2, tune__time_budget_s=1, tune__hang_timeout_s=60, tune__space=space)
+
+    def slow(parameters):
+        time.sleep(4)
+        return {"parameters": parameters, "status": "ok", "loss": 1.0, "history": {}}
+
+    assert [trial.status for trial in hyperopt.spark_search(settings, slow)] == ["ok"]
 
 
 def test_workers_that_hang_on_spark_are_cancelled_and_are_sent_nothing_secret(session, built, tmp_path, monkeypatch):

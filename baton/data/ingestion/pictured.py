@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from baton.config.schema import Config, Data
 from baton.data import columns as cols
-from baton.data import duplicates, images, picture_profile, preprocessing
+from baton.data import duplicates, images, picture_profile, preprocessing, splits
 from baton.data.duplicates import Groups
 from baton.data.images import Shape
 from baton.data.picture_profile import PictureProfile
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SIDE = 224  # pixels of a picture's longer side, at most, unless data.image_size says otherwise
 HEADERS = 100  # that are looked at before a run
-UNPLACED = 3  # as of rows that are quarantined
 
 
 @dataclass
@@ -58,7 +57,7 @@ def keeps_duplicates_together(data: Data) -> bool:
 
 def prints(rows: CheckedRows, places: np.ndarray | None, columns: list[cols.Column], data: Data) -> pa.Table:
     """Checked rows of pictures and their places, if they have some → the fingerprints of those that can be used."""
-    places = np.full(len(rows.hashes), UNPLACED, np.int8) if places is None else places
+    places = np.full(len(rows.hashes), splits.UNPLACED, np.int8) if places is None else places
     good = rows.good
     typed = rows.typed.filter(pa.array(good))
     return duplicates.prints(typed, rows.hashes[good], places[good], _picture(columns), data.target)
@@ -108,7 +107,7 @@ def header_words(source: Source, config: Config) -> list[str]:
     """What is known of pictures before any is decoded, as sentences: files that are not there, headers, sizes."""
     places = source.pictures()
     wrong = Counter(place for place in places if isinstance(place, str))
-    said = [f"Pictures: of {count:,} rows {config.data.image_column} {fault}." for fault, count in wrong.items()]
+    said = [f"Pictures: in {count:,} rows {config.data.image_column} {fault}." for fault, count in wrong.items()]
     there = [place for place in places if isinstance(place, Path)]
     sizes, faults = Counter[Shape](), list[str]()
     looked_at = there[:: max(1, len(there) // HEADERS)]

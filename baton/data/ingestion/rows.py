@@ -26,8 +26,6 @@ from baton.data.sources import files
 from baton.errors import BadInput, listed, refuse
 from baton.runtime.threads import together
 
-QUARANTINED = 3  # after the indices of train, validation and test
-
 
 @dataclass(frozen=True)
 class CheckedRows:
@@ -53,9 +51,9 @@ class CheckedRows:
         return splits.tally(self.typed.filter(pa.array(good)), self.deciding[good], data)
 
     def places(self, plan: splits.Plan, data: Data, before: Counter[int] | None = None) -> np.ndarray:
-        """The place of each row: 0, 1, 2 or `QUARANTINED`; `before` as of `Plan.place`."""
+        """The place of each row: 0, 1, 2 or `splits.UNPLACED`; `before` as of `Plan.place`."""
         good = self.good
-        places = np.full(len(good), QUARANTINED, np.int8)
+        places = np.full(len(good), splits.UNPLACED, np.int8)
         places[good] = plan.place(self.typed.filter(pa.array(good)), self.deciding[good], data, before)
         return places
 
@@ -63,9 +61,11 @@ class CheckedRows:
 def laid_out(config: Config, source: files.Source) -> Config:
     """The config, with the splits that the folders of pictures name where it has no rule of its own.
 
-    Raises `BadInput` if they do not name all three.
+    Raises `BadInput` if they do not name all three, or if there are no folders of two classes.
     """
     data = config.data
+    if source.folder is not None:
+        source.folder.check_classes()
     if source.folder is None or not source.folder.split or not keeps_duplicates_together(data):
         return config
     named = {splits.SPLIT_WORDS[source.folder.split_of(file).strip().lower()] for file in source.files}
@@ -150,9 +150,9 @@ def refuse_unseen_classes(
     """Quarantine rows of validation and test whose class does not occur in train."""
     if not preprocessor.classes:
         return place, reasons
-    unseen = (preprocessor.encode_target(typed) < 0) & (place != QUARANTINED)
+    unseen = (preprocessor.encode_target(typed) < 0) & (place != splits.UNPLACED)
     reasons = pc.if_else(pa.array(unseen), quarantine.unseen_class(preprocessor.target), reasons)
-    return np.where(unseen, QUARANTINED, place), reasons
+    return np.where(unseen, splits.UNPLACED, place), reasons
 
 
 def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:

@@ -227,14 +227,10 @@ def _place(
         rows, place = layout.placed(raw, tables.part, columns, config)
         typed = rows.typed
         place, reasons = rows_module.refuse_unseen_classes(typed, place, rows.reasons, preprocessor)
-        for mask in (place < test, place == test, place == rows_module.QUARANTINED):
+        for mask in (place < test, place == test, place == splits.UNPLACED):
             if mask.any():
                 here, first = pa.array(mask), int(place[mask][0])
-                encoded = (
-                    None
-                    if first == rows_module.QUARANTINED
-                    else dataset.encoded_table(typed.filter(here), preprocessor)
-                )
+                encoded = None if first == splits.UNPLACED else dataset.encoded_table(typed.filter(here), preprocessor)
                 kept = None if first < test else raw.filter(here)
                 size = int(mask.sum())
                 arrays = [
@@ -386,7 +382,7 @@ def _write(
         _write_split(part, counts[name], groups, folder / name, dataset.column_kinds(preprocessor))
     raw = placed.filter(placed["place"] == splits.SPLIT_INDEX["test"]).select("raw.*")
     _write_parquet(raw, folder / names.RAW_FOLDER)
-    bad = placed.filter(placed["place"] == rows_module.QUARANTINED).select("raw.*", "reason")
+    bad = placed.filter(placed["place"] == splits.UNPLACED).select("raw.*", "reason")
     _write_parquet(bad.coalesce(1), folder / names.QUARANTINE_FOLDER)
 
 

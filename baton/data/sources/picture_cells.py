@@ -77,15 +77,26 @@ def named(table: pa.Table, column: str, file: Path) -> list[Path | str]:
 
 def _place_of(folder: Path, cell: str | None) -> Path | str:
     """A cell → the file that it names below a folder, or what is wrong with it; links lead outside, wherever to."""
-    if not (cell or "").strip():
+    text = (cell or "").strip()
+    if not text:
         return NONE
-    place = os.path.normpath(folder / str(cell))
-    if Path(str(cell)).is_absolute() or not Path(place).is_relative_to(os.path.normpath(folder)):
+    place = _normal(folder, str(cell))
+    if not _is_file(place) and "\\" in text:  # as Windows writes it; elsewhere a name may hold one
+        place = _normal(folder, text.replace("\\", "/"))
+    home = Path(os.path.abspath(folder))  # noqa: PTH100 - links are looked at below
+    if not place.is_relative_to(home):
         return OUTSIDE
-    try:
-        if not Path(place).is_file():
-            return ABSENT
-    except (OSError, ValueError):  # a name too long, a NUL in it
+    if not _is_file(place):
         return ABSENT
-    inside = Path(place).relative_to(os.path.normpath(folder))
-    return Path(place) if Path(os.path.realpath(place)) == Path(os.path.realpath(folder)) / inside else OUTSIDE
+    return place if Path(os.path.realpath(place)) == Path(os.path.realpath(home)) / place.relative_to(home) else OUTSIDE
+
+
+def _normal(folder: Path, cell: str) -> Path:
+    return Path(os.path.abspath(folder / cell))  # noqa: PTH100
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except (OSError, ValueError):  # a name too long, a NUL in it
+        return False

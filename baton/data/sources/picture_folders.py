@@ -7,6 +7,7 @@ leave behind is passed over and counted; other files are read as pictures, and f
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,10 +34,23 @@ class PictureFolder:
     def label(self, file: Path) -> str | None:
         """The class of a picture; None of one that lies in no folder of a class."""
         folders = printable(file.relative_to(self.root)).split("/")[int(self.split) : -1]
-        return folders[0] if folders else None
+        return unicodedata.normalize("NFC", folders[0]) if folders else None  # Macs write ä as two characters
 
     def split_of(self, file: Path) -> str:
         return file.relative_to(self.root).parts[0]
+
+    def check_classes(self) -> None:
+        """Raise `BadInput` if the pictures are not of two classes, at least, or folders of splits and others are mixed.
+
+        Of pictures that are scored, folders need say nothing.
+        """
+        _check_splits(self)
+        classes = {label for file in self.files if (label := self.label(file)) is not None}
+        if len(classes) < 2:
+            raise BadInput(
+                f"Pictures to learn from lie in a folder a class, of two classes at least, and the source is what "
+                f"holds these folders. Received: {self.root} with {listed(sorted(classes) or ['no folder'])}"
+            )
 
     def notes(self) -> list[str]:
         """What a person should know of how the folder was read, as sentences."""
@@ -62,17 +76,19 @@ def opened(location: str) -> PictureFolder:
         raise BadInput(f"Images are read from a folder with a folder for each class. Received: {location}")
     folder = PictureFolder(root, [])
     for file in sorted(root.rglob("*")):
-        if file.is_symlink():
-            raise BadInput(f"A folder of images must hold no links: put the file in its place. Received: {file}")
-        if not file.is_file():
+        if not file.is_file() and not file.is_symlink():
             continue
         if why := _passed_over(file.relative_to(root)):
             folder.left_out[why] += 1
+        elif file.is_symlink():
+            raise BadInput(f"A folder of images must hold no links: put the file in its place. Received: {file}")
         else:
             folder.files.append(file)
     _check_table_beside(folder)
     _check_strangers(folder)
     folder.split = _names_splits(folder)
+    if folder.split:
+        _leave_out_beside(folder)
     return folder
 
 
@@ -117,15 +133,48 @@ def starts_as_image(file: Path) -> bool:
         return images.is_image(content.read(8))
 
 
+def _of_splits(folder: PictureFolder) -> tuple[list[Path], list[Path]]:
+    """The pictures in folders called as splits, and those in other folders; none if no two splits are named, or all
+    are pictures in classes that are called so."""
+    pictures = [file.relative_to(folder.root) for file in folder.files if file.suffix.lower() in SUFFIXES]
+    below = [path for path in pictures if len(path.parts) > 1]
+    inside = [path for path in below if _split_word(path) in splits.SPLIT_WORDS]
+    beside = [path for path in below if _split_word(path) not in splits.SPLIT_WORDS]
+    classes = beside and all(len(path.parts) == 2 for path in inside)
+    if classes or len({splits.SPLIT_WORDS[_split_word(path)] for path in inside}) < 2:
+        return [], []
+    return inside, beside
+
+
 def _names_splits(folder: PictureFolder) -> bool:
-    """Whether the first folders name splits; raises `BadInput` if they do, and there are no classes below."""
-    parts = [file.relative_to(folder.root).parts for file in folder.files]
-    first = {names[0].strip().lower() for names in parts if len(names) > 1}
-    if not first or not first <= set(splits.SPLIT_WORDS) or len({splits.SPLIT_WORDS[name] for name in first}) < 2:
-        return False
-    if bare := next((names for names in parts if len(names) < 3), None):
+    """Whether the first folders name splits, and classes lie below."""
+    inside, beside = _of_splits(folder)
+    return bool(inside) and not beside and all(len(path.parts) > 2 for path in inside)
+
+
+def _check_splits(folder: PictureFolder) -> None:
+    """Raise `BadInput` if some of the first folders name splits, and others not, or no classes lie below."""
+    inside, beside = _of_splits(folder)
+    bare = [path for path in inside if len(path.parts) == 2]
+    called = f"The folders of {folder.root} are called {listed(sorted({_split_word(path) for path in inside}))}, which"
+    if bare:
         raise BadInput(
-            f"The folders of {folder.root} are called {listed(sorted(first))}, which are splits and no classes: put a "
-            f"folder a class into each. Received: {printable(Path(*bare))}"
+            f"{called} are splits and no classes: put a folder a class into each. Received: {printable(bare[0])}"
         )
-    return True
+    if beside:
+        raise BadInput(
+            f"{called} are splits, and others are none: put these elsewhere. Received: {printable(beside[0])}"
+        )
+
+
+def _split_word(path: Path) -> str:
+    return path.parts[0].strip().lower()
+
+
+def _leave_out_beside(folder: PictureFolder) -> None:
+    """Leave out, and count, what lies beside the folders of splits or of classes: descriptions, tables, previews."""
+    words = {file: _split_word(file.relative_to(folder.root)) for file in folder.files}
+    inside = [file for file in folder.files if folder.label(file) is not None and words[file] in splits.SPLIT_WORDS]
+    if beside := len(folder.files) - len(inside):
+        folder.left_out["those beside the folders, as README.txt"] += beside
+    folder.files = inside
