@@ -19,6 +19,16 @@ from baton.data.dataset import Dataset
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """MLflow puts the code of a model that it loads first on the path: processes of later tests would import that."""
+    path = list(sys.path)
+    try:
+        return (yield)
+    finally:
+        sys.path[:] = path
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_experiment_left_over():
     """MLflow tells child processes its experiment by the environment: no module hands its own to the next one."""
