@@ -12,7 +12,7 @@ from baton.errors import Diverged, OverBudget
 from baton.inspection import explanation, label_audit, label_errors
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.orchestration.step import step
-from baton.registry import candidates, evidence, gate, registration, versions
+from baton.registry import candidates, descriptions, evidence, gate, registration, store, versions
 from baton.registry.gate import Evidence
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import evaluation as figures
@@ -33,13 +33,15 @@ MAX_NAMED = 4  # columns in the log's line
 )
 def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
+    store.check_names(config)
+    model_name = config.registered_model
     chosen, validation = registration.choose(config, candidate_run_ids)
     dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
-    interrupted = versions.find_interrupted(config.name, chosen.info.run_id, run)
-    champion = registration.champion_before(interrupted) if interrupted else versions.champion(config.name)
+    interrupted = versions.find_interrupted(model_name, chosen.info.run_id, run)
+    champion = registration.champion_before(interrupted) if interrupted else versions.champion(model_name)
     test = candidates.EvaluatedSplit.of(model.network, dataset, "test")
-    found, targets, output = evidence.gather(config, chosen, dataset, model, champion, test.output)
+    found, targets, output = evidence.gather(config, [model_name], chosen, dataset, model, champion, test.output)
     decision = gate.judge(config, found)
     assessed = {"validation": runs.artifact(chosen, names.EVALUATION).get("assessment"), "test": None}
     if found.metrics:  # none: the output is not finite and cannot be drawn
@@ -51,9 +53,12 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     inputs.log_dataset(run, dataset, ("test",))
     judged_against = None if champion is None else str(champion.version)
     measured = {"validation": validation, "test": found.metrics}
-    asked = evidence.tags(found)
+    asked = evidence.tags(found) | registration.rival_tags(model_name, champion)
     verdict = registration.publish(config, run, chosen, dataset, decision, judged_against, measured, asked, interrupted)
     report(run, dataset, verdict)
+    descriptions.refresh(config, verdict["name"], verdict["version"])
+    if judged_against:
+        descriptions.refresh(config, verdict["name"], judged_against)
 
 
 def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumnModel) -> None:
