@@ -1,5 +1,8 @@
 """Parameters and multiply-adds, layer by layer: those of papers and of the course's sums."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from baton.networks.costs import layer_costs, totals
 from baton.networks.layers import Maxout
 
 L = keras.layers
+ROOT = Path(__file__).parents[2]
 
 
 def chain(shape: tuple[int, ...], *layers) -> keras.Model:
@@ -56,6 +60,10 @@ def test_vgg16_is_built_of_layers_alone(images):
     costs = layer_costs(build.build(large, Model(layers=vgg16())))
     assert [cost.parameters for cost in costs if cost.parameters] == VGG16
     assert totals(costs) == (138_357_544, 15_470_264_320)
+    page = (ROOT / "docs" / "explanation" / "IMAGES.md").read_text()
+    rows = re.findall(r"^\| (?:conv|dense)\w+ \| [\d, ×]+ \| ([\d,]+) \| ([\d,]+) \|$", page, re.MULTILINE)
+    written = [tuple(int(number.replace(",", "")) for number in row) for row in rows]
+    assert written == [(cost.parameters, cost.multiply_adds) for cost in costs if cost.parameters]
 
 
 @pytest.mark.parametrize(
