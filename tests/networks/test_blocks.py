@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from baton.config.schema import Model
 from baton.data.feed import Feed
@@ -59,6 +60,23 @@ def test_a_block_takes_a_step_and_answers_the_same_once_loaded(images, kind, tmp
     monkeypatch.setattr(microbatches, "CACHED", 1)
     assert (microbatches.rows(model, 32) == 32) == (kind in NORMALISED)
     assert totals(layer_costs(model))[0] == sum(np.prod(weight.shape) for weight in model.weights)
+
+
+def test_blocks_without_normalisation_go_through_in_parts(images, monkeypatch):
+    """Whole rows of each part are left out, and the part's size is not fixed."""
+    config, dataset = images
+    plain = {"filters": 4, "batch_normalization": False, "stochastic_depth": 0.3, "squeeze_excitation": 1}
+    keras.utils.set_random_seed(1)
+    model = build.build(dataset.preprocessor, Model(layers=[{"type": "residual", **plain}]))
+    optimizers.compile_model(model, dataset.preprocessor, config.train, optimizers.optimizer(config.train, steps=4))
+    monkeypatch.setattr(microbatches, "CACHED", 1)
+    assert microbatches.rows(model, 20) < 20
+    held = Feed(dataset, "train", 20).arrays()
+    batch = ({"image": held["image"][:20]}, held["target"][:20], np.ones(20, np.float32))
+    before = [weight.numpy() for weight in model.trainable_variables]
+    step = microbatches.train_step(model, 20)
+    tf.function(lambda: step(tf.nest.map_structure(tf.constant, batch)), autograph=False)()
+    assert sum((was != now.numpy()).any() for was, now in zip(before, model.trainable_variables, strict=True)) > 8
 
 
 def block(described, shape: tuple[int, ...]) -> keras.Model:
