@@ -120,16 +120,22 @@ def test_filters_are_the_first_kernels_the_strongest_first(images, first, shape)
         assert filters.count == 40 and strength[0] == kernel.max() and strength[-1] >= np.sort(kernel)[8]
 
 
-def test_without_time_no_picture_is_changed(trained, monkeypatch):
+def test_without_time_no_picture_is_changed(trained):
     _, dataset, model = trained
     found = feature_maps.learnt(model, dataset.raw_test(), 0.0, 1)
     assert not found.steps and not found.examples and len(found.stages) == 3
     assert set(figures.draw(found)) == {"cnn_filters", "cnn_feature_maps"}
     assert feature_maps.to_dict(found)["turned"] == {}
+
+
+@pytest.mark.parametrize(("seconds", "changed"), [(24.0, 0), (30.0, 6), (34.0, 8)])
+def test_pictures_are_changed_while_there_is_time(trained, monkeypatch, seconds, changed):
+    """A second passes whenever the clock is read: once for each of 15 pictures, twice for each that is changed."""
+    _, dataset, model = trained
     now = iter(range(1000))
     monkeypatch.setattr(feature_maps, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
-    found = feature_maps.learnt(model, dataset.raw_test(), 12.0, 1)  # a second passes whenever the clock is read
-    assert len(found.steps) == 5 and found.seconds <= 14
+    found = feature_maps.learnt(model, dataset.raw_test(), seconds, 1)
+    assert len(found.steps) == changed and found.seconds <= seconds + 1  # the last reading changes nothing
 
 
 def test_the_figures_say_what_they_show(learnt):
