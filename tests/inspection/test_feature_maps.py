@@ -112,6 +112,8 @@ def test_filters_are_the_first_kernels_the_strongest_first(images, first, shape)
     network = build.build(dataset.preprocessor, Model(layers=[first, *more]))
     filters = feature_maps.first_filters(network)
     assert (filters and filters.kernels.shape) == shape
+    maps = feature_maps.feature_maps(network, np.zeros(dataset.preprocessor.image_shape))
+    assert bool(maps) == bool(shape)
     if filters:
         strength = np.abs(filters.kernels).sum(axis=(0, 1, 2))
         assert (np.diff(strength) <= 0).all() and filters.count >= shape[-1]
