@@ -347,11 +347,14 @@ class DistributedTrain(Section):
 
 
 class Explain(Section):
-    """SHAP values of the registered model, on test rows."""
+    """SHAP values of the registered model, on test rows; of images what its convolutions learnt too."""
 
     rows: int = Field(1000, ge=0, description="explained, of an image 24 at most; 0 explains none")
     background: int = Field(100, ge=1, description="rows that stand for not knowing a value; of images 10 at most")
     seconds: float = Field(20, gt=0, description="for all rows; too few explain less, or nothing")
+    feature_maps: bool = Field(
+        True, description="of images: first filters, feature maps, and pictures that a small change turns"
+    )
 
 
 class Audit(Section):
