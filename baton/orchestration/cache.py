@@ -29,8 +29,9 @@ ENVIRONMENT = (
 )
 # A module that reads files of the project, or starts another as a process, names them in this constant.
 DECLARATION = "READS"
-# What only draws, prints or lays out a page changes no result: it, and what only it reaches, is in no key.
-DRAWS = "baton/reporting/"
+# What only draws, prints or lays out a page, or finds what a step is given, whose content is in the key, changes no
+# result: it, and what only it reaches, is in no key.
+UNCOUNTED = ("baton/reporting/", "baton/orchestration/job.py")
 
 CONTENT = " content"  # the end of the name of a part that is what a source holds
 # Parts that are no hashes, of which a miss tells both values.
@@ -123,7 +124,7 @@ def _read(file: Path) -> tuple[str, list[str]]:
     digest, names, patterns = _parsed()[known]
     found = imports.files(names, file, ROOT)
     found += sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
-    return digest, [path for path in found if not path.startswith(DRAWS)]
+    return digest, [path for path in found if not path.startswith(UNCOUNTED)]
 
 
 @cache

@@ -48,6 +48,10 @@ Prepare = Callable[[configs.Config], AbstractContextManager[dict[str, Any]]]
 Idle = Callable[[configs.Config], str]
 
 
+PIPELINE = ("pipeline", "the key of a scheduler's job run, in which this is a task and finds what is not given")
+FORCE = ("force", "steps of a job run to run again though nothing changed, comma-separated, or all")
+
+
 def step(
     name: str,
     *options: tuple[str, str],
@@ -60,11 +64,13 @@ def step(
     """Turn `function(config, run, **options)` into the command of an entry point.
 
     Each option is (name, help). Which are optional, and what they default to, stands in MLproject
-    only; here all are required. `imports` are modules that the function imports late, and `prepare`
-    starts what it needs: both are done before the step's turn. `idle` is asked before that: where it
-    finds nothing to do, no run is made. A view is a flag of the command line alone: it prints something
-    instead, without a run, and what is not given then has MLproject's default; so has it where one of
-    `servers` works until it is stopped. The exit status is 0, 2 for bad input or config, 1 for the rest.
+    only; on the command line `config` is not. `pipeline` is the key of a job run that a scheduler drives:
+    the step's run is one of it, and what is not given is found there. `imports` are modules that the
+    function imports late, and `prepare` starts what it needs: both are done before the step's turn. `idle`
+    is asked before that: where it finds nothing to do, no run is made. A view is a flag of the command line alone: it
+    prints something instead, without a run, and what is not given then has MLproject's default; so has it
+    where one of `servers` works until it is stopped. The exit status is 0, 2 for bad input or config, 1 for
+    the rest.
     """
     views, servers = views or {}, servers or {}
     prepare = prepare or (lambda config: nullcontext({}))
@@ -84,10 +90,8 @@ def step(
             command = click.option(f"--{flag}", is_flag=True, help=text)(command)
         for option, (text, _) in servers.items():
             command = click.option(f"--{option}", default="", help=text)(command)
-        for option, text in reversed(options):
-            command = click.option(f"--{option}", required=not warm_process.waits(), help=text, callback=_plain)(
-                command
-            )
+        for option, text in reversed((*options, *_common(name))):
+            command = click.option(f"--{option}", required=True, help=text, callback=_plain)(command)
         overridden = "dotted overrides: train.epochs=3,tune.max_trials=4"
         command = click.option("--set", "overrides", required=True, help=overridden, callback=_plain)(command)
         command = click.option("--config", required=True, help="the pipeline's YAML file")(command)
@@ -95,6 +99,11 @@ def step(
         return click.command(name, help=function.__doc__, cls=_command(alone))(command)
 
     return decorate
+
+
+def _common(name: str) -> tuple[tuple[str, str], ...]:
+    """The options of all entry points besides config and set; main asks the cache by itself, others in a job run."""
+    return (PIPELINE, FORCE) if name in names.STEPS else (PIPELINE,)
 
 
 def _plain(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -108,21 +117,25 @@ def _serve(serve: Callable[[configs.Config, dict[str, str]], None], config_path:
 
 
 def _command(flags: set[str]) -> type[click.Command]:
-    """A command that takes what is not given from MLproject's defaults, if one of the flags is given."""
+    """A command that takes what is not given from MLproject's defaults; the config only with one of the flags."""
 
     class Command(click.Command):
         def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
             given = {argument.partition("=")[0] for argument in args}
-            return super().parse_args(context, [*_defaults(str(self.name)), *args] if flags & given else args)
+            return super().parse_args(context, [*_defaults(str(self.name), bool(flags & given)), *args])
 
     return Command
 
 
-def _defaults(name: str) -> list[str]:
-    """The options of an entry point with MLproject's defaults; empty where there is none."""
+def _defaults(name: str, every: bool) -> list[str]:
+    """The options of an entry point with MLproject's defaults; of `every` option: empty where there is none."""
     project = yaml.safe_load(MLPROJECT.read_text(encoding="utf-8"))
     parameters = project["entry_points"][name]["parameters"]
-    return [f"--{option}={entry.get('default', '')}" for option, entry in parameters.items()]
+    return [
+        f"--{option}={entry.get('default', '')}"
+        for option, entry in parameters.items()
+        if every or (option != "config" and "default" in entry)
+    ]
 
 
 def execute(
@@ -137,25 +150,47 @@ def execute(
 ) -> int:
     """Run a step's function inside its MLflow run; return the exit status."""
 
+    key = inputs.pop("pipeline", "")
+    forced = inputs.pop("force", "") if name in names.STEPS else ""
+
     def run_it() -> None:
+        from baton.orchestration import job  # late, for --help and views need nothing of it
         from baton.tracking import runs
 
+        job.check_key(key)
         file = enter_project(config_path)
         config = loading.load(file, overrides)
+        if not key and not warm_process.waits():
+            job.check_inputs(inputs)
         runs.reach()
         if why := idle(config):
             log.info("%s", why)
             return
+        options = {"config": file, "set": overrides} | ({"pipeline": key} if key else {})
         mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
+        if not key or name == "main":
+            work(config, options, inputs, mine)
+        elif (task := job.begin(name, config, options, inputs, mine, forced)) is not None:
+            with runs.closed_on_failure(task.run_id):
+                work(config, options, task.inputs, task.run_id)
+
+    def work(config: configs.Config, options: dict[str, str], inputs: dict[str, str], mine: str) -> None:
+        """Do the step's work in its run: `mine`, the one that main hands over, or a new one."""
+        from baton.tracking import runs
+
         with prepare(config) as prepared:
             for module in imports:
                 importlib.import_module(module)
             if mine:
                 os.environ["MLFLOW_RUN_ID"] = mine
             given, config = warm_process.handed_over(inputs, config)
-            with runs.start(name, config, {"config": file, "set": overrides, **given}) as run:
+            with runs.start(name, config, {**options, **given}) as run:
                 _collect()
                 started = time.monotonic()
+                if name == "main" and key:
+                    from baton.orchestration import job
+
+                    job.tag_main(config, run, key)
                 function(config=config, run=run, **prepared, **given)
                 run.metrics({names.SECONDS: time.monotonic() - started})
                 if name != "main":

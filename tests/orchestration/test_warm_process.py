@@ -118,5 +118,14 @@ def test_what_is_started_ahead_does_not_take_the_steps_run_for_its_own(home, mon
         yield {}
 
     monkeypatch.setattr(step, "guarded", lambda name, work: work())
-    step.execute("ingest", lambda config, run: seen.append(run.id), str(home / "tiny.yaml"), "", {}, (), prepare)
+    step.execute(
+        "ingest",
+        lambda config, run: seen.append(run.id),
+        str(home / "tiny.yaml"),
+        "",
+        {},
+        (),
+        prepare,
+        lambda config: "",
+    )
     assert seen == [None, run_id]
