@@ -21,7 +21,7 @@ from baton.config.schema import Config
 from baton.redaction import masked_values
 from baton.runtime import imports
 from baton.runtime.files import whole
-from baton.runtime.paths import HOROVOD, PETASTORM, ROOT
+from baton.runtime.paths import CODE, HOROVOD, PETASTORM, ROOT, packaged
 
 ENVIRONMENT = (
     "requirements.txt",
@@ -104,7 +104,7 @@ def code(entry: str) -> dict[str, str]:
         path = waiting.pop()
         if path in found:
             continue
-        found[path], reached = _read(ROOT / path)
+        found[path], reached = _read(_home(path) / packaged(path))
         waiting += reached
     if len(_parsed()) > known:
         _remember()
@@ -122,9 +122,15 @@ def _read(file: Path) -> tuple[str, list[str]]:
         tree = ast.parse(source)
         _parsed()[known] = [syntax_hash(tree), imports.imported(tree), _declared(tree)]
     digest, names, patterns = _parsed()[known]
-    found = imports.files(names, file, ROOT)
-    found += sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
+    found = imports.files(names, file, CODE)
+    for home, pattern in ((_home(pattern), pattern) for pattern in patterns):
+        found += sorted(path.relative_to(home).as_posix() for path in home.glob(pattern))
     return digest, [path for path in found if not path.startswith(UNCOUNTED)]
+
+
+def _home(path: str) -> Path:
+    """What a path in a checkout is relative to: in a wheel, code lies elsewhere than the rest."""
+    return CODE if path.startswith(("baton/", "steps/")) else ROOT
 
 
 @cache

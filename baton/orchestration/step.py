@@ -24,11 +24,10 @@ import yaml
 from baton import names
 from baton.config import loading
 from baton.config import schema as configs
-from baton.errors import BadInput, escaped, explained
+from baton.errors import BadInput, BatonError, escaped, explained
 from baton.orchestration import warm_process
 from baton.redaction import masked
-from baton.runtime import interrupts, processes
-from baton.runtime.paths import MLPROJECT, ROOT
+from baton.runtime import interrupts, paths, processes
 
 log = logging.getLogger("baton")
 
@@ -124,12 +123,37 @@ def _command(flags: set[str]) -> type[click.Command]:
             given = {argument.partition("=")[0] for argument in args}
             return super().parse_args(context, [*_defaults(str(self.name), bool(flags & given)), *args])
 
+        def __call__(self, *args: Any, **given: Any) -> Any:
+            try:
+                return super().__call__(*args, **given)
+            except SystemExit as ended:
+                return _raise_in_notebook(self.name, ended)
+
     return Command
+
+
+def _raise_in_notebook(name: str | None, ended: SystemExit) -> None:
+    """End as a process does; but as a function where an entry point is called in a process that goes on.
+
+    Databricks calls a wheel's entry point in the driver's own interpreter, where any `SystemExit` counts as a failure,
+    and shows an exception's text.
+    """
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        raise ended
+    if ended.code:
+        sentence = getattr(ended.code, "sentence", "") or f"{name} ended with {ended.code}: its log says why"
+        raise BatonError(sentence) from None
+
+
+class ExitStatus(int):
+    """An exit status, and the sentence that says why."""
+
+    sentence = ""
 
 
 def _defaults(name: str, every: bool) -> list[str]:
     """The options of an entry point with MLproject's defaults; of `every` option: empty where there is none."""
-    project = yaml.safe_load(MLPROJECT.read_text(encoding="utf-8"))
+    project = yaml.safe_load(paths.MLPROJECT.read_text(encoding="utf-8"))
     parameters = project["entry_points"][name]["parameters"]
     return [
         f"--{option}={entry.get('default', '')}"
@@ -202,25 +226,26 @@ def execute(
 
 
 def enter_project(config_path: str) -> str:
-    """Make the project root the working directory, which all relative paths are of; --config as it is found from there.
+    """Make the project the working directory, which all relative paths are of; --config as it is found from there.
 
     A config that lies in the working directory counts before one of that name in the project. Raises `BadInput` if
     there is none.
     """
-    here, there = Path(config_path).absolute(), ROOT / config_path
+    home = paths.base()
+    here, there = Path(config_path).absolute(), home / config_path
     if not here.is_file() and not there.is_file():
         where = f" in {here.parent} or {there.parent}" if here != there else ""
         raise BadInput(
             f"There is no config file of that name{where}. Give --config a YAML file. Received: {config_path}"
         )
-    os.chdir(ROOT)
+    os.chdir(home)
     return config_path if not here.is_file() or (there.is_file() and here.samefile(there)) else str(here)
 
 
 def _leave(status: int) -> NoReturn:
     """End the process that was started for this step, without taking TensorFlow apart: that takes over a second."""
     started_as = getattr(sys.modules["__main__"].__spec__, "name", "")
-    if not started_as.startswith("steps."):
+    if not started_as.startswith(f"{paths.STEPS}."):
         sys.exit(status)
     if not interrupts.stopped():  # else an upload, which MLflow does in threads, would still be waited for
         threading._shutdown()  # type: ignore[attr-defined]  # joins threads, as the interpreter does
@@ -277,7 +302,9 @@ class _Clean(logging.Formatter):
         return escaped(masked(super().format(record)), keep="\n\t")
 
 
-def _fail(sentence: str, status: int) -> int:
+def _fail(sentence: str, status: int) -> ExitStatus:
     sys.stdout.flush()
     print(sentence, file=sys.stderr, flush=True)
-    return status
+    ended = ExitStatus(status)
+    ended.sentence = sentence
+    return ended

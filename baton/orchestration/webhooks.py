@@ -25,8 +25,7 @@ from typing import Any
 
 from baton.config.schema import Config
 from baton.errors import BadInput
-from baton.runtime import processes
-from baton.runtime.paths import ROOT
+from baton.runtime import paths, processes
 
 log = logging.getLogger("baton")
 
@@ -97,7 +96,7 @@ class Worker:
         self.command = [
             sys.executable,
             "-m",
-            "steps.reconcile",
+            f"{paths.STEPS}.reconcile",
             *(f"--{key}={value}" for key, value in options.items()),
         ]
         self.due, self.stopped = threading.Event(), threading.Event()
@@ -123,7 +122,7 @@ class Worker:
             with self.lock:
                 if self.stopped.is_set():
                     return
-                self.process = subprocess.Popen(self.command, cwd=ROOT, env=environment)
+                self.process = subprocess.Popen(self.command, cwd=paths.base(), env=environment)
             log.info("reconcile has ended with status %d", self.process.wait())
 
 

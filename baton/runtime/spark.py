@@ -137,7 +137,7 @@ def _settings(config: Config) -> dict[str, str]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": f"{max(1024, memory // 4)}m",
-        "spark.executorEnv.PYTHONPATH": str(paths.ROOT),
+        "spark.executorEnv.PYTHONPATH": str(paths.CODE),
         "spark.sql.shuffle.partitions": str(slots),
     }
 

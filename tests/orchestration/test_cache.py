@@ -38,6 +38,7 @@ def copy(tmp_path, monkeypatch):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.txt", tmp_path)
     monkeypatch.setattr(cache, "ROOT", tmp_path)
+    monkeypatch.setattr(cache, "CODE", tmp_path)
     cache._read.cache_clear()
     yield tmp_path
     cache._read.cache_clear()
@@ -258,7 +259,7 @@ def test_the_walk_follows_packages_and_relative_imports(tmp_path, monkeypatch):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(cache, "ROOT", tmp_path)
+    monkeypatch.setattr(cache, "CODE", tmp_path)
     monkeypatch.setattr(cache, "_memory", lambda: tmp_path / "memory.json")
     cache._read.cache_clear()
     reached = set(cache.code("steps/one.py"))
