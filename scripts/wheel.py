@@ -1,4 +1,5 @@
-"""Build the wheel that jobs run: `python scripts/wheel.py FOLDER`. It needs nothing but Python, and prints its path.
+"""Build the wheel that jobs run: `python scripts/wheel.py FOLDER [WHEEL...]`. It needs nothing but Python, and prints
+its path. Other wheels are rewritten without their dependencies: Petastorm's would bring a Spark.
 
 Not by setuptools: the steps become `baton.steps`, what they read from the tree goes to `baton/project`, and the wheel
 names no dependency. A scheduler's cluster has a Spark, a NumPy of its own, which the pins would replace; what it lacks
@@ -54,7 +55,12 @@ def build(folder: Path) -> Path:
     name = f"{project['name']}-{project['version']}"
     folder.mkdir(parents=True, exist_ok=True)
     wheel, about = folder / f"{name}-py3-none-any.whl", f"{name}.dist-info"
-    content = dict(files()) | {f"{about}/{file}": text for file, text in description(project)}
+    write(wheel, about, dict(files()) | {f"{about}/{file}": text for file, text in description(project)})
+    return wheel
+
+
+def write(wheel: Path, about: str, content: dict[str, bytes]) -> None:
+    """Write files with their hashes; `about` is the folder of the wheel's description."""
     record = "".join(f"{path},sha256={digest(data)},{len(data)}\n" for path, data in content.items())
     content[f"{about}/RECORD"] = f"{record}{about}/RECORD,,\n".encode()
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -62,7 +68,18 @@ def build(folder: Path) -> Path:
             entry = zipfile.ZipInfo(path, EPOCH)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
-    return wheel
+
+
+def strip(wheel: Path) -> None:
+    """Rewrite a wheel without the dependencies that it names."""
+    with zipfile.ZipFile(wheel) as archive:
+        content = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    record = next(name for name in content if name.endswith(".dist-info/RECORD"))
+    about = record.removesuffix("/RECORD")
+    del content[record]
+    lines = content[f"{about}/METADATA"].splitlines(keepends=True)
+    content[f"{about}/METADATA"] = b"".join(line for line in lines if not line.startswith(b"Requires-Dist:"))
+    write(wheel, about, content)
 
 
 def digest(data: bytes) -> str:
@@ -72,3 +89,5 @@ def digest(data: bytes) -> str:
 
 if __name__ == "__main__":
     print(build(Path(sys.argv[1])))
+    for name in sys.argv[2:]:
+        strip(Path(name))
