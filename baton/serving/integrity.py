@@ -28,9 +28,10 @@ LOADER = {
     "artifacts": f"artifacts/{DATA}",
 }
 # What MLflow writes beside code and data. Nothing of it is used: Baton installs no model's requirements.
+DESCRIBED = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
 DESCRIPTIONS = {
-    *("MLmodel", "registered_model_meta", "conda.yaml", "python_env.yaml", "requirements.txt"),
-    *("input_example.json", "serving_input_example.json"),
+    *(*DESCRIBED, "registered_model_meta", "input_example.json", "serving_input_example.json"),
+    *(f"metadata/{name}" for name in DESCRIBED),  # a copy that is made on Databricks only
 }
 
 
