@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from baton.data.sources import content, files
 from baton.formatting import counts_text, percent_text
 from baton.monitoring import drift
 from baton.redaction import masked
-from baton.registry import descriptions, store, versions
+from baton.registry import champions, descriptions, store, versions
 from baton.reporting.figures import drift as drift_figures
 from baton.runtime import files as files_module
 from baton.serving import destination, scoring
@@ -44,7 +45,10 @@ def predict(config: Config, run: Run, version: Any) -> None:
         source = files.resolve(settings.source, files.Reading.of(config.data))
         done, preprocessor, known = score(config, settings, version, source, lineage, folder)
         run.tag(names.TAG_SOURCE_CONTENT, content.of_what_was_read(source))
-        summary = summarise(config, settings, done, lineage) | {"model": versions.identity(version)}
+        summary = summarise(config, settings, done, lineage) | {
+            "model": versions.identity(version),
+            "champion": (change := champions.change_to(version)) and asdict(change),
+        }
         (folder / destination.MARK).write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
         versions.demand_still_scores(version)

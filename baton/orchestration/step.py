@@ -112,7 +112,9 @@ def _plain(context: click.Context, option: click.Parameter, value: Any) -> Any:
 
 def _serve(serve: Callable[[configs.Config, dict[str, str]], None], config_path: str, overrides: str) -> None:
     file = enter_project(config_path)
-    serve(loading.load(file, overrides), {"config": file, "set": overrides})
+    config = loading.load(file, overrides)
+    _collect()  # it works for long
+    serve(config, {"config": file, "set": overrides})
 
 
 def _command(flags: set[str]) -> type[click.Command]:

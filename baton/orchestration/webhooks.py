@@ -6,6 +6,7 @@ while one works, one more reconcile is enough, and an event that gets lost is ma
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -14,6 +15,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,15 +35,17 @@ SECRET = "BATON_WEBHOOK_SECRET"  # in the environment
 MIN_SECRET = 16  # characters
 ENTITY = "model_version_alias"
 MAX_BODY = 64 << 10  # bytes; MLflow's have a few hundred
+MAX_WAIT_S = 10  # for a whole body
 MAX_AGE_S = 300  # of a delivery, in either direction, for clocks differ
 MAX_DELIVERIES = 10_000  # remembered for that long
+STAMP = re.compile(r"[0-9]{1,15}")  # seconds since 1970
 GRACE_S = 15.0  # for a reconcile to close its run
 ANSWERS = {
     202: "a reconcile is due",
     200: "another model or alias",
     400: "no event",
     401: "no valid signature",
-    408: "too old",
+    408: "too old, or too slow",
     409: "delivered before",
     413: "too long",
     503: "too many",
@@ -50,9 +54,14 @@ ANSWERS = {
 
 @dataclass
 class Deliveries:
-    """What was delivered lately: each delivery counts once, and none that is old."""
+    """What was delivered lately: each delivery counts once, and none that is old.
+
+    None from before the receiver `started`, either, of which nobody knows whether it was delivered: what it is about
+    the first reconcile sees.
+    """
 
     secret: bytes
+    started: float
     taken: dict[str, float] = field(default_factory=dict)
 
     def status(self, headers: Mapping[str, str], body: bytes, now: float) -> int:
@@ -61,7 +70,7 @@ class Deliveries:
         signature = headers.get("x-mlflow-signature", "")
         if not hmac.compare_digest(signed(self.secret, delivery, stamp, body), signature.encode()):
             return 401
-        if not stamp.isdecimal() or abs(now - int(stamp)) > MAX_AGE_S:
+        if not STAMP.fullmatch(stamp) or abs(now - int(stamp)) > MAX_AGE_S or int(stamp) < int(self.started):
             return 408
         self.taken = {key: at for key, at in self.taken.items() if now - at <= 2 * MAX_AGE_S}
         if delivery in self.taken:
@@ -115,14 +124,18 @@ class Worker:
         self.thread.join(GRACE_S)
 
     def _work(self) -> None:
-        environment = {key: value for key, value in os.environ.items() if key != SECRET}
+        environment = {key: value for key, value in os.environ.items() if key not in (SECRET, "MLFLOW_RUN_ID")}
         environment |= {processes.DRIVER: processes.me()}
         while self.due.wait():
             self.due.clear()
             with self.lock:
                 if self.stopped.is_set():
                     return
-                self.process = subprocess.Popen(self.command, cwd=paths.base(), env=environment)
+                try:
+                    self.process = subprocess.Popen(self.command, cwd=paths.base(), env=environment)
+                except OSError as error:  # no memory now may be some at the next event
+                    log.error("reconcile could not be started: %s", error)
+                    continue
             log.info("reconcile has ended with status %d", self.process.wait())
 
 
@@ -139,10 +152,10 @@ def listen(config: Config, address: str, options: dict[str, str]) -> None:
             f"Set {SECRET} in the environment to the secret that the webhook was made with, of {MIN_SECRET} characters "
             f"or more. Received: {len(secret)} characters"
         )
-    worker = Worker(options)
+    deliveries, worker = Deliveries(secret.encode(), time.time()), Worker(options)
     worker.due.set()
     try:
-        _serve(_app(config, Deliveries(secret.encode()), worker), host, port)
+        _serve(_app(config, deliveries, worker), host, port)
     finally:
         worker.stop()
 
@@ -150,6 +163,7 @@ def listen(config: Config, address: str, options: dict[str, str]) -> None:
 def _app(config: Config, deliveries: Deliveries, worker: Worker) -> Any:
     """The ASGI application: one address, which takes deliveries and answers at once."""
     from fastapi import FastAPI, Request, Response
+    from starlette.requests import ClientDisconnect
 
     async def receive(request: Request) -> Response:
         status = await _status(request)
@@ -159,10 +173,14 @@ def _app(config: Config, deliveries: Deliveries, worker: Worker) -> Any:
 
     async def _status(request: Request) -> int:
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                return 413
+        try:
+            async with asyncio.timeout(MAX_WAIT_S):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        return 413
+        except (TimeoutError, ClientDisconnect):
+            return 408
         if (status := deliveries.status(request.headers, body, time.time())) != 200:
             return status
         about = is_about(config, body)

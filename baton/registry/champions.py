@@ -102,19 +102,28 @@ def _taken_by_hand(changes: list[Change], networks: dict[str, str]) -> dict[str,
 
 
 def record_by_hand(config: Config, by: str) -> Change | None:
-    """Record the change that was made past the steps, if there was one, as found by the run `by`, or by none."""
+    """Record the change that was made past the steps, if there was one, as found by the run `by`, or by none.
+
+    Returns the change by hand that the champion, or that there is none, comes of, whoever recorded it; or None.
+    """
     name = config.scoring_model
     with locked(config):
-        unrecorded = _unrecorded(name, records.recorded(name))
-        return next((records.append(config, name, replace(found, by=by)) for found in unrecorded), None)
+        recorded = records.recorded(name)
+        recorded += [records.append(config, name, replace(found, by=by)) for found in _unrecorded(name, recorded)]
+    return recorded[-1] if recorded and recorded[-1].how == BY_HAND else None
 
 
-def mark_scored(config: Config, version: Any) -> None:
-    """Let a champion that has scored tell of its time as such; what it was rolled back for before counts no more."""
-    last = next(reversed(records.recorded(version.name)), None)
-    if last is not None and last.version == str(version.version) == current(version.name):
-        with locked(config):
-            _mark(version.name, last)
+def change_to(version: Any) -> Change | None:
+    """The change that made a version champion, if it is; None if it is not."""
+    last = next(reversed(history(version.name)), None)
+    return last if last is not None and last.version == str(version.version) else None
+
+
+def mark(config: Config, version: Any) -> None:
+    """Let a version that is to score tell of its time as champion, if it is champion; as often as need be."""
+    with locked(config):
+        if (change := change_to(version)) is not None:
+            _mark(version.name, change)
 
 
 def roll_back(config: Config, by: str, why: str) -> Change:
@@ -163,6 +172,7 @@ def _move(config: Config, name: str, number: str, how: str, by: str, why: str) -
     last = recorded[-1] if recorded else None
     previous, network = last.version if last else None, _network(name, number)
     change = Change(last.number + 1 if last else 1, number, previous, how, runs.now(), by, why[:MAX_REASON], network)
+    _lift(name, number)  # before it bears the alias: from then on it scores
     versions.set_alias(name, names.CHAMPION, number)
     records.append(config, name, change)
     _mark(name, change)
@@ -177,8 +187,12 @@ def _mark(name: str, change: Change) -> None:
         names.TAG_CHAMPION_BY: change.by,
         names.TAG_CHAMPION_WHY: change.why,
     }
-    version = versions.version(name, str(change.version))
-    store.tag(version, tags)
+    store.tag(versions.version(name, str(change.version)), tags)
+
+
+def _lift(name: str, number: str) -> None:
+    """A version that a step makes champion is rolled back no more."""
+    version = versions.version(name, number)
     if names.TAG_ROLLED_BACK in version.tags:
         store.untag(version, names.TAG_ROLLED_BACK)
 

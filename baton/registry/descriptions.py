@@ -83,7 +83,8 @@ def _purpose(config: Config, tags: dict[str, str], columns: list[str]) -> str:
     data, fingerprint = config.data, tags.get(names.TAG_FINGERPRINT, "")[:12]
     given = f" from {len(columns)} columns ({_plain(listed(columns, 12))})" if columns else ""
     task, dataset = f"{_plain(data.target)} ({data.task})", fingerprint or "unknown"
-    return f"**Predicts** {task}{given}; trained on the dataset {dataset}."
+    known = f"\n\n**Data:** {_plain(tags[names.TAG_DATA])}." if names.TAG_DATA in tags else ""
+    return f"**Predicts** {task}{given}; trained on the dataset {dataset}.{known}"
 
 
 def _metrics(tags: dict[str, str], assessed: dict[str, Any], comparison: dict[str, Any]) -> str:

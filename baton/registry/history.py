@@ -76,7 +76,7 @@ def _demand_run(config: Config, model: str) -> str:
     experiment = runs.client().get_experiment(runs.experiment_of(config.experiment_name))
     # As old as the experiment: who looks for the newest run means another one.
     made = runs.client().create_run(
-        experiment.experiment_id, experiment.creation_time, {names.TAG_NAME: config.name}, f"champions of {model}"
+        experiment.experiment_id, experiment.creation_time, runs.owner_tags(config), f"champions of {model}"
     )
     for start in range(0, len(changes), BATCH):
         runs.tag(made.info.run_id, {_key(change): _text(change) for change in changes[start : start + BATCH]})

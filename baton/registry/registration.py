@@ -12,6 +12,7 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import BadInput
+from baton.formatting import day_text
 from baton.registry import champions, store, versions
 from baton.registry.gate import GateDecision
 from baton.tracking import runs
@@ -131,6 +132,7 @@ def version_tags(
     """What a model version tells of itself: lineage, content, metrics and the comparison."""
     tags = {
         names.TAG_FINGERPRINT: dataset.fingerprint,
+        names.TAG_DATA: data_text(dataset, chosen),
         names.TAG_OUTPUT: chosen.data.tags[names.TAG_OUTPUT],
         names.TAG_NETWORK: versions.network_of(chosen.data.tags),
         names.TAG_MODEL_CONTENT: versions.content_of(chosen.data.tags),
@@ -143,6 +145,19 @@ def version_tags(
     if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):
         tags[names.TAG_MODEL_DIGEST] = digest
     return tags
+
+
+def data_text(dataset: Dataset, chosen: Any) -> str:
+    """A dataset and the run that was trained on it → how many rows of which days, and when."""
+    profile = json.loads((dataset.folder / names.PROFILE).read_text(encoding="utf-8"))
+    dates = [column.name for column in dataset.preprocessor.columns if column.kind == "datetime"]
+    spans = [
+        f"{name} from {day_text(profile[name]['min'])} to {day_text(profile[name]['max'])}"
+        for name in dates
+        if "min" in profile.get(name, {})
+    ]
+    rows = sum(dataset.rows[split] for split in names.SPLITS)
+    return "; ".join([f"{rows:,} rows", *spans, f"trained on {day_text(chosen.info.start_time * 1000)}"])
 
 
 def decision_tags(decision: GateDecision) -> dict[str, str]:

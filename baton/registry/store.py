@@ -36,24 +36,26 @@ class Version:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def is_limited() -> bool:
-    """Whether the registry is one of Unity Catalog's kind."""
-    import mlflow
+def is_limited(uri: str = "") -> bool:
+    """Whether a registry, or else the one that MLflow uses, is of Unity Catalog's kind."""
+    if not uri:
+        import mlflow
 
-    return LIMITED.match(mlflow.get_registry_uri()) is not None
+        uri = mlflow.get_registry_uri()
+    return LIMITED.match(uri) is not None
 
 
-def check_names(config: Config) -> None:
-    """Raise `BadInput` that names the config's key if the registry takes no model of such a name."""
-    if not is_limited():
-        return
+def check_names(config: Config, uri: str = "") -> str:
+    """The names of the registered models; raises `BadInput` with the config's key if the registry takes none such."""
     scoring = "register.model" if config.scoring_model == config.registered_model else "batch_infer.model"
-    for key, name in {"register.model": config.registered_model, scoring: config.scoring_model}.items():
+    models = {"register.model": config.registered_model, scoring: config.scoring_model}
+    for key, name in models.items() if is_limited(uri) else ():
         if not THREE_LEVELS.fullmatch(name):
             raise BadInput(
                 f"In Unity Catalog a model is called catalog.schema.model, in lower case: set {key} to such a name. "
                 f"Received: {name}"
             )
+    return " and ".join(models.values())
 
 
 def version(name: str, number: str) -> Version:
@@ -90,22 +92,22 @@ def tags(name: str) -> dict[str, str]:
 
 
 def tag_model(name: str, values: dict[str, str]) -> None:
-    for key, value in values.items():
-        client().set_registered_model_tag(name, *written(key, value))
+    for tag_name, value in values.items():
+        client().set_registered_model_tag(name, *written(tag_name, value))
 
 
-def untag_model(name: str, key: str) -> None:
-    client().delete_registered_model_tag(name, _key(key))
+def untag_model(name: str, tag_name: str) -> None:
+    client().delete_registered_model_tag(name, key(tag_name))
 
 
 def tag(version: Any, values: dict[str, str]) -> None:
     """Set tags of a model version; of a value that is too long the end is lost."""
-    for key, value in values.items():
-        client().set_model_version_tag(version.name, version.version, *written(key, value))
+    for name, value in values.items():
+        client().set_model_version_tag(version.name, version.version, *written(name, value))
 
 
-def untag(version: Any, key: str) -> None:
-    client().delete_model_version_tag(version.name, version.version, _key(key))
+def untag(version: Any, name: str) -> None:
+    client().delete_model_version_tag(version.name, version.version, key(name))
 
 
 def describe(version: Any, change: Callable[[str], str]) -> None:
@@ -146,10 +148,11 @@ def _with_own_names(tags: dict[str, str]) -> dict[str, str]:
     }
 
 
-def written(key: str, value: str) -> tuple[str, str]:
+def written(name: str, value: str) -> tuple[str, str]:
     """A tag by Baton's name → key and value as the registry takes them, without secrets that the value may quote."""
-    return _key(key), masked(value)[: LIMITED_MAX_VALUE if is_limited() else MAX_VALUE]
+    return key(name), masked(value)[: LIMITED_MAX_VALUE if is_limited() else MAX_VALUE]
 
 
-def _key(key: str) -> str:
-    return LIMITED_PREFIX + key.removeprefix(PREFIX) if key.startswith(PREFIX) and is_limited() else key
+def key(name: str) -> str:
+    """A tag's key as the registry takes it."""
+    return LIMITED_PREFIX + name.removeprefix(PREFIX) if name.startswith(PREFIX) and is_limited() else name

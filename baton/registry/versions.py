@@ -305,6 +305,11 @@ def judged_for(version: Any) -> str:
     return copied["model"] if copied else version.name
 
 
+def is_copy(version: Any) -> bool:
+    """Whether a version is a copy with a verdict that was given for another registered model."""
+    return names.TAG_CANDIDATE_RUN in version.tags and judged_for(version) != version.name
+
+
 def _demand_own_verdict(version: Any) -> None:
     """Raise `BadInput` if the verdict that a version bears was given for another registered model."""
     if (other := judged_for(version)) != version.name:
@@ -329,10 +334,11 @@ def demand_verdict(version: Any, alias: str) -> None:
             f"Version {version.version} of {version.name} bears the alias {alias} without having passed the gate; "
             f"set batch_infer.allow_unvalidated: true to score with it. Received: {verdict or 'no'} verdict"
         )
-    if names.TAG_ROLLED_BACK in version.tags and alias != names.CHAMPION:  # as champion somebody wants it again
+    if names.TAG_ROLLED_BACK in version.tags:
         raise BadInput(
-            f"Version {version.version} of {version.name} bears the alias {alias} and was rolled back; "
-            "set batch_infer.allow_unvalidated: true to score with it. "
+            f"Version {version.version} of {version.name} bears the alias {alias} and was rolled back: give the alias "
+            f"to another version or run rollback; if it is wanted again delete its tag "
+            f"{store.key(names.TAG_ROLLED_BACK)}, or set batch_infer.allow_unvalidated: true to score with it. "
             f"Received: rolled back because {version.tags[names.TAG_ROLLED_BACK]}"
         )
 

@@ -185,9 +185,8 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
     else:
         set_experiment(config.experiment_name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
-    tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
-    whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
-    with mlflow.start_run(tags=tags | whose, log_system_metrics=False) as active:
+    tags = {"mlflow.runName": step, names.TAG_STEP: step} | owner_tags(config)
+    with mlflow.start_run(tags=tags, log_system_metrics=False) as active:
         run = Run(active.info.run_id, active.info.experiment_id, step, options, active.data.tags)
         experiments.check_location(active.info.artifact_uri)
         try:
@@ -202,11 +201,24 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             run.text(_yaml(config), names.CONFIG)
             yield run
         except KeyboardInterrupt:
-            with suppress(Exception):  # a server that does not answer
-                run.tag(names.TAG_ERROR, interrupts.STOPPED)
-            with suppress(Exception):
-                mlflow.end_run("KILLED")
+            _end_killed(run)
             raise
+
+
+def owner_tags(config: Config) -> dict[str, str]:
+    """Which pipeline's, and which process's, a run is."""
+    whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
+    return {names.TAG_NAME: config.name} | whose
+
+
+def _end_killed(run: Run) -> None:
+    """End the innermost open run of this process, which a signal has stopped."""
+    import mlflow
+
+    with suppress(Exception):  # a server that does not answer
+        run.tag(names.TAG_ERROR, interrupts.STOPPED)
+    with suppress(Exception):
+        mlflow.end_run("KILLED")
 
 
 def set_experiment(name: str) -> None:
@@ -325,17 +337,20 @@ def closed_on_failure(run_id: str) -> Iterator[None]:
 
 @contextmanager
 def nested(parent: Run, step: str, config: Config, inputs: dict[str, str]) -> Iterator[Run]:
-    """A run of another step below one's own, whose work is done in this process; it ends as that does."""
+    """A run of another step below one's own, whose work is done in this process; it ends as `start`'s does."""
     import mlflow
 
     options = {name: parent.options[name] for name in ("config", "set")} | inputs
     run_id = create_child(parent, step, options)
-    tag(run_id, {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()})
+    tag(run_id, owner_tags(config))
     with mlflow.start_run(run_id, nested=True, log_system_metrics=False):
         run = Run(run_id, parent.experiment_id, step, options)
         run.text(_yaml(config), names.CONFIG)
         try:
             yield run
+        except KeyboardInterrupt:
+            _end_killed(run)
+            raise
         except Exception as error:
             run.tag(names.TAG_ERROR, sentence(error))
             raise
