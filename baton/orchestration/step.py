@@ -24,6 +24,7 @@ import yaml
 from baton import names
 from baton.config import loading
 from baton.config import schema as configs
+from baton.config.places import mounted
 from baton.errors import BadInput, BatonError, escaped, explained
 from baton.orchestration import warm_process
 from baton.redaction import masked
@@ -233,7 +234,7 @@ def enter_project(config_path: str) -> str:
     A config that lies in the working directory counts before one of that name in the project. Raises `BadInput` if
     there is none.
     """
-    home = paths.base()
+    config_path, home = mounted(config_path), paths.base()
     here, there = Path(config_path).absolute(), home / config_path
     if not here.is_file() and not there.is_file():
         where = f" in {here.parent} or {there.parent}" if here != there else ""
