@@ -71,7 +71,14 @@ def work(line: str) -> int:
 def main() -> None:
     prepare()
     if "--once" in sys.argv:
-        sys.exit(work(sys.stdin.read()))
+        from pyspark.sql import SparkSession
+
+        driver = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+        before = dict(driver.conf.getAll)
+        status = work(sys.stdin.read())
+        if driver._jsc.sc().isStopped() or dict(driver.conf.getAll) != before:
+            sys.exit("the driver's Spark is not as it was")
+        sys.exit(status)
     for module in AHEAD:
         import_module(module)
     for line in sys.stdin:
