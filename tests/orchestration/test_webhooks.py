@@ -1,13 +1,16 @@
 """The receiver of MLflow's webhooks: what it believes, how it works one at a time, and how it ends."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -41,7 +44,7 @@ def headers(body: str, at: float = NOW, delivery: str = "", key: str = KEY) -> d
 
 
 def test_what_mlflow_signs_is_believed_once():
-    deliveries, body = Deliveries(KEY.encode()), event()
+    deliveries, body = Deliveries(KEY.encode(), 0), event()
     sent = headers(body)
     assert [deliveries.status(sent, body.encode(), NOW + seconds) for seconds in (0, 1)] == [200, 409]
     assert deliveries.status(headers(body), body.encode(), NOW) == 200
@@ -53,19 +56,19 @@ def test_what_is_changed_or_signed_otherwise_is_refused(spoiled):
     sent = headers(body, key="another" if spoiled == "key" else KEY)
     sent |= {} if spoiled in ("body", "key") else {spoiled: "1"}
     received = body.replace("2", "3") if spoiled == "body" else body
-    assert Deliveries(KEY.encode()).status(sent, received.encode(), NOW) == 401
-    assert Deliveries(KEY.encode()).status({}, received.encode(), NOW) == 401
+    assert Deliveries(KEY.encode(), 0).status(sent, received.encode(), NOW) == 401
+    assert Deliveries(KEY.encode(), 0).status({}, received.encode(), NOW) == 401
 
 
 @pytest.mark.parametrize(("age", "status"), [(MAX_AGE_S, 200), (MAX_AGE_S + 1, 408), (-MAX_AGE_S - 1, 408)])
 def test_what_is_old_or_of_the_future_is_refused(age, status):
     body = event()
-    assert Deliveries(KEY.encode()).status(headers(body, NOW - age), body.encode(), NOW) == status
+    assert Deliveries(KEY.encode(), 0).status(headers(body, NOW - age), body.encode(), NOW) == status
 
 
 def test_a_delivery_is_remembered_as_long_as_it_would_be_believed_and_no_more_than_so_many(monkeypatch):
     monkeypatch.setattr(webhooks, "MAX_DELIVERIES", 2)
-    deliveries, body = Deliveries(KEY.encode()), event()
+    deliveries, body = Deliveries(KEY.encode(), 0), event()
     early = headers(body, NOW + MAX_AGE_S)  # of a clock that is fast: believed for twice that long
     assert deliveries.status(early, body.encode(), NOW) == 200
     assert deliveries.status(early, body.encode(), NOW + 2 * MAX_AGE_S) == 409
@@ -73,6 +76,53 @@ def test_a_delivery_is_remembered_as_long_as_it_would_be_believed_and_no_more_th
     assert deliveries.status(headers(body), body.encode(), NOW) == 503
     later = NOW + 2 * MAX_AGE_S + 1
     assert deliveries.status(headers(body, later), body.encode(), later) == 200
+
+
+def test_what_was_delivered_before_a_restart_is_not_believed_again():
+    """Nobody knows what was taken then; what it was about the first reconcile has seen."""
+    body = event()
+    deliveries = Deliveries(KEY.encode(), NOW + 0.9)
+    assert deliveries.status(headers(body, NOW - 1), body.encode(), NOW + 1) == 408
+    assert deliveries.status(headers(body, NOW), body.encode(), NOW + 1) == 200
+
+
+class Idle:
+    """Stands for the worker of a receiver."""
+
+    due = threading.Event()
+
+
+@pytest.mark.parametrize(
+    "received", [lambda: asyncio.sleep(60), lambda: asyncio.sleep(0, {"type": "http.disconnect"})], ids=["slow", "gone"]
+)
+def test_who_does_not_send_on_is_answered_and_waits_no_longer(received, monkeypatch, caplog):
+    monkeypatch.setattr(webhooks, "MAX_WAIT_S", 0.05)
+    sent = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b"", "http_version": "1.1"}
+    asyncio.run(webhooks._app(CONFIG, Deliveries(KEY.encode(), 0), Idle())(scope, received, send))
+    assert sent[0]["status"] == 408
+
+
+def test_a_reconcile_that_cannot_be_started_now_is_started_at_the_next_event(monkeypatch, caplog):
+    started = []
+
+    def start(command, **options):
+        started.append(command)
+        if len(started) == 1:
+            raise OSError(12, "Cannot allocate memory")
+        return SimpleNamespace(wait=lambda: 0, poll=lambda: 0)
+
+    monkeypatch.setattr(webhooks.subprocess, "Popen", start)
+    worker = webhooks.Worker({"set": ""})
+    for number in (1, 2):
+        worker.due.set()
+        wait_for(lambda: len(started) == number)  # noqa: B023 - it is called here
+    worker.stop()
+    assert "Cannot allocate memory" in caplog.text and started[1][1:] == ["-m", "steps.reconcile", "--set="]
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,18 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import chromium
+import databases
 import mlflow
 import pyarrow.parquet as pq
 import pytest
-import tiny
-import yaml
 from click.testing import CliRunner
 
 from baton import names
@@ -29,60 +27,39 @@ from baton.registry.history import BY_HAND, PROMOTED
 from baton.runtime import replacing
 from baton.serving import destination
 from baton.tracking import runs
-from baton.training import callbacks, fit
 from steps.batch_infer import batch_infer
 from steps.reconcile import reconcile
 from steps.register import register
+from steps.rollback import rollback
 
 ROOT = Path(__file__).parents[2]
 PROD = "lab-prod"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(laboratory, tmp_path_factory):
     """Two candidates, the second of which is better, that were promoted one after the other; the second has scored."""
-    from baton.registry import candidates
-
     home = tmp_path_factory.mktemp("lab")
-    settings = {"source": str(home / "new.parquet"), "output": str(home / "predictions"), "drift": {"measure": False}}
-    config, dataset = tiny.build(
-        tiny.regression_table(), home, "regression", name="lab", warehouse=str(home / "warehouse"), batch_infer=settings
-    )
-    pq.write_table(tiny.regression_table(50, seed=5), home / "new.parquet")
-    (home / "lab.yaml").write_text(yaml.safe_dump(config.dump()))
+    made = laboratory(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
         patch.chdir(home)
         mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
-        experiment = mlflow.create_experiment("lab", artifact_location=(home / "artifacts").as_uri())
-        trained = []
-        for epochs in (4, 30):
-            result = callbacks.Result(fit.train(config.overridden({"train.epochs": epochs}), dataset).model)
-            with runs.start("train", config, {}) as run:
-                candidates.log_candidate(config, run, dataset, result)
-            trained.append(run.id)
-        made = SimpleNamespace(home=home, config=config, dataset=dataset, trained=trained, experiment=experiment)
-        for run_id in trained:
+        for run_id in made.trained:
             done = invoke(made, register, f"--candidate_run_ids={run_id}")
             assert done.exit_code == 0, done.output
         assert reconciled(made).exit_code == 0
         shutil.copytree(home / "predictions", home / "kept")
-        copy_database(home / "mlflow.db", home / "kept.db")
+        databases.copy(home / "mlflow.db", home / "kept.db")
         yield made
         mlflow.set_tracking_uri(None)
-
-
-def copy_database(source: Path, target: Path) -> None:
-    """What a SQLite file holds into another, which others may have open."""
-    with closing(sqlite3.connect(source)) as kept, closing(sqlite3.connect(target)) as live:
-        kept.backup(live)
 
 
 @pytest.fixture
 def lab(store):
     """Version 1 and the better version 2, each promoted by register; version 2 has scored. All is as at first."""
     yield store
-    copy_database(store.home / "kept.db", store.home / "mlflow.db")
+    databases.copy(store.home / "kept.db", store.home / "mlflow.db")
     shutil.rmtree(store.home / "predictions", ignore_errors=True)
     shutil.copytree(store.home / "kept", store.home / "predictions")
 
@@ -137,7 +114,7 @@ def steps_run(lab) -> list[str]:
 # A version that has passed
 
 
-def test_a_champion_that_a_hand_has_moved_scores_once_and_is_on_record(lab):
+def test_a_champion_that_a_hand_has_moved_scores_once_and_is_on_record(lab, monkeypatch):
     assert who_scored(lab) == ("lab", "2")
     by_hand("1")
     done = reconciled(lab)
@@ -157,6 +134,11 @@ def test_a_champion_that_a_hand_has_moved_scores_once_and_is_on_record(lab):
     assert scoring.data.tags["mlflow.parentRunId"] == run.info.run_id and scoring.info.status == "FINISHED"
     assert scoring.data.tags[names.TAG_STEP] == "batch_infer" and runs.content(scoring, names.CARD)
     assert scored(lab)["scoring_run_id"] == scoring.info.run_id
+    card = runs.content(scoring, names.CARD).decode()
+    assert "Version 1 is champion, set by hand, after version 2: " in card and f"run {run.info.run_id}." in card
+    monkeypatch.setenv("COLUMNS", "200")
+    last = invoke(lab, rollback, "--history").output.splitlines()[-1]
+    assert BY_HAND in last and run.info.run_id in last
     before = steps_run(lab)
     assert reconciled(lab).exit_code == 0
     assert steps_run(lab) == before and champions.history("lab") == changes, "nothing to do makes no run"
@@ -173,11 +155,52 @@ def test_a_reconcile_that_failed_goes_on_where_it_was(lab, monkeypatch):
         patch.setattr(replacing, "replace", full)
         assert reconciled(lab).exit_code == 2
     assert who_scored(lab) == ("lab", "2")
-    assert "no room left" in versions.version("lab", "1").tags[names.TAG_NOT_SCORED]
+    tags = versions.version("lab", "1").tags
+    assert "no room left" in tags[names.TAG_NOT_SCORED]
+    assert tags[names.TAG_CHAMPION_BY] == champions.history("lab")[-1].by, "once there are predictions none comes back"
     assert reconciled(lab).exit_code == 0
     assert who_scored(lab) == ("lab", "1")
     assert [c.how for c in champions.history("lab")] == [PROMOTED, PROMOTED, BY_HAND]
     assert names.TAG_NOT_SCORED not in versions.version("lab", "1").tags
+
+
+def test_predictions_of_a_run_that_was_killed_before_it_told_of_them_are_made_again(lab):
+    """The run is still open, and its process is gone."""
+    gone = runs.client().create_run(lab.experiment, tags=runs.owner_tags(lab.config) | {names.TAG_PROCESS: "1:1"})
+    mark = lab.home / "predictions" / destination.MARK
+    mark.write_text(json.dumps({**scored(lab), "scoring_run_id": gone.info.run_id}))
+    assert reconciled(lab).exit_code == 0
+    assert runs.find(gone.info.run_id).info.status == "KILLED"
+    assert scored(lab)["scoring_run_id"] != gone.info.run_id and who_scored(lab) == ("lab", "2")
+
+
+def test_to_look_and_find_nothing_to_do_needs_no_tensorflow(lab):
+    """The schedule does it every few minutes."""
+    code = (
+        "import json, sys\nfrom steps.reconcile import reconcile\n"
+        f"try: reconcile(['--config={lab.home / 'lab.yaml'}', '--set='])\n"
+        "finally: print(json.dumps([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules]))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "scored last: nothing to do" in done.stderr, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_a_version_that_was_rolled_back_does_not_score_by_the_alias_alone(lab):
+    champions.roll_back(lab.config, "b" * 32, "worse on Mondays")
+    assert reconciled(lab).exit_code == 0 and who_scored(lab) == ("lab", "1")
+    by_hand("2")
+    sentence = refusal(lab)
+    assert sentence == (
+        "Version 2 of lab bears the alias champion and was rolled back: give the alias to another version or run "
+        "rollback; if it is wanted again delete its tag baton.rolled_back, or set batch_infer.allow_unvalidated: true "
+        "to score with it. Received: rolled back because worse on Mondays"
+    )
+    assert versions.version("lab", "2").tags[names.TAG_NOT_SCORED] == sentence
+    done = reconciled(lab, batch_infer__allow_unvalidated="true")
+    assert done.exit_code == 0 and who_scored(lab) == ("lab", "2")
+    assert names.TAG_ROLLED_BACK in versions.version("lab", "2").tags, "that is not lifted by this"
 
 
 def test_who_was_rolled_back_while_it_scored_does_not_take_the_place_of_predictions(lab, monkeypatch):
@@ -212,6 +235,7 @@ def test_a_version_and_its_model_tell_what_a_person_decides_by(lab):
         "| metric on test rows | value | interval | version 1 |",
         "**Slices:** ",
         "**Drift at the last scoring:** none was measured yet",
+        "**Data:** 600 rows; trained on 2",
         "give version 2 the alias `champion`",
         f"/runs/{run})",
     ):
@@ -403,22 +427,13 @@ def wait_for(good, log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def page():
-    """A page of headless Chromium; without a browser the test is skipped, except in CI."""
-    from playwright.sync_api import sync_playwright
-
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs chromium for the UI tests.")
-        pytest.skip("There is no chromium: install it to run the UI tests.")
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        yield opened.new_page(viewport={"width": 1500, "height": 1000})
-        opened.close()
+    with chromium.page() as opened:
+        yield opened
 
 
 def give_alias(page, address: str, number: str) -> None:
     """What a person does on a version's page."""
+    page.goto("about:blank")  # else what the page shows may be of the version before
     page.goto(f"{address}/#/models/lab/versions/{number}")
     page.get_by_role("button", name="Add").first.click(timeout=60_000)
     dialog = page.get_by_role("dialog")
@@ -465,4 +480,7 @@ def test_an_alias_that_is_given_in_the_ui_scores_and_one_that_may_not_is_refused
         wait_for(lambda: "ended with status 2" in log.read_text(), log)
         os.kill(listening.pid, signal.SIGTERM)
         assert listening.wait(60) == 0, log.read_text()
+        remote.delete_registered_model_alias("lab", names.CHALLENGER)  # who has no alias yet has the button
+        give_alias(page, address, "2")  # nobody hears of it
     assert who_scored(lab) == ("lab", "1") and KEY not in log.read_text()
+    assert reconciled(lab).exit_code == 0 and who_scored(lab) == ("lab", "2"), "the schedule makes good"

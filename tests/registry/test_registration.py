@@ -53,3 +53,9 @@ def test_a_verdict_fits_its_tag(monkeypatch):
         monkeypatch.setattr(registry_store, "is_limited", lambda limited=limited: limited)
         written = dict(registry_store.written(*tag) for tag in tags.items())
         assert sorted(map(len, written.values())) == [len("refused"), most]
+
+
+def test_a_version_tells_of_which_days_its_data_are(flights):
+    chosen = SimpleNamespace(info=SimpleNamespace(start_time=1_800_000_000_000))
+    told = registration.data_text(flights.dataset, chosen)
+    assert told == "1,974 rows; time_hour from 2013-01-01 to 2013-01-04; trained on 2027-01-15"

@@ -1,42 +1,37 @@
 """A registry with Unity Catalog's limits, and not where runs are tracked: what the steps do to models works there."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
-import pyarrow.parquet as pq
 import pytest
-import tiny
 import unity_catalog
-import yaml
 from click.testing import CliRunner
 from mlflow.exceptions import MlflowException
 
 from baton import names
 from baton.orchestration import outputs, references
-from baton.registry import candidates, champions, history, versions
+from baton.registry import champions, history, versions
 from baton.registry.history import BY_HAND, PROMOTED, ROLLED_BACK
 from baton.serving import destination
 from baton.tracking import runs
-from baton.training import callbacks, fit
 from steps.batch_infer import batch_infer
 from steps.reconcile import reconcile
 from steps.register import register
 from steps.rollback import rollback
 
+ROOT = Path(__file__).parents[2]
 MODEL, PROD, EXPERIMENT = "main.ml.flights", "prod.ml.flights", "/Shared/flights"
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(laboratory, tmp_path_factory):
     """Two candidates in a tracking store, the second of which is better; an empty registry elsewhere."""
     home = tmp_path_factory.mktemp("lab")
-    settings = {"source": str(home / "new.parquet"), "output": str(home / "predictions"), "drift": {"measure": False}}
-    config, dataset = tiny.build(
-        tiny.regression_table(), home, "regression", name="flights", experiment=EXPERIMENT, batch_infer=settings,
-        warehouse=str(home / "warehouse"), register={"model": MODEL},
-    )  # fmt: skip
-    pq.write_table(tiny.regression_table(50, seed=5), home / "new.parquet")
-    (home / "lab.yaml").write_text(yaml.safe_dump(config.dump()))
+    made = laboratory(home, experiment=EXPERIMENT, register={"model": MODEL})
     unity_catalog.install()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
@@ -44,13 +39,7 @@ def lab(tmp_path_factory):
         patch.chdir(home)
         mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
         mlflow.create_experiment(EXPERIMENT, artifact_location=(home / "artifacts").as_uri())
-        trained = []
-        for epochs in (4, 30):
-            result = callbacks.Result(fit.train(config.overridden({"train.epochs": epochs}), dataset).model)
-            with runs.start("train", config, {}) as run:
-                candidates.log_candidate(config, run, dataset, result)
-            trained.append(run.id)
-        yield SimpleNamespace(home=home, config=config, trained=trained)
+        yield made
         mlflow.set_tracking_uri(None)
 
 
@@ -117,9 +106,11 @@ def test_register_batch_infer_rollback_and_reconcile_work_within_the_limits(lab)
     good(lab, reconcile)
     assert who_scored(lab) == (MODEL, "1")
     runs.client().set_registered_model_alias(MODEL, names.CHAMPION, "2")
+    done = invoke(lab, reconcile)
+    assert done.exit_code == 2 and "if it is wanted again delete its tag baton_rolled_back, or" in done.output
+    runs.client().delete_model_version_tag(MODEL, "2", "baton_rolled_back")
     good(lab, reconcile)
     assert who_scored(lab) == (MODEL, "2") and changes()[3:] == [("2", BY_HAND)]
-    assert names.TAG_ROLLED_BACK not in versions.version(MODEL, "2").tags
     assert "set by hand" in good(lab, rollback, "--history")
 
 
@@ -139,6 +130,24 @@ def test_a_copy_in_another_catalog_is_judged_there(lab):
     good(lab, reconcile, batch_infer__model=PROD)
     assert who_scored(lab) == (PROD, "1")
     assert versions.version(PROD, "1").tags[names.TAG_JUDGED_FOR] == PROD
+
+
+def test_a_step_of_its_own_process_finds_the_registry_by_mlflows_entry_point(lab):
+    """As with a plugin that is installed; after the tests above version 2 is champion by hand."""
+    support = Path(unity_catalog.__file__).parent
+    path = [unity_catalog.distribution(lab.home / "plugin"), support, ROOT]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    command = [
+        sys.executable,
+        "-m",
+        "steps.rollback",
+        f"--config={lab.home / 'lab.yaml'}",
+        "--set=",
+        "--reason=no good",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert changes()[-1] == ("1", ROLLED_BACK)
 
 
 def test_gc_keeps_the_runs_behind_the_versions_of_all_catalogs(lab):

@@ -138,6 +138,9 @@ def test_what_a_register_run_promoted_scores_until_it_is_rolled_back(model, monk
     assert str(registry.to_score_with(model.config, run_id).version) == first
     assert f"version {second}, which register promoted, was rolled back ({WHY})" in caplog.text
     model.by_hand(second)  # somebody wants it again
+    with pytest.raises(BadInput, match="bears the alias champion and was rolled back: .* delete its tag .* on Mondays"):
+        registry.to_score_with(model.config, run_id)
+    runs.client().delete_model_version_tag(model.name, second, names.TAG_ROLLED_BACK)
     assert str(registry.to_score_with(model.config, run_id).version) == second
 
 

@@ -6,10 +6,10 @@ import base64
 import copy
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
+import chromium
 import made_up
 import mlflow.cli
 import mlflow.projects
@@ -282,13 +282,8 @@ def test_each_step_has_a_card_of_the_same_sections(tmp_path, step):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("There is no chromium: install it to run the browser tests.")
-    with sync_playwright() as play:
-        yield play.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+    with chromium.browser() as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("width", [390, 1280])

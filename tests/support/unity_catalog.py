@@ -96,3 +96,13 @@ def bare(found: Any) -> ModelVersionSearch:
 def install() -> None:
     """Let MLflow find the registry by its scheme, in this process."""
     utils._get_store_registry().register(SCHEME, UnityCatalogStore)
+
+
+def distribution(folder: Path) -> Path:
+    """A folder that, on a process's path, is an installed distribution with the registry's entry point."""
+    described = folder / "unity_catalog-1.0.dist-info"
+    described.mkdir(parents=True)
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: unity-catalog\nVersion: 1.0\n")
+    entry = f"{SCHEME} = {__name__}:{UnityCatalogStore.__name__}"
+    (described / "entry_points.txt").write_text(f"[mlflow.model_registry_store]\n{entry}\n")
+    return folder
