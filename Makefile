@@ -44,7 +44,7 @@ wheel:  ## the wheel that a scheduler's jobs run, into dist/
 	$(or $(PYTHON),python3) scripts/wheel.py dist
 
 wheels: $(READY) wheel  ## besides that of this Python's Petastorm and Horovod, without the dependencies that they name
-	for folder in $(BUILT); do uv build --quiet --wheel --out-dir dist/wheels ./$$folder; done
+	for folder in $(BUILT); do uv build --quiet --wheel --out-dir dist/wheels ./$$folder || exit 1; done
 	python scripts/wheel.py dist dist/wheels/*.whl
 
 lint: $(READY)

@@ -74,6 +74,27 @@ def test_pip_takes_it(wheel, tmp_path):
     assert {path.name for path in (tmp_path / "bin").iterdir()} >= {"baton-ingest", "baton-report"}
 
 
+def test_another_wheel_loses_its_dependencies_and_nothing_else(tmp_path):
+    """Petastorm's would bring a Spark into a cluster that has one."""
+    content = {
+        "other.py": "x = 1\n",
+        "other-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 1.0\nRequires-Dist: pyspark>=2.1\n",
+        "other-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "other-1.0.dist-info/RECORD": "",
+    }
+    other = tmp_path / "other-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(other, "w") as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+    command = [sys.executable, str(ROOT / "scripts" / "wheel.py"), str(tmp_path), str(other)]
+    subprocess.run(command, capture_output=True, check=True)
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--target", str(site), str(other)]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (site / "other.py").read_text() == "x = 1\n"
+
+
 def test_its_keys_are_those_of_the_checkout(unpacked, tmp_path):
     """So that what one has computed is a hit for the other."""
     done = python(unpacked, tmp_path, "-c", KEYS % (names.STEPS,))
