@@ -27,6 +27,7 @@ IN_VAIN = {
         "tune.epochs": "Config.sized passes it on, of the candidate's own config",
         "data.target": "the version's description tells it",
         "batch_infer.alias": "the version's description tells it",
+        "batch_infer.model": "whether the registry takes such a name",
     },
 }
 # What register trains the folds of its audit by is the candidate's own config, which its content tells of.
