@@ -78,11 +78,11 @@ def test_another_wheel_loses_its_dependencies_and_nothing_else(tmp_path):
     """Petastorm's would bring a Spark into a cluster that has one."""
     content = {
         "other.py": "x = 1\n",
-        "other-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 1.0\nRequires-Dist: pyspark>=2.1\n",
-        "other-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "other-1.0.dist-info/RECORD": "",
+        "other-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 1\nRequires-Dist: pyspark>=2.1\n",
+        "other-1.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "other-1.dist-info/RECORD": "",
     }
-    other = tmp_path / "other-1.0-py3-none-any.whl"
+    other = tmp_path / "other-1-py3-none-any.whl"
     with zipfile.ZipFile(other, "w") as archive:
         for name, text in content.items():
             archive.writestr(name, text)
