@@ -52,6 +52,10 @@ def predict(config: Config, run: Run, version: Any) -> None:
         (folder / destination.MARK).write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
         versions.demand_still_scores(version)
+        if settings.table:  # before the folder: where this fails, nothing tells of predictions that are not there
+            from baton.serving import table
+
+            table.replace(config, settings.table, folder, summary)
     report(run, summary)
     if settings.drift.measure:
         report_drift(run, settings, version, preprocessor, known)

@@ -27,6 +27,7 @@ import untidy
 from command_lines import CommandLines
 from logged import batch
 from PIL import Image
+from pyspark import SparkFiles
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
 
@@ -45,6 +46,7 @@ from baton.networks import build as models
 from baton.runtime import spark
 from baton.serving import export, raw_model, scoring
 from baton.serving import spark as spark_scoring
+from baton.serving import table as tables
 from baton.serving.raw_columns import RawColumnModel
 from baton.training import distributed
 from baton.tuning import hyperopt
@@ -804,3 +806,60 @@ def test_no_secret_is_on_a_command_line_of_sparks(session, command_lines):
     assert all(map(command_lines.started, ("org.apache.spark.deploy.SparkSubmit", "pyspark.daemon")))
     assert command_lines.holding(SECRET) == []
     assert session.sparkContext._jsc.hadoopConfiguration().get("fs.s3a.secret.key") == SECRET
+
+
+def test_the_settings_of_somebody_elses_session_are_left_alone(session, monkeypatch):
+    """As on Databricks, where the session that runs is the task's, and is not Baton's to stop."""
+    monkeypatch.setattr(spark, "_own", None)
+    monkeypatch.setattr(spark, "_others", {})
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    session.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    before = dict(session.conf.getAll)
+    settings = configured("-", spark__config={"spark.sql.shuffle.partitions": "3"})
+    one, again = spark.session(settings), spark.session(settings)
+    assert one is again and one is not session and one.sparkContext is session.sparkContext
+    assert one.conf.get("spark.sql.session.timeZone") == "UTC" and one.conf.get("spark.sql.shuffle.partitions") == "3"
+    assert dict(session.conf.getAll) == before
+
+    def place_of_code(batches):
+        import baton
+
+        list(batches)
+        yield pa.RecordBatch.from_pydict({"place": [baton.__file__]})
+
+    assert one.range(2, numPartitions=2).mapInArrow(place_of_code, "place string").count() == 2
+    assert {path.name for path in Path(SparkFiles.getRootDirectory()).iterdir()} >= {"baton.zip"}
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+@pytest.mark.parametrize(("connect", "master"), [("1", None), ("", "sc://host:15002")])
+def test_spark_connect_is_refused_in_a_sentence(monkeypatch, connect, master):
+    if connect:
+        monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", connect)
+    with pytest.raises(BadInput, match="take a cluster with dedicated access"):
+        spark._demand_classic(configured("-", spark__master=master), None)
+
+
+def test_a_child_process_on_databricks_has_no_spark(monkeypatch):
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    with pytest.raises(BadInput, match="run the step as a task's entry point"):
+        spark._demand_classic(configured("-"), None)
+
+
+def test_predictions_replace_a_table_whole_with_their_lineage(session, tmp_path):
+    session.sql(f"CREATE DATABASE scored LOCATION '{tmp_path.as_uri()}/scored'")
+    summary = dict.fromkeys(tables.KEPT, "it's") | {"model_version": "7"}
+    for rows, quarantined in ((3, 2), (5, 0)):
+        folder = tmp_path / str(rows)
+        (folder / names.QUARANTINE_OUTPUT).mkdir(parents=True)
+        pq.write_table(pa.table({"a b": range(rows), f"only {rows}": ["x"] * rows}), folder / "part-00000.parquet")
+        if quarantined:
+            bad = pa.table({"reason": ["bad"] * quarantined})
+            pq.write_table(bad, folder / names.QUARANTINE_OUTPUT / "part-00000.parquet")
+        tables.replace(configured("-"), "scored.predictions", folder, summary)
+        assert session.table("scored.predictions").toArrow().column_names == ["a b", f"only {rows}"]
+        assert session.table("scored.predictions").count() == rows
+        assert session.catalog.tableExists("scored.predictions_quarantine") == bool(quarantined)
+    properties = {row.key: row.value for row in session.sql("SHOW TBLPROPERTIES scored.predictions").collect()}
+    assert properties["baton.model_version"] == "7" and properties["baton.source"] == "it's"
+    session.sql("DROP DATABASE scored CASCADE")
