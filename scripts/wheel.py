@@ -36,6 +36,7 @@ def description(project: dict) -> Iterator[tuple[str, bytes]]:
     """(file of .dist-info, content)."""
     points = [path.stem for path in sorted((ROOT / "steps").glob("*.py")) if path.stem != "__init__"]
     scripts = "".join(f"baton-{name.replace('_', '-')} = baton.steps.{name}:{name}\n" for name in points)
+    scripts += "baton-approve = baton.registry.approval:main\n"
     headers = {
         "Metadata-Version": "2.4",
         "Name": project["name"],

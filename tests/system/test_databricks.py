@@ -1,6 +1,7 @@
 """The scheduled job as it would be deployed, run by a stand-in task by task; its registry is like Unity Catalog's."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import tiny
 import unity_catalog
 import yaml
+from databricks.bundles.jobs import Job
 from databricks_job import Bundle, Jobs, Workspace, check, replaced
 
 from baton import names
@@ -62,10 +64,11 @@ def summary(lab, key: str) -> dict:
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_can_be_deployed(target, wheel, tmp_path):
     bundle = Bundle(target, Workspace(tmp_path), **TARGETS[target])
+    assert {key for key, job in bundle.jobs.items() if "schedule" in job} == {"pipeline", "reconcile"}
     for job in bundle.jobs.values():
         check(job, wheel)
         assert job["max_concurrent_runs"] == 1 and job["queue"] == {"enabled": True}
-        assert job["schedule"]["pause_status"] == ("UNPAUSED" if target == "prod" else "PAUSED")
+        assert job.get("schedule", {}).get("pause_status") in (None, "UNPAUSED" if target == "prod" else "PAUSED")
         assert f"register.model={target}.baton.flights" in next(
             p["default"] for p in job["parameters"] if p["name"] == "set"
         )
@@ -95,9 +98,8 @@ def test_what_databricks_would_refuse_is_refused(wheel, tmp_path):
 
 def test_databricks_own_model_of_a_job_takes_these(tmp_path):
     """Which refuses unknown fields and values."""
-    jobs = pytest.importorskip("databricks.bundles.jobs", reason="databricks-bundles is not in the lock yet")
     for job in Bundle("prod", Workspace(tmp_path), service_principal="s").jobs.values():
-        assert len(jobs.Job.from_dict(job).tasks) == len(job["tasks"])
+        assert len(Job.from_dict(job).tasks) == len(job["tasks"])
 
 
 def test_the_list_of_a_cluster_is_the_runtimes_without_spark():
@@ -164,6 +166,29 @@ def late(source: Path, content: bytes, key: str, attempt: int) -> None:
 def test_reconcile_has_nothing_to_do_then(lab):
     run = lab.jobs.run(lab.bundle.jobs["reconcile"], "2001")
     assert run.succeeded and "nothing to do" in run.printed["reconcile"], run.printed
+
+
+def test_a_deployment_waits_for_an_approval_and_then_scores(lab):
+    """A version that has passed the gate, and bears no alias: as register.promote=manual leaves it."""
+    job, model = lab.bundle.jobs["deployment"], "dev.baton.flights"
+    client = mlflow.MlflowClient(lab.jobs.environment["MLFLOW_TRACKING_URI"], lab.jobs.workspace.registry)
+    client.delete_registered_model_alias(model, names.CHAMPION)
+    for key, value, sentence in (
+        ("baton_verdict", names.REFUSED, "it must have passed register's gate.* Received: refused$"),
+        ("baton_verdict", names.CHALLENGER, "waits for its approval: .* Received: approval is not there$"),
+        ("approval", "no", "waits for its approval: .* Received: approval no$"),
+    ):
+        client.set_model_version_tag(model, "1", key, value)
+        run = lab.jobs.run(job, f"3-{key}-{value}", model_name=model, model_version="1")
+        assert run.results == {"approval": "failed", "reconcile": "upstream_failed"}, run.printed
+        assert re.search(sentence, run.last_line("approval"))
+        assert names.CHAMPION not in client.get_registered_model(model).aliases
+    client.set_model_version_tag(model, "1", "approval", "Approved")
+    lab.jobs.run(job, run.run_id, repair=run)
+    assert run.results == {"approval": "success", "reconcile": "success"}, run.printed
+    assert str(client.get_registered_model(model).aliases[names.CHAMPION]) == "1"
+    run = lab.jobs.run(job, "3-none", model_name=model, model_version="9")
+    assert "no such version" in run.last_line("approval")
 
 
 def test_an_exit_status_is_a_number_that_says_why():
