@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -84,7 +85,7 @@ def step(
             serving = [partial(serve, value) for key, (_, serve) in servers.items() if (value := inputs.pop(key))]
             if serving:
                 sys.exit(guarded(name, lambda: _serve(serving[0], config, overrides)))
-            _leave(execute(name, function, config, overrides, inputs, imports, prepare, idle))
+            _leave(Work(name, function, imports, prepare, idle).execute(config, overrides, inputs))
 
         for flag, (text, _) in views.items():
             command = click.option(f"--{flag}", is_flag=True, help=text)(command)
@@ -165,67 +166,65 @@ def _defaults(name: str, every: bool) -> list[str]:
     ]
 
 
-def execute(
-    name: str,
-    function: Callable[..., None],
-    config_path: str,
-    overrides: str,
-    inputs: dict[str, str],
-    imports: Sequence[str],
-    prepare: Prepare,
-    idle: Idle,
-) -> int:
-    """Run a step's function inside its MLflow run; return the exit status."""
+@dataclass(frozen=True)
+class Work:
+    """What a step does: its function, what that imports late and needs started, and when it has nothing to do."""
 
-    key = inputs.pop("pipeline", "")
-    forced = inputs.pop("force", "") if name in names.STEPS else ""
+    name: str
+    function: Callable[..., None]
+    imports: Sequence[str]
+    prepare: Prepare
+    idle: Idle
 
-    def run_it() -> None:
+    def execute(self, config_path: str, overrides: str, inputs: dict[str, str]) -> int:
+        """Run the function inside its MLflow run; return the exit status."""
+        return guarded(self.name, lambda: self._run(config_path, overrides, dict(inputs)))
+
+    def _run(self, config_path: str, overrides: str, inputs: dict[str, str]) -> None:
         from baton.orchestration import job  # late, for --help and views need nothing of it
         from baton.tracking import runs
 
+        key, force = inputs.pop("pipeline", ""), inputs.pop("force", "") if self.name in names.STEPS else ""
         job.check_key(key)
         file = enter_project(config_path)
         config = loading.load(file, overrides)
         if not key and not warm_process.waits():
             job.check_inputs(inputs)
         runs.reach()
-        if why := idle(config):
+        if why := self.idle(config):
             log.info("%s", why)
             return
         options = {"config": file, "set": overrides} | ({"pipeline": key} if key else {})
         mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
-        if not key or name == "main":
-            work(config, options, inputs, mine)
-        elif (task := job.begin(name, config, options, inputs, mine, forced)) is not None:
+        if not key or self.name == "main":
+            self._in_a_run(config, options, inputs, mine)
+        elif (task := job.begin(self.name, config, options, inputs, mine, force)) is not None:
             with runs.closed_on_failure(task.run_id):
-                work(config, options, task.inputs, task.run_id)
+                self._in_a_run(config, options, task.inputs, task.run_id)
 
-    def work(config: configs.Config, options: dict[str, str], inputs: dict[str, str], mine: str) -> None:
-        """Do the step's work in its run: `mine`, the one that main hands over, or a new one."""
+    def _in_a_run(self, config: configs.Config, options: dict[str, str], inputs: dict[str, str], mine: str) -> None:
+        """Call the function in its run: `mine`, the one that is handed over, or a new one."""
         from baton.tracking import runs
 
-        with prepare(config) as prepared:
-            for module in imports:
+        with self.prepare(config) as prepared:
+            for module in self.imports:
                 importlib.import_module(module)
             if mine:
                 os.environ["MLFLOW_RUN_ID"] = mine
             given, config = warm_process.handed_over(inputs, config)
-            with runs.start(name, config, {**options, **given}) as run:
+            with runs.start(self.name, config, {**options, **given}) as run:
                 _collect()
                 started = time.monotonic()
-                if name == "main" and key:
+                if self.name == "main" and "pipeline" in options:
                     from baton.orchestration import job
 
-                    job.tag_main(config, run, key)
-                function(config=config, run=run, **prepared, **given)
+                    job.tag_main(config, run, options["pipeline"])
+                self.function(config=config, run=run, **prepared, **given)
                 run.metrics({names.SECONDS: time.monotonic() - started})
-                if name != "main":
+                if self.name != "main":
                     from baton.reporting.html import report
 
                     report.log_card(config, run)
-
-    return guarded(name, run_it)
 
 
 def enter_project(config_path: str) -> str:

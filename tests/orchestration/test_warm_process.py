@@ -118,14 +118,6 @@ def test_what_is_started_ahead_does_not_take_the_steps_run_for_its_own(home, mon
         yield {}
 
     monkeypatch.setattr(step, "guarded", lambda name, work: work())
-    step.execute(
-        "ingest",
-        lambda config, run: seen.append(run.id),
-        str(home / "tiny.yaml"),
-        "",
-        {},
-        (),
-        prepare,
-        lambda config: "",
-    )
+    work = step.Work("ingest", lambda config, run: seen.append(run.id), (), prepare, lambda config: "")
+    work.execute(str(home / "tiny.yaml"), "", {})
     assert seen == [None, run_id]

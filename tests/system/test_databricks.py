@@ -175,6 +175,7 @@ def test_a_deployment_waits_for_an_approval_and_then_scores(lab):
     client.delete_registered_model_alias(model, names.CHAMPION)
     for key, value, sentence in (
         ("baton_verdict", names.REFUSED, "it must have passed register's gate.* Received: refused$"),
+        ("baton_rolled_back", "it was wrong", "it must have passed register's gate.* Received: rolled back$"),
         ("baton_verdict", names.CHALLENGER, "waits for its approval: .* Received: approval is not there$"),
         ("approval", "no", "waits for its approval: .* Received: approval no$"),
     ):
@@ -183,6 +184,8 @@ def test_a_deployment_waits_for_an_approval_and_then_scores(lab):
         assert run.results == {"approval": "failed", "reconcile": "upstream_failed"}, run.printed
         assert re.search(sentence, run.last_line("approval"))
         assert names.CHAMPION not in client.get_registered_model(model).aliases
+        if key == "baton_rolled_back":
+            client.delete_model_version_tag(model, "1", key)
     client.set_model_version_tag(model, "1", "approval", "Approved")
     lab.jobs.run(job, run.run_id, repair=run)
     assert run.results == {"approval": "success", "reconcile": "success"}, run.printed

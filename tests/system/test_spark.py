@@ -846,9 +846,17 @@ def test_a_child_process_on_databricks_has_no_spark(monkeypatch):
         spark._demand_classic(configured("-"), None)
 
 
-def test_predictions_replace_a_table_whole_with_their_lineage(session, tmp_path):
+@pytest.fixture
+def scored(session, tmp_path):
+    """A schema of that name, and settings that send predictions to a table in it."""
     session.sql(f"CREATE DATABASE scored LOCATION '{tmp_path.as_uri()}/scored'")
-    summary = dict.fromkeys(tables.KEPT, "it's") | {"model_version": "7"}
+    yield lambda table="scored.predictions", source="-": schema.BatchInfer(source=source, output="-", table=table)
+    session.sql("DROP DATABASE scored CASCADE")
+
+
+def test_predictions_replace_a_table_whole_with_their_lineage(session, scored, tmp_path):
+    config = configured("-")
+    summary = dict.fromkeys(tables.KEPT, "it's") | {"model_version": "7", "pipeline": config.name}
     for rows, quarantined in ((3, 2), (5, 0)):
         folder = tmp_path / str(rows)
         (folder / names.QUARANTINE_OUTPUT).mkdir(parents=True)
@@ -856,10 +864,31 @@ def test_predictions_replace_a_table_whole_with_their_lineage(session, tmp_path)
         if quarantined:
             bad = pa.table({"reason": ["bad"] * quarantined})
             pq.write_table(bad, folder / names.QUARANTINE_OUTPUT / "part-00000.parquet")
-        tables.replace(configured("-"), "scored.predictions", folder, summary)
+        tables.replace(config, scored(), folder, summary)
         assert session.table("scored.predictions").toArrow().column_names == ["a b", f"only {rows}"]
         assert session.table("scored.predictions").count() == rows
         assert session.catalog.tableExists("scored.predictions_quarantine") == bool(quarantined)
     properties = {row.key: row.value for row in session.sql("SHOW TBLPROPERTIES scored.predictions").collect()}
     assert properties["baton.model_version"] == "7" and properties["baton.source"] == "it's"
-    session.sql("DROP DATABASE scored CASCADE")
+
+
+def test_a_table_that_is_somebody_elses_is_not_replaced(session, scored, tmp_path):
+    create = "CREATE TABLE scored.{} USING parquet {} AS SELECT 1 AS a"
+    session.sql(create.format("customers", ""))
+    session.sql(create.format("fine_quarantine", ""))
+    session.sql(create.format("others", "TBLPROPERTIES ('baton.pipeline' = 'others')"))
+    session.sql("SELECT 1 AS a").createOrReplaceTempView("seen")
+    for settings, sentence in (
+        (scored("scored.customers"), "Received: scored.customers, which is no table of predictions$"),
+        (scored("scored.fine"), "Received: scored.fine_quarantine, which is no table of predictions$"),
+        (scored("scored.others"), "Received: scored.others, which is of others$"),
+        (scored("seen"), "Received: seen, which is no table of predictions$"),
+        (scored("nowhere.t"), "in a schema that there is not. Received: table:nowhere.t$"),
+        (scored("scored.new", "table:Scored.new"), "must not be a source"),
+    ):
+        with pytest.raises(BadInput, match=sentence):
+            tables.check(configured("-"), settings)
+        with pytest.raises(BadInput, match=sentence):
+            tables.replace(configured("-"), settings, tmp_path, {})
+    assert session.table("scored.customers").count() == session.table("scored.fine_quarantine").count() == 1
+    session.catalog.dropTempView("seen")
