@@ -18,8 +18,13 @@ KEPT = (PIPELINE, "source", *names.LINEAGE, "rows_in", "rows_scored", "rows_quar
 
 
 def check(config: Config, settings: BatchInfer) -> None:
-    """Raise `BadInput` if the table of predictions has no schema to be in, is a source or could be somebody else's."""
+    """Raise `BadInput` if the table of predictions has nowhere to be, is a source or could be somebody else's."""
     spark, table = session(config), str(settings.table)
+    if _forgets(spark, table):
+        raise BadInput(
+            "batch_infer.output is a table, and this Spark forgets its tables with the step's end: give it a folder or "
+            f"a catalog that lasts, as spark.sql.catalogImplementation: hive in spark.config. Received: {TABLE}{table}"
+        )
     schema = table.rpartition(".")[0]
     if schema and not spark.catalog.databaseExists(_quoted(schema)):
         raise BadInput(f"batch_infer.output names a table in a schema that there is not. Received: {TABLE}{table}")
@@ -51,6 +56,13 @@ def replace(config: Config, settings: BatchInfer, folder: Path, summary: dict[st
             for key in KEPT:  # with the rows, so that no table is ever there without its mark
                 writer = writer.tableProperty(f"baton.{key}", str(summary[key]))
             writer.createOrReplace() if delta else writer.create()
+
+
+def _forgets(spark: Any, table: str) -> bool:
+    """Whether the catalog of a table lies in the memory of this Spark."""
+    catalog = table.split(".")[0] if table.count(".") == 2 else "spark_catalog"
+    kept = spark.conf.get(f"spark.sql.catalog.{catalog}", None)
+    return not kept and spark.conf.get("spark.sql.catalogImplementation") == "in-memory"
 
 
 def _owner(spark: Any, name: str) -> str:

@@ -847,8 +847,9 @@ def test_a_child_process_on_databricks_has_no_spark(monkeypatch):
 
 
 @pytest.fixture
-def scored(session, tmp_path):
-    """A schema of that name, and settings that send predictions to a table in it."""
+def scored(session, tmp_path, monkeypatch):
+    """A schema of that name, which lasts as long as the test, and settings that send predictions to a table in it."""
+    monkeypatch.setattr(tables, "_forgets", lambda spark, table: False)
     session.sql(f"CREATE DATABASE scored LOCATION '{tmp_path.as_uri()}/scored'")
     yield lambda table="scored.predictions", source="-": schema.BatchInfer(source=source, output="-", table=table)
     session.sql("DROP DATABASE scored CASCADE")
@@ -870,6 +871,12 @@ def test_predictions_replace_a_table_whole_with_their_lineage(session, scored, t
         assert session.catalog.tableExists("scored.predictions_quarantine") == bool(quarantined)
     properties = {row.key: row.value for row in session.sql("SHOW TBLPROPERTIES scored.predictions").collect()}
     assert properties["baton.model_version"] == "7" and properties["baton.source"] == "it's"
+
+
+@pytest.mark.parametrize("table", ["t", "default.t", "spark_catalog.default.t", "nowhere.default.t"])
+def test_a_table_that_nobody_could_read_later_is_refused(session, table):
+    with pytest.raises(BadInput, match=f"forgets its tables .* Received: table:{table}$"):
+        tables.check(configured("-"), schema.BatchInfer(source="-", output="-", table=table))
 
 
 def test_a_table_that_is_somebody_elses_is_not_replaced(session, scored, tmp_path):
