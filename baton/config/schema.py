@@ -45,7 +45,8 @@ class Section(BaseModel):
     @classmethod
     def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads `yes` and `on` as true, which pydantic would take for the number 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and annotation is not bool and bool not in get_args(annotation):
             raise ValueError("true and false are not allowed here")
         return value
 
@@ -211,7 +212,7 @@ class Model(Section):
     )
     activation: Activation = "relu"
     dropout: float = Field(0.1, ge=0, lt=1)
-    batch_normalization: bool = False
+    batch_normalization: bool | None = Field(None, description="default: in cnn, not in mlp")
     embedding: int = Field(16, ge=1, le=1024, description="width of each category's embedding")
     numbers: Literal["plain", "piecewise_linear"] = Field(
         "piecewise_linear", description="how mlp sees numbers; 32 quantile bins each, or as they are"
@@ -223,12 +224,42 @@ class Model(Section):
         0, ge=0, le=16, description="of mlp, trained side by side, whose mean predicts; 0: by the rows"
     )
     members: int = Field(0, ge=0, le=64, description="of mlp's ensemble, which share most weights; 0: by the rows")
-    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([32, 64], max_length=12)
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [], max_length=12, description="of cnn's convolutions, a number a stage; []: 32, 64 and 128"
+    )
+    convolutions: int = Field(2, ge=1, le=20, description="of each of cnn's stages")
     l2: float = Field(0.0, ge=0)
     layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
     graph: list[dict[str, Any]] | None = Field(
         None, description="Functional: [{name, type, inputs: […], …}, …]; the last is the output"
     )
+
+
+class RandAugment(Section):
+    """So many operations a picture, each of a kind by chance (Cubuk et al., "RandAugment", 2020)."""
+
+    operations: int = Field(2, ge=0, le=10)
+    magnitude: Fraction = Field(0.3, description="of each: 1 turns by 30 degrees")
+
+
+class Augment(Section):
+    """How training changes pictures, by chance and anew in each epoch; what is not named is not done."""
+
+    flip: Literal["auto"] | bool = Field(
+        False, description="left and right exchanged, half the time; auto: where a probe shows that classes stay"
+    )
+    vertical_flip: bool = Field(False, description="top and bottom exchanged, half the time")
+    shift: float = Field(0.0, ge=0, lt=1, description="at most, as a share of each side; whole pixels")
+    rotation: float = Field(0.0, ge=0, le=180, description="at most, degrees to either side")
+    zoom: float = Field(0.0, ge=0, lt=1, description="at most, larger or smaller by that share")
+    crop: float = Field(0.0, ge=0, lt=1, description="share of the area that is cut away, at most")
+    contrast: Fraction = Field(0.0, description="at most, more or less by that share")
+    brightness: Fraction = Field(0.0, description="at most, lighter or darker by that share of white")
+    colour: Fraction = Field(0.0, description="at most, more or less saturated by that share")
+    erasing: Fraction = Field(0.0, description="how often a patch is erased, of 2 to 20 % of the area")
+    mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution by which pictures are blended")
+    cutmix: float = Field(0.0, ge=0, description="the same of the area that is another picture's")
+    randaugment: RandAugment | None = None
 
 
 class Fit(Section):
@@ -243,8 +274,19 @@ class Fit(Section):
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     warmup_epochs: float = Field(0.5, ge=0)
+    augment: Literal["auto", "none"] | Augment = Field(
+        "auto", description="of pictures: auto (light, a flip if classes stay), none, or {operation: strength}"
+    )
+    label_smoothing: float | None = Field(
+        None, ge=0, lt=1, description="share of each target that all classes share; default: 0.1 for images, else 0"
+    )
+    weight_average: float | None = Field(
+        None, ge=0, description="epochs that the weights are averaged over; default: 0.5 for images, else 0: not at all"
+    )
     patience: int | None = Field(
-        None, ge=1, description="epochs without progress before training stops; default: a sixth of the epochs"
+        None,
+        ge=1,
+        description="epochs without progress before training stops; default: a sixth of the epochs, of images a third",
     )
     shuffle_rows: int = Field(1 << 20, ge=1, description="rows shuffled, and held, at once")
     steps_per_execution: int = Field(32, ge=1)
@@ -255,6 +297,14 @@ class Fit(Section):
     threshold: Literal["argmax", "f1", "balanced_accuracy"] | OpenFraction = Field(
         "argmax", description="probability above which the second of two classes is predicted; chosen on validation"
     )
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _names_operations(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return Augment.model_validate(value)  # alone: its faults are named by their own place
+        good = isinstance(value, Augment) or value in ("auto", "none")
+        return _demanded(value, good, f"must be auto, none or a mapping of {', '.join(Augment.model_fields)}")
 
     @field_validator("class_weights", mode="before")
     @classmethod
@@ -280,6 +330,10 @@ class Evaluation(Section):
     slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
 
 
+FILTERS = [32, 64, 128]  # of the stages of the default for images
+# Of images, where train's own keys say nothing, or auto.
+AUGMENT = Augment(flip="auto", shift=0.08, contrast=0.1, erasing=0.3)
+LABEL_SMOOTHING, WEIGHT_AVERAGE = 0.1, 0.5
 # Train rows at most → hidden layers, members and networks of the default for tables.
 SIZES: list[tuple[float, list[int], int, int]] = [
     (10_000, [128, 128], 4, 4),
@@ -455,6 +509,8 @@ class Config(Section):
         interval = None if self.batch_infer is None else self.batch_infer.interval
         unsuited = [
             (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
+            (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
+            (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),
             (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),
             (("batch_infer", "interval"), not classes or interval is None, interval),
         ]
@@ -476,8 +532,8 @@ class Config(Section):
     def sized(self, rows: int) -> Config:
         """The config with what depends on the number of rows filled in for a train split of `rows` rows.
 
-        About a hundred steps an epoch, and enough epochs for about three thousand steps in all. The fewer
-        the rows, the smaller the networks and the more of them.
+        About a hundred steps an epoch, and enough epochs for about three thousand steps in all, of images for two
+        thousand. The fewer the rows, the smaller the networks and the more of them.
 
         Args:
             rows: of the train split.
@@ -486,17 +542,23 @@ class Config(Section):
             >>> config.overridden({"train.batch_size": 0}).sized(30_000).train.batch_size
             256
         """
+        images = self.data.task == "image"
         batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
-        epochs = self.train.epochs or min(max(math.ceil(3000 / math.ceil(rows / batch)), 6), 60)
+        steps = 2000 if images else 3000
+        epochs = self.train.epochs or min(max(math.ceil(steps / math.ceil(rows / batch)), 6), 60)
         _, hidden, members, networks = next(sizes for sizes in SIZES if rows <= sizes[0])
+        smoothing, average = (LABEL_SMOOTHING, WEIGHT_AVERAGE) if images else (0.0, 0.0)
         return self.overridden(
             {
                 "train.batch_size": batch,
                 "train.epochs": epochs,
                 "train.learning_rate": self.train.learning_rate or 0.003 * math.sqrt(batch / 512),
-                "train.patience": self.train.patience or max(4, epochs // 6),
+                "train.patience": self.train.patience or max(4, epochs // (3 if images else 6)),
+                "train.label_smoothing": _first(self.train.label_smoothing, smoothing),
+                "train.weight_average": _first(self.train.weight_average, average),
                 "tune.epochs": self.tune.epochs or max(1, epochs // 3),
                 "model.hidden": self.model.hidden or hidden,
+                "model.filters": self.model.filters or FILTERS,
                 "model.members": self.model.members or members,
                 "model.networks": self.model.networks or networks,
             }
@@ -560,6 +622,11 @@ def _demanded(value: Any, good: bool, rule: str) -> Any:
     if not good:
         raise ValueError(rule)
     return value
+
+
+def _first(own: Any, default: Any) -> Any:
+    """A config's own value, if it has one."""
+    return default if own is None else own
 
 
 def _is_number(value: Any) -> bool:
