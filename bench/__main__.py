@@ -15,7 +15,20 @@ import click
 
 from bench.harness import Comparison, say
 
-NAMES = ("feed", "fit", "horovod", "tune", "cached", "overhead", "infer", "ingest", "memory", "gate")
+NAMES = (
+    "feed",
+    "fit",
+    "horovod",
+    "tune",
+    "cached",
+    "overhead",
+    "infer",
+    "ingest",
+    "memory",
+    "gate",
+    "augment",
+    "image_feed",
+)
 LONG = ("quality",)  # an hour each: by name only
 TABLE = Path("docs/BENCHMARKS.md")
 

@@ -7,6 +7,7 @@ picture's own pixels: wherever and whenever a row is read, an epoch changes it i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +72,11 @@ class Augmentation:
         out = pixels.copy()
         if cutmix:
             area = 1 - draws.beta("cutmix", cutmix)
-            inside = _patches(draws, "cutmix", area, np.ones(len(area)), pixels.shape[1:3]) & cut[:, None, None]
-            out[inside] = pixels[partner][inside]
-            share[cut] = 1 - inside.mean(axis=(1, 2))[cut]
+            top, bottom, left, right = _patches(draws, "cutmix", area, np.ones(len(area)), pixels.shape)
+            for row in np.flatnonzero(cut):
+                patch = row, slice(top[row], bottom[row]), slice(left[row], right[row])
+                out[patch] = pixels[partner[row]][patch[1:]]
+            share[cut] -= ((bottom - top) * (right - left) / math.prod(pixels.shape[1:3]))[cut]
         if mixup:
             share[~cut] = draws.beta("mixup", mixup)[~cut]
             own = share[~cut, None, None, None].astype(np.float32)
@@ -86,20 +89,23 @@ class Augmentation:
 def _erased(pixels: np.ndarray, draws: Draws, often: float) -> np.ndarray:
     """A patch takes the picture's mean tone (Zhong et al., "Random erasing", 2020)."""
     aspect = np.exp(draws.within("aspect", np.log(ASPECT)))
-    inside = _patches(draws, "erasing", draws.uniform("erased area", *ERASED), aspect, pixels.shape[1:3])
-    inside &= (draws.uniform("erased") < often)[:, None, None]
-    return np.where(inside[..., None], tones.means(pixels)[:, None, None, None].astype(np.uint8), pixels)
+    top, bottom, left, right = _patches(draws, "erasing", draws.uniform("erased area", *ERASED), aspect, pixels.shape)
+    out, mean = pixels.copy(), tones.means(pixels)
+    for row in np.flatnonzero(draws.uniform("erased") < often):
+        out[row, top[row] : bottom[row], left[row] : right[row]] = mean[row]
+    return out
 
 
-def _patches(draws: Draws, purpose: str, area: np.ndarray, aspect: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Shares of the area [n] and widths over heights [n] → which pixels lie in the patches: bool [n, h, w].
+def _patches(
+    draws: Draws, purpose: str, area: np.ndarray, aspect: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Shares of the area [n] and widths over heights [n] → where patches begin and end: top, bottom, left and right.
 
     A patch's centre is anywhere; what lies beyond the picture is cut (Yun et al., "CutMix", 2019).
     """
-    sides = []
-    for axis, size, stretch in (("y", shape[0], aspect**-0.5), ("x", shape[1], aspect**0.5)):
+    ends = []
+    for axis, size, stretch in (("y", shape[1], aspect**-0.5), ("x", shape[2], aspect**0.5)):
         half = np.sqrt(area) * stretch * size / 2
         centre = draws.uniform(f"{purpose} {axis}", 0, size)
-        places = np.arange(size) + 0.5
-        sides.append(np.abs(places - centre[:, None]) < half[:, None])
-    return sides[0][:, :, None] & sides[1][:, None, :]
+        ends += [np.clip(np.rint(end), 0, size).astype(int) for end in (centre - half, centre + half)]
+    return ends[0], ends[1], ends[2], ends[3]

@@ -75,8 +75,7 @@ class Moves:
         if not (self.flip_x.any() or self.flip_y.any() or self.shift_x.any() or self.shift_y.any()):
             return pixels
         rows = _places(pixels.shape[1], self.shift_y, self.flip_y)
-        columns = _places(pixels.shape[2], self.shift_x, self.flip_x)
-        return pixels[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return _along(pixels[np.arange(len(pixels))[:, None], rows], self.shift_x, self.flip_x)
 
     def _resampled(self, pixels: np.ndarray) -> np.ndarray:
         import tensorflow as tf
@@ -109,3 +108,19 @@ def _places(size: int, shift: np.ndarray, flip: np.ndarray) -> np.ndarray:
     """Where in a side of `size` pixels those of the result come from [n, size]."""
     places = np.clip(np.arange(size) - shift.astype(int)[:, None], 0, size - 1)
     return np.where(flip[:, None], size - 1 - places, places)
+
+
+def _along(pixels: np.ndarray, shift: np.ndarray, flip: np.ndarray) -> np.ndarray:
+    """Pictures [n, h, w, c], flipped and then shifted along their rows; those that are alike at once."""
+    out = np.empty_like(pixels)
+    for step, mirrored in sorted(set(zip(shift.astype(int).tolist(), flip.tolist(), strict=True))):
+        alike = np.flatnonzero((shift == step) & (flip == mirrored))
+        source = pixels[alike][:, :, ::-1] if mirrored else pixels[alike]
+        moved = np.empty_like(source)
+        kept = max(0, source.shape[2] - abs(step))
+        if step >= 0:
+            moved[:, :, :step], moved[:, :, step:] = source[:, :, :1], source[:, :, :kept]
+        else:
+            moved[:, :, kept:], moved[:, :, :kept] = source[:, :, -1:], source[:, :, -step:]
+        out[alike] = moved
+    return out
