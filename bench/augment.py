@@ -31,9 +31,8 @@ def _compared(name: str, shape: tuple[int, ...], runs: int) -> Comparison:
     sides = {"baton": baton(), "keras": keras_layers()}
     for side in sides.values():
         assert side(pixels).shape == shape
-    medians = alternate(
-        {key: rate(lambda _, side=side: side(pixels), len(pixels)) for key, side in sides.items()}, runs
-    )
+    timed = {key: rate(partial(_on, side, pixels), len(pixels)) for key, side in sides.items()}
+    medians = alternate(timed, runs)
     return Comparison(f"Keras' layers, {name}", medians["baton"], medians["keras"], GOAL, "higher", "pictures/s")
 
 

@@ -4,8 +4,8 @@ JPEG of 224², in batches of 32, all batches taken within one graph.
 Baton: `Feed.stream` of the train split, without augmentation; the first epoch reads and decodes, later ones take what
 is decoded. The alternative: Keras' `image_dataset_from_directory` of the same files in class folders, shuffled, which
 decodes in every epoch; its first includes the listing of the files, as Baton's includes the reading of the manifest.
-Pictures a second of an epoch; what TensorFlow traces and imports is traced and imported before. petastorm's reader of its
-`CompressedImageCodec` is not measured: the codec wants OpenCV, which is no part of the environment.
+Pictures a second of an epoch; what TensorFlow traces and imports is traced and imported before. petastorm's reader of
+its `CompressedImageCodec` is not measured: the codec wants OpenCV, which is no part of the environment.
 """
 
 from __future__ import annotations

@@ -47,7 +47,6 @@ def train(
     """
     collective = collective or SingleProcess()
     config = config.sized(dataset.rows["train"])
-    keras.utils.set_random_seed(config.seed)
     shard = (collective.rank, collective.size)
     feed = Feed(
         dataset,
@@ -75,6 +74,7 @@ def train_on(
     """Config, its sizes filled in, and feeds → a new network, trained."""
     preprocessor = feed.preprocessor
     feed.augmentation = augmentation_of(config, feed, validation, collective)
+    keras.utils.set_random_seed(config.seed)  # not sooner: what is imported when rows are first read draws numbers too
     model = build.build(preprocessor, config.model)
     initialization.initialize(model, preprocessor, feed.in_order())
     made = optimizers.optimizer(config.train, feed.steps)
