@@ -46,14 +46,24 @@ TAG_PREVIOUS_CHAMPION = "baton.previous_champion"
 TAG_CHAMPION_SINCE = "baton.champion_since"
 TAG_CHAMPION_BY = "baton.champion_by"
 TAG_CHAMPION_WHY = "baton.champion_why"
+TAG_JUDGED_FOR = "baton.judged_for"  # the registered model whose champion the verdict was given against
+TAG_JUDGED_AGAINST = "baton.judged_against"  # what that champion answers by, as a hash; NOBODY without one
+TAG_NOT_SCORED = "baton.not_scored"  # why reconcile did not score with it, though it bears the alias
+TAG_DATA = "baton.data"  # rows, columns of dates with their span, the day of the training
+TAG_DRIFT = "baton.drift"  # at the last scoring, with its day
 TAG_ROLLED_BACK = "baton.rolled_back"  # why it is champion no more
 
-# Tags on a registered model: one for each change of the champion, numbered
+# Tags on a registered model
+TAG_HISTORY_RUN = "baton.champions_run_id"  # the run that keeps who was champion
+
+# Tags on that run: one for each change of the champion, numbered
 TAG_HISTORY = "baton.champion."
 
 # Aliases of a registered model
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+
+NOBODY = "nobody"
 
 # Verdicts of the gate; the versions of the first two may score
 PROMOTED = "promoted"
@@ -82,6 +92,7 @@ AUDIT = "audit.json"
 AUDIT_FOLDER = "audit"
 SUSPECTS = "suspects.parquet"
 ROLLBACK = "rollback.json"
+RECONCILE = "reconcile.json"
 SCORING = "scoring.json"
 DRIFT = "drift.json"
 REASONS = "quarantine_reasons.json"

@@ -13,16 +13,13 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before anything is started that impo
 
 import click
 
-from baton import names
-from faults.loop import TELLING, Loop, Result
+from faults.loop import ORDER, TELLING, Loop, Result
 from faults.stage import Stage
-
-ORDER = (*names.STEPS, "main")
 
 
 @click.command(help=__doc__)
 @click.option("--steps", default=",".join(ORDER), show_default=True, help="whom to kill, comma-separated")
-@click.option("--few", is_flag=True, help="only the eight most telling points")
+@click.option("--few", is_flag=True, help="only the nine most telling points")
 @click.option("--horovodrun", is_flag=True, help="two real Horovod workers instead of one that is forked: slower")
 @click.option("--report", type=click.Path(path_type=Path), help="a Markdown file for the summary")
 @click.option("--list", "only_list", is_flag=True, help="print the points and kill nobody")

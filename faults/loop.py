@@ -1,4 +1,4 @@
-"""The loop: an undisturbed run that lists the points, then for each point a kill, a new main, and the comparison."""
+"""The loop: an undisturbed run that lists the points, then for each point a kill, a new run, and the comparison."""
 
 from __future__ import annotations
 
@@ -32,32 +32,52 @@ TELLING = (
     ("tune", Point("tune", "append to warehouse/faults/checkpoints/*/trials.jsonl", 2)),
     ("tune", Point("tune", "rename to artifact trials.json", driver=True)),
     ("distributed_train", Point(WORKER, "rename to warehouse/faults/checkpoints/*/epoch.npz", 2)),
-    ("register", Point("register", "set registered model tag baton.champion.*")),
+    ("register", Point("register", "set tag baton.champion.*")),
     ("batch_infer", Point("batch_infer", "exchange the output with the new one", 2)),
     ("main", Point("main", "rename to artifact summary.json")),
+    ("reconcile", Point("reconcile", "rename to artifact scoring.json")),
 )
+RECONCILE = "reconcile"
+ORDER = (*names.STEPS, "main", RECONCILE)
 
 
 class Loop:
-    """Kills main and its steps on a stage, each from the state that the undisturbed run had before that step."""
+    """Kills main, its steps and reconcile on a stage, each from the state that the undisturbed run had before that."""
 
     def __init__(self, stage: Stage):
         self.stage = stage
         self.expected: dict[str, dict[str, Any]] = {}
         self.points: dict[str, list[Point]] = {}
-        self.old: Any = None
+        self.old: dict[str, Any] = {}  # the predictions before what replaces them
 
     def rehearse(self) -> None:
-        """Run yesterday's pipeline and then today's, undisturbed, step by step; keep every state on the way."""
+        """Run yesterday's pipeline, today's step by step, and a reconcile, undisturbed; keep every state on the way."""
         _demand(self.stage.main("batch_infer", YESTERDAY))
-        self.old = self.stage.ask("seen", str(self.stage.home))["predictions"]
+        yesterday = self.stage.ask("seen", str(self.stage.home))["predictions"]
+        self.old = dict.fromkeys(names.STEPS, yesterday)
         self.stage.write_sources(600, seed=3)
         for step in names.STEPS:
             self.stage.save(f"before {step}")
             _demand(self.stage.main(step), "" if step == names.STEPS[-1] else f"{step} is through")
             self.points[step] = self._points(step)
-            self.expected[step] = self.stage.ask("outcome", str(self.stage.home), step)
+            self.expected[step] = self._outcome(step)
         self.points["main"] = chosen(self.stage.record, "main")
+        self._rehearse_reconcile()
+
+    def _rehearse_reconcile(self) -> None:
+        """Somebody makes yesterday's version champion again."""
+        self.stage.ask("promote_by_hand")
+        self.old[RECONCILE] = self.expected[names.STEPS[-1]]["predictions"]
+        self.stage.save(f"before {RECONCILE}")
+        _demand(self.stage.reconcile())
+        self.points[RECONCILE] = chosen(self.stage.record, RECONCILE)
+        self.expected[RECONCILE] = self._outcome(RECONCILE)
+
+    def _run(self, until: str, kill: Point | None = None) -> Ended:
+        return self.stage.reconcile(kill) if until == RECONCILE else self.stage.main(until, kill=kill)
+
+    def _outcome(self, until: str) -> dict[str, Any]:
+        return self.stage.ask("outcome", str(self.stage.home), until)
 
     def _points(self, step: str) -> list[Point]:
         """The step's own points, its worker's, and main killed while the step is in the middle."""
@@ -66,7 +86,7 @@ class Loop:
         return [*own, *chosen(self.stage.record, WORKER), Point(step, middle.name, middle.nth, driver=True)]
 
     def kill_at(self, step: str, point: Point) -> Result:
-        """Kill at a point, look, run main again, compare."""
+        """Kill at a point, look, run it again, compare."""
         started = time.monotonic()
         until = names.STEPS[-1] if step == "main" else step
         self.stage.restore(f"before {until}")
@@ -77,31 +97,32 @@ class Loop:
         return result
 
     def _killed(self, until: str, point: Point) -> Iterator[str]:
-        ended = self.stage.main(until, kill=point)
+        ended = self._run(until, point)
         if not any(p.name == point.name and p.role == point.role for p in chosen(self.stage.record, point.role)):
             yield "the point was not come to"
         if ended.status == 0:
-            yield "main ended well though a process was killed"
+            yield "it ended well though a process was killed"
         yield from (f"outlived the kill: {process}" for process in ended.left)
         found = self.stage.ask("seen", str(self.stage.home))
-        new = self.expected[names.STEPS[-1]]["predictions"]
-        if found["predictions"] not in (self.old, new):
+        new = self.expected[until if until == RECONCILE else names.STEPS[-1]]["predictions"]
+        if found["predictions"] not in (self.old[until], new):
             yield f"after the kill the output is neither the old nor the new one: {found['predictions']}"
         yield from (f"after the kill: {damage}" for damage in found["damage"])
 
     def _again(self, until: str) -> Iterator[str]:
-        again = self.stage.main(until)
-        yield from (f"outlived main: {process}" for process in again.left)
+        again = self._run(until)
+        yield from (f"outlived it: {process}" for process in again.left)
         if fault := _fault(again, until):
             yield fault
             return
-        yield from compare.differences(self.expected[until], self.stage.ask("outcome", str(self.stage.home), until))
+        yield from compare.differences(self.expected[until], self._outcome(until))
 
 
 def _fault(ended: Ended, until: str) -> str | None:
-    """Why a main that should have come through its steps has not; None if it has."""
-    through = ended.status == 0 if until == names.STEPS[-1] else f"{until} is through" in ended.log
-    return None if through else f"main ended with {ended.status}: {' / '.join(ended.log.splitlines()[-3:])}"
+    """Why a main that should have come through its steps, or a reconcile, has not; None if it has."""
+    last = until in (names.STEPS[-1], RECONCILE)
+    through = ended.status == 0 if last else f"{until} is through" in ended.log
+    return None if through else f"it ended with {ended.status}: {' / '.join(ended.log.splitlines()[-3:])}"
 
 
 def _demand(ended: Ended, expected: str = "") -> None:

@@ -45,7 +45,8 @@ PRELOADED = (
     "petastorm.reader", "tensorboard.summary", "matplotlib.pyplot", "h5py",
     "baton.orchestration.pipeline", "baton.reporting.console", "baton.registry.candidates", "baton.registry.evidence",
     "baton.tuning.hyperopt", "baton.tuning.workers", "baton.data.ingestion.local", "baton.serving.scoring",
-    "baton.registry.champions", "baton.training.distributed", "baton.reporting.html.pages",
+    "baton.registry.champions", "baton.registry.copies", "baton.orchestration.batch_scoring",
+    "baton.training.distributed", "baton.reporting.html.pages",
     "faults.state", "faults.frozen",
 )  # fmt: skip
 GONE_S = 25  # how long after a kill all other processes may take to end
@@ -67,7 +68,7 @@ CONFIG: dict[str, Any] = {
 
 @dataclass
 class Ended:
-    """How a main ended: its exit status (negative: the signal), what it said, and who outlived it."""
+    """How a main, or a reconcile, ended: its exit status (negative: the signal), what it said, and who outlived it."""
 
     status: int | None
     log: str
@@ -114,12 +115,19 @@ class Stage:
 
     def main(self, until: str, overrides: str = "", kill: points.Point | None = None) -> Ended:
         """Run main on the state until the step `until` is through, and wait for every process to end."""
+        return self._run("main", [f"--set={overrides}", "--force="], kill, until)
+
+    def reconcile(self, kill: points.Point | None = None) -> Ended:
+        """Run reconcile on the state, and wait for every process to end."""
+        return self._run("reconcile", ["--set="], kill)
+
+    def _run(self, step: str, options: list[str], kill: points.Point | None, until: str = "") -> Ended:
         started = time.monotonic()
         self.record.write_text("")
         self.log.write_text("")
-        options = [f"--config={self.home / 'faults.yaml'}", f"--set={overrides}", "--force="]
+        options = [f"--config={self.home / 'faults.yaml'}", *options]
         environment = self.environment(kill)
-        process = CONTEXT.Process(target=become, args=("steps.main", options, environment, str(self.log), until))
+        process = CONTEXT.Process(target=become, args=(f"steps.{step}", options, environment, str(self.log), until))
         process.start()
         process.join()
         left = outlived()

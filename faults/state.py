@@ -34,7 +34,7 @@ OWN_TAGS = (
 )
 OWN_PARAMETERS = ("initial_epoch",)  # where a resumed training began
 OWN_ARTIFACTS = "tensorboard_logs/"  # the epochs that a training ran itself
-VOLATILE = {"scoring_run_id", "scored_at", "seconds", "files", "restarts"}
+VOLATILE = {"scoring_run_id", "scored_at", "seconds", "files", "restarts", "at"}
 ID = re.compile(r"(m-)?[0-9a-f]{32}")
 
 
@@ -43,15 +43,19 @@ def prepare(home: str) -> None:
     mlflow.create_experiment(NAME, artifact_location=f"file://{home}/artifacts")
 
 
+def promote_by_hand() -> None:
+    """Give `champion` to the version that bore it before, as somebody does in the registry's UI."""
+    before = champions.returns(champions.history(NAME))[0]
+    mlflow.MlflowClient().set_registered_model_alias(NAME, names.CHAMPION, before)
+
+
 def outcome(home: str, step: str) -> dict[str, Any]:
-    """What the last main handed on for a step, and what the whole state looks like."""
+    """What the last main handed on for a step, or reconcile for the output; and what the whole state looks like."""
     client = mlflow.MlflowClient()
     everything = client.search_runs(["1"], max_results=5000)
-    last = max((r for r in everything if r.data.tags.get(names.TAG_STEP) == "main"), key=lambda r: r.info.start_time)
-    entry = _artifact(client, last.info.run_id, names.SUMMARY)["steps"][step]
-    run = client.get_run(entry["run_id"])
+    run, status = _scored(client, home) if step == "reconcile" else _handed_on(client, everything, step)
     return {
-        "status": "finished" if entry["status"] == "cached" else entry["status"],
+        "status": status,
         "open runs": [f"{r.info.run_name} {r.info.status}" for r in everything if not r.info.end_time],
         **record(client, run),
         **content(client, run, step),
@@ -59,6 +63,19 @@ def outcome(home: str, step: str) -> dict[str, Any]:
         "predictions": predictions(Path(home) / "predictions"),
         **damage(home),
     }
+
+
+def _handed_on(client: Any, everything: list[Any], step: str) -> tuple[Any, str]:
+    """The run of a step that the last main went on with, and what became of it there."""
+    last = max((r for r in everything if r.data.tags.get(names.TAG_STEP) == "main"), key=lambda r: r.info.start_time)
+    entry = _artifact(client, last.info.run_id, names.SUMMARY)["steps"][step]
+    return client.get_run(entry["run_id"]), "finished" if entry["status"] == "cached" else entry["status"]
+
+
+def _scored(client: Any, home: str) -> tuple[Any, str]:
+    """The run that left the predictions: what reconcile is for."""
+    mark = json.loads((Path(home) / "predictions" / f"_{names.SCORING}").read_text())
+    return client.get_run(mark["scoring_run_id"]), "finished"
 
 
 def record(client: Any, run: Any) -> dict[str, Any]:
@@ -101,10 +118,11 @@ def content(client: Any, run: Any, step: str) -> dict[str, Any]:
 
 
 def registered() -> dict[str, Any]:
-    """The registry: versions with their tags, aliases, and the record of champions."""
+    """The registry: versions with their tags and descriptions, aliases, and the record of champions."""
+    client = mlflow.MlflowClient()
     versions = {
         f"version {v.version}": {k: ID.sub("*", t) for k, t in v.tags.items() if k != names.TAG_CHAMPION_SINCE}
-        | {"description": v.description}
+        | {"description": ID.sub("*", client.get_model_version(NAME, v.version).description or "")}
         for v in registry.versions(NAME)
     }
     aliases = {alias: registry.champion(NAME, alias) for alias in (names.CHAMPION, names.CHALLENGER)}

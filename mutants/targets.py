@@ -78,4 +78,9 @@ EXPLAINED: dict[tuple[str, str, str], str] = {
         "overlap",
         "0.0 → (1.0)",
     ): "without a row on either side the share is 0 whatever it is of",
+    (
+        "baton/registry/gate.py",
+        "_same_data",
+        "all(fingerprints.values()) → (any(fingerprints.values()))",
+    ): "it is asked where all fingerprints are the same one",
 }

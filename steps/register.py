@@ -1,22 +1,25 @@
 """register: candidate runs in, a model version with a gate verdict and aliases out."""
 
 import logging
+import time
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
-from baton.inspection import explanation, label_audit, label_errors
+from baton.inspection import explanation, feature_maps, label_audit, label_errors
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.orchestration.step import step
-from baton.registry import candidates, evidence, gate, registration, versions
+from baton.registry import candidates, descriptions, evidence, gate, registration, store, versions
 from baton.registry.gate import Evidence
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import evaluation as figures
 from baton.reporting.figures import explanation as explanation_figures
+from baton.reporting.figures import feature_maps as feature_maps_figures
 from baton.reporting.figures import label_audit as label_audit_figures
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import inputs, runs
@@ -33,13 +36,15 @@ MAX_NAMED = 4  # columns in the log's line
 )
 def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
+    store.check_names(config)
+    model_name = config.registered_model
     chosen, validation = registration.choose(config, candidate_run_ids)
     dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
-    interrupted = versions.find_interrupted(config.name, chosen.info.run_id, run)
-    champion = registration.champion_before(interrupted) if interrupted else versions.champion(config.name)
+    interrupted = versions.find_interrupted(model_name, chosen.info.run_id, run)
+    champion = registration.champion_before(interrupted) if interrupted else versions.champion(model_name)
     test = candidates.EvaluatedSplit.of(model.network, dataset, "test")
-    found, targets, output = evidence.gather(config, chosen, dataset, model, champion, test.output)
+    found, targets, output = evidence.gather(config, [model_name], chosen, dataset, model, champion, test.output)
     decision = gate.judge(config, found)
     assessed = {"validation": runs.artifact(chosen, names.EVALUATION).get("assessment"), "test": None}
     if found.metrics:  # none: the output is not finite and cannot be drawn
@@ -51,26 +56,32 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     inputs.log_dataset(run, dataset, ("test",))
     judged_against = None if champion is None else str(champion.version)
     measured = {"validation": validation, "test": found.metrics}
-    asked = evidence.tags(found)
+    asked = evidence.tags(found) | registration.rival_tags(model_name, champion)
     verdict = registration.publish(config, run, chosen, dataset, decision, judged_against, measured, asked, interrupted)
     report(run, dataset, verdict)
+    descriptions.refresh(config, verdict["name"], verdict["version"])
+    if judged_against:
+        descriptions.refresh(config, verdict["name"], judged_against)
 
 
 def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumnModel) -> None:
     """Explain a sample of the test rows; log `explanation.json` and its figures."""
-    settings = config.register_.explain
+    settings, started = config.register_.explain, time.monotonic()
     if not settings.rows or not dataset.rows["test"]:
         run.json(None, names.EXPLANATION)
         return
+    raw = dataset.raw_test()
+    learnt = log_feature_maps(config, run, raw, model)
+    left = settings.model_copy(update={"seconds": settings.seconds - (time.monotonic() - started if learnt else 0)})
     try:
-        found = explanation.explain(model, dataset.raw_test(), settings, config.seed)
+        found = explanation.explain(model, raw, left, config.seed)
     except OverBudget as error:
         reason = f"No row is explained: register.explain.seconds is {settings.seconds:g}, and {error}"
         log.warning("%s", reason)
-        run.json(explanation.lacking(reason), names.EXPLANATION)
+        run.json({**explanation.lacking(reason), **learnt}, names.EXPLANATION)
         return
     told = explanation.to_dict(found)
-    run.json(told, names.EXPLANATION)
+    run.json({**told, **learnt}, names.EXPLANATION)
     run.figures(explanation_figures.draw(found))
     top = ", ".join(f"{column['name']} {column['share']:.0%}" for column in told["columns"][:MAX_NAMED])
     log.info("explained %s test rows in %.1f s: %s", f"{told['rows']:,}", told["seconds"], top)
@@ -79,6 +90,24 @@ def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumn
             "register.explain.seconds is over: %d of %d rows were explained, against %d background rows.",
             told["rows"], settings.rows, told["background"],
         )  # fmt: skip
+
+
+def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnModel) -> dict[str, Any]:
+    """Of pictures, log figures of what the network's convolutions learnt → its key of `explanation.json`."""
+    settings = config.register_.explain
+    if not settings.feature_maps or not model.preprocessor.names("image"):
+        return {}
+    found = feature_maps.learnt(model, raw, feature_maps.SHARE * settings.seconds, config.seed)
+    if found is None:
+        return {}
+    told = feature_maps.to_dict(found)
+    run.figures(feature_maps_figures.draw(found))
+    most = feature_maps.STEPS[-1]
+    log.info(
+        "changed %d test pictures by at most %d of 255 a pixel: %d became another class; %.1f s",
+        told["changed"], most, found.turned(most), told["seconds"],
+    )  # fmt: skip
+    return {"feature_maps": told}
 
 
 def log_label_audit(

@@ -8,7 +8,7 @@ from rich.table import Table
 from baton import names
 from baton.config.schema import Config
 from baton.orchestration.step import Load, step
-from baton.registry import champions
+from baton.registry import champions, descriptions
 from baton.reporting import console
 from baton.tracking.runs import Run
 
@@ -18,10 +18,10 @@ log = logging.getLogger("baton")
 def history(load: Load) -> None:
     """Print who was champion, since when, by which run and why; the latest last, a line each if it is piped."""
     config, stdout = load(), console.to_stdout()
-    table = Table(title=f"Champions of {config.name}", title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title=f"Champions of {config.scoring_model}", title_justify="left", show_edge=False, pad_edge=False)
     for heading in ("since (UTC)", "version", "how", *(() if stdout.is_terminal else ("by run",)), "why"):
         table.add_column(heading, no_wrap=heading != "why", overflow="fold")
-    for change in champions.history(config.name):
+    for change in champions.history(config.scoring_model):
         by, why = console.cell(change.by), console.cell(change.why)
         last = (f"{why}\n[dim]run {by}[/]",) if stdout.is_terminal else (by, why)
         table.add_row(change.at[:16].replace("T", " "), change.version or "none", change.how, *last)
@@ -36,10 +36,13 @@ def history(load: Load) -> None:
 def rollback(config: Config, run: Run, reason: str) -> None:
     """Make the previous champion champion again, and keep when, why and by which run."""
     change = champions.roll_back(config, run.id, reason)
-    run.json({"name": config.name, **asdict(change)}, names.ROLLBACK)
+    descriptions.refresh(config, config.scoring_model, str(change.version))
+    run.json({"name": config.scoring_model, **asdict(change)}, names.ROLLBACK)
     run.tag(names.TAG_CHAMPION_WHY, change.why)
-    run.tag(names.TAG_OUTPUT, f"{config.name} {change.version}: champion again")
-    log.info("version %s of %s is champion again, after version %s", change.version, config.name, change.previous)
+    run.tag(names.TAG_OUTPUT, f"{config.scoring_model} {change.version}: champion again")
+    log.info(
+        "version %s of %s is champion again, after version %s", change.version, config.scoring_model, change.previous
+    )
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def flights(tmp_path_factory) -> SimpleNamespace:
     for index, name in enumerate(asked.column_names):  # row i has no cell in column i
         gone = pa.array([row == index for row in range(asked.num_rows)])
         asked = asked.set_column(index, name, pc.if_else(gone, None, asked[name].combine_chunks()))
-    return SimpleNamespace(folder=folder, uri=uri, model=model, asked=asked)
+    return SimpleNamespace(folder=folder, uri=uri, model=model, dataset=dataset, asked=asked)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -401,11 +401,14 @@ class DistributedTrain(Section):
 
 
 class Explain(Section):
-    """SHAP values of the registered model, on test rows."""
+    """SHAP values of the registered model, on test rows; of images what its convolutions learnt too."""
 
     rows: int = Field(1000, ge=0, description="explained, of an image 24 at most; 0 explains none")
     background: int = Field(100, ge=1, description="rows that stand for not knowing a value; of images 10 at most")
     seconds: float = Field(20, gt=0, description="for all rows; too few explain less, or nothing")
+    feature_maps: bool = Field(
+        True, description="of images: first filters, feature maps, and pictures that a small change turns"
+    )
 
 
 class Audit(Section):
@@ -426,6 +429,9 @@ class Audit(Section):
 class Register(Section):
     """The gate before the registry's champion."""
 
+    model: str | None = Field(
+        None, min_length=1, description="registered model; default: name; catalog.schema.model in Unity Catalog"
+    )
     promote: Literal["auto", "manual"] = "auto"
     policy: Literal["better", "not_worse"] = Field(
         "better", description="than the champion: surely better, or surely not worse than the tolerance allows"
@@ -462,6 +468,9 @@ class BatchInfer(Section):
     source: str
     output: str
     alias: str = Field(names.CHAMPION, description="the model when no register run is given")
+    model: str | None = Field(
+        None, min_length=1, description="registered model that scores, where people promote into another than name"
+    )
     allow_unvalidated: bool = Field(False, description="score with a version that did not pass the gate, too")
     batch_rows: int = Field(65_536, ge=1)
     drift: Drift = Drift()
@@ -485,9 +494,10 @@ class Spark(Section):
 
 
 class Config(Section):
-    """A whole pipeline. `name` is the experiment's and the registered model's."""
+    """A whole pipeline. `name` is also the experiment's and the registered model's, unless keys name these."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=200)
+    experiment: str | None = Field(None, min_length=1, description="MLflow's experiment; default: name")
     seed: int = Field(7, ge=0, lt=2**31)
     engine: Literal["auto", "local", "spark"] = "auto"
     warehouse: str = "warehouse"
@@ -523,6 +533,27 @@ class Config(Section):
         if told:
             raise ValidationError.from_exception_data("task", told)
         return self
+
+    @property
+    def experiment_name(self) -> str:
+        """MLflow's experiment that the pipeline's runs are in."""
+        return self.experiment or self.name
+
+    @property
+    def registered_model(self) -> str:
+        """The registered model that register makes versions of."""
+        return self.register_.model or self.name
+
+    @property
+    def scoring_model(self) -> str:
+        """The registered model whose alias decides who scores, and which a rollback is of."""
+        return (self.batch_infer and self.batch_infer.model) or self.registered_model
+
+    def to_score(self) -> BatchInfer:
+        """What is scored, and where the predictions go; raises `BadInput` if the config says nothing of it."""
+        if self.batch_infer is None:
+            raise BadInput("batch_infer needs a section of that name in the config, with source and output.")
+        return self.batch_infer
 
     @property
     def primary_metric(self) -> str:

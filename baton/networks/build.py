@@ -7,6 +7,7 @@ class's probability (binary), [rows, classes] probabilities (multiclass and imag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import keras
 from baton.config.schema import Model
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput
+from baton.networks.blocks import BLOCKS, demand_strides
 from baton.networks.layers import (
     CATEGORY_ROWS,
     CategoryEmbedding,
@@ -37,7 +39,9 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "layer_normalization": keras.layers.LayerNormalization,
     "dropout": keras.layers.Dropout,
     "conv2d": keras.layers.Conv2D,
+    "depthwise_conv2d": keras.layers.DepthwiseConv2D,
     "separable_conv2d": keras.layers.SeparableConv2D,
+    "zero_padding2d": keras.layers.ZeroPadding2D,
     "max_pooling2d": keras.layers.MaxPooling2D,
     "average_pooling2d": keras.layers.AveragePooling2D,
     "global_average_pooling2d": keras.layers.GlobalAveragePooling2D,
@@ -48,6 +52,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
     "concatenate": keras.layers.Concatenate,
     "add": keras.layers.Add,
     "multiply": keras.layers.Multiply,
+    **BLOCKS,
 }
 
 STATISTICS_MOMENTUM = 0.9  # of cnn's batch normalisation: few rows make few steps, in which 0.99 learns too little
@@ -62,7 +67,7 @@ def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
         answers = [_answers(_body(inputs, preprocessor, model), preprocessor, model, head) for head in heads]
         return keras.Model(inputs, _output_layer(answers, inputs, preprocessor, model))
     except (ValueError, TypeError) as error:
-        raise BadInput(f"model: Keras cannot build this network: {' '.join(str(error).split())[:300]}") from None
+        raise BadInput(f"model: Keras cannot build this network: {_reason(error)}") from None
 
 
 def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
@@ -213,9 +218,11 @@ def _applied(described: dict[str, Any], where: str, inputs: Any) -> Any:
     """A described layer, made and called; raises `BadInput` that names its place."""
     layer = _layer(described, where)
     try:
+        if isinstance(layer, keras.layers.Layer) and len(getattr(inputs, "shape", ())) == 4:
+            demand_strides(inputs.shape, getattr(layer, "strides", None) or 1)
         return layer(inputs)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{where}: {' '.join(str(error).split())[:300]}. Received: {described}") from None
+        raise BadInput(f"{where}: {_reason(error)}. Received: {described}") from None
 
 
 def _layer(described: dict[str, Any], where: str) -> Any:
@@ -228,7 +235,13 @@ def _layer(described: dict[str, Any], where: str) -> Any:
     try:
         return LAYERS[kind](**options)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{where}: {' '.join(str(error).split())[:300]}. Received: {described}") from None
+        raise BadInput(f"{where}: {_reason(error)}. Received: {described}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What Keras says, on one line: where it prints a part in bold, that part."""
+    bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+    return " ".join((bold[1] if bold else str(error)).split())[:300].rstrip(".")
 
 
 def _answers(body: Any, preprocessor: Preprocessor, model: Model, name: str) -> Any:

@@ -57,7 +57,7 @@ class Item:
 
 def collect(config: Config, now: float) -> list[Item]:
     """Everything of a pipeline that may go; raises `BadInput` if this tracking store cannot be the pipeline's."""
-    records = references.collect(config.name)
+    records = references.collect(config)
     cutoff = now - max(config.retention_days * DAY_S, FRESH_S)
     needed = references.needed(records, int(cutoff * 1000))
     home = Path(config.warehouse) / config.name

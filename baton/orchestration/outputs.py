@@ -98,11 +98,11 @@ def _other_source(run: Any, key: cache.Key) -> str | None:
 
 def _registry_moved(run: Any, config: Config) -> str | None:
     """How the registry differs from what register has left; raises `BatonError` if who bears an alias lacks a file."""
-    before, now = json.loads(run.data.tags[names.TAG_REGISTRY]), versions.state(config.name)
+    before, now = json.loads(run.data.tags[names.TAG_REGISTRY]), versions.state(config.registered_model)
     if changed := next((name for name in now if before.get(name) != now[name]), None):
         return f"registry changed: {changed} {_bearer(before.get(changed))} → {_bearer(now[changed])}"
     for alias in (names.CHAMPION, names.CHALLENGER):
-        if (bearer := versions.champion(config.name, alias)) is not None:
+        if (bearer := versions.champion(config.registered_model, alias)) is not None:
             versions.demand_version(bearer)
     return None
 

@@ -134,7 +134,7 @@ class Pipeline:
         """Whether there is something to score and a champion to score it with."""
         if self.config.batch_infer is None:
             return False
-        return versions.champion(self.config.name, self.config.batch_infer.alias) is not None
+        return versions.champion(self.config.scoring_model, self.config.batch_infer.alias) is not None
 
     def summary(self) -> dict[str, Any]:
         """What outside checks read, from what the steps have logged."""

@@ -29,6 +29,7 @@ from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
 from baton.redaction import masked
+from baton.registry import store
 from baton.reporting import console
 from baton.runtime import file_systems
 from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
@@ -72,9 +73,11 @@ def _of_config(config: Config) -> list[Check]:
     checks: list[Check] = [
         ("source", lambda: _source(config)),
         ("warehouse", lambda: _room("warehouse", config.warehouse, DATASET_SHARE, config.data.source, config)),
-        ("artifacts", lambda: experiments.check_artifacts(servers.uris()[0], config.name)),
+        ("artifacts", lambda: experiments.check_artifacts(servers.uris()[0], config.experiment_name)),
         ("java", lambda: _java(config)),
     ]
+    if store.is_limited(servers.uris()[1]):
+        checks.append(("model", lambda: store.check_names(config, servers.uris()[1])))
     if (settings := config.batch_infer) is not None:
         checks += [("scoring", lambda: _scoring(config, settings)), ("output", lambda: _check_output(config, settings))]
     return checks

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from baton import names
-from baton.registry import champions, versions
+from baton.config.schema import Config
+from baton.registry import champions, history, store, versions
 from baton.tracking import runs
 
+# The tags of a version that hold run IDs.
+MADE_BY = (names.TAG_CANDIDATE_RUN, names.TAG_REGISTER_RUN)
 # The options of entry points that hold run IDs.
 INPUTS = ("ingest_run_id", "tune_run_id", "candidate_run_ids", "register_run_id")
 
@@ -24,19 +27,23 @@ class Records:
     named: set[str]  # those behind any version, or that changed the champion
 
 
-def collect(name: str) -> Records:
-    """Ask the tracking store and the registry about the pipeline of that name."""
-    found = {run.info.run_id: run for run in runs.of_pipeline(name)}
-    history = champions.history(name)
-    wanted = {*versions.aliases(name).values(), *champions.returns(history)}
+def collect(config: Config) -> Records:
+    """Ask the tracking store and the registry about a pipeline."""
+    found = {run.info.run_id: run for run in runs.of_pipeline(config.name)}
+    models = {config.registered_model, config.scoring_model}
+    changes = {model: champions.history(model) for model in models}
+    wanted = {(m, n) for m in models for n in (*versions.aliases(m).values(), *champions.returns(changes[m]))}
     needed: set[str] = set()
-    named = {change.by for change in history}
-    for version in runs.pages(runs.client().search_model_versions):
-        behind = {version.run_id, *(version.tags.get(tag) for tag in (names.TAG_CANDIDATE_RUN, names.TAG_REGISTER_RUN))}
+    named = {change.by for each in changes.values() for change in each} | {history.run_id(model) for model in models}
+    for version in store.all_versions():
+        behind = {
+            version.run_id,
+            *(version.tags.get(tag, "") for tag in (names.TAG_CANDIDATE_RUN, names.TAG_REGISTER_RUN)),
+        }
         named |= behind
-        if version.name != name:
+        if version.name not in models:
             needed |= behind & set(found)  # what other models are for is not known here
-        elif str(version.version) in wanted:
+        elif (version.name, version.version) in wanted:
             needed |= behind
     known = {run_id: found.get(run_id) or elsewhere(run_id) for run_id in needed if run_id}
     return Records(found, known, named & set(found))

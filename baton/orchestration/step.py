@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,8 +40,12 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 Load = Callable[[], configs.Config]  # raises `BadInput`
 # {flag of the command line: (help, what prints, given what loads the config)}
 Views = dict[str, tuple[str, Callable[[Load], None]]]
+# {option of the command line: (help, what serves, given the value, the config and a step's own options)}
+Servers = dict[str, tuple[str, Callable[[str, configs.Config, dict[str, str]], None]]]
 # Before a step's turn: what it will need is started or imported; yields further arguments of its function.
 Prepare = Callable[[configs.Config], AbstractContextManager[dict[str, Any]]]
+# Before a step's run is made: why there is nothing to do, as a sentence; empty if there is something.
+Idle = Callable[[configs.Config], str]
 
 
 def step(
@@ -49,27 +54,36 @@ def step(
     imports: Sequence[str] = (),
     prepare: Prepare | None = None,
     views: Views | None = None,
+    idle: Idle | None = None,
+    servers: Servers | None = None,
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Turn `function(config, run, **options)` into the command of an entry point.
 
     Each option is (name, help). Which are optional, and what they default to, stands in MLproject
     only; here all are required. `imports` are modules that the function imports late, and `prepare`
-    starts what it needs: both are done before the step's turn. A view is a flag of the command line
-    alone: it prints something instead, without a run, and what is not given then has MLproject's
-    default. The exit status is 0, 2 for bad input or config, 1 for the rest.
+    starts what it needs: both are done before the step's turn. `idle` is asked before that: where it
+    finds nothing to do, no run is made. A view is a flag of the command line alone: it prints something
+    instead, without a run, and what is not given then has MLproject's default; so has it where one of
+    `servers` works until it is stopped. The exit status is 0, 2 for bad input or config, 1 for the rest.
     """
-    views = views or {}
+    views, servers = views or {}, servers or {}
     prepare = prepare or (lambda config: nullcontext({}))
+    idle = idle or (lambda config: "")
 
     def decorate(function: Callable[..., None]) -> click.Command:
         def command(config: str, overrides: str, **inputs: Any) -> None:
             asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
             if asked:
                 sys.exit(guarded(name, lambda: asked[0](lambda: loading.load(enter_project(config), overrides))))
-            _leave(execute(name, function, config, overrides, inputs, imports, prepare))
+            serving = [partial(serve, value) for key, (_, serve) in servers.items() if (value := inputs.pop(key))]
+            if serving:
+                sys.exit(guarded(name, lambda: _serve(serving[0], config, overrides)))
+            _leave(execute(name, function, config, overrides, inputs, imports, prepare, idle))
 
         for flag, (text, _) in views.items():
             command = click.option(f"--{flag}", is_flag=True, help=text)(command)
+        for option, (text, _) in servers.items():
+            command = click.option(f"--{option}", default="", help=text)(command)
         for option, text in reversed(options):
             command = click.option(f"--{option}", required=not warm_process.waits(), help=text, callback=_plain)(
                 command
@@ -77,7 +91,8 @@ def step(
         overridden = "dotted overrides: train.epochs=3,tune.max_trials=4"
         command = click.option("--set", "overrides", required=True, help=overridden, callback=_plain)(command)
         command = click.option("--config", required=True, help="the pipeline's YAML file")(command)
-        return click.command(name, help=function.__doc__, cls=_command({f"--{flag}" for flag in views}))(command)
+        alone = {f"--{option}" for option in (*views, *servers)}
+        return click.command(name, help=function.__doc__, cls=_command(alone))(command)
 
     return decorate
 
@@ -87,12 +102,20 @@ def _plain(context: click.Context, option: click.Parameter, value: Any) -> Any:
     return "" if value in ("''", '""') else value
 
 
+def _serve(serve: Callable[[configs.Config, dict[str, str]], None], config_path: str, overrides: str) -> None:
+    file = enter_project(config_path)
+    config = loading.load(file, overrides)
+    _collect()  # it works for long
+    serve(config, {"config": file, "set": overrides})
+
+
 def _command(flags: set[str]) -> type[click.Command]:
     """A command that takes what is not given from MLproject's defaults, if one of the flags is given."""
 
     class Command(click.Command):
         def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-            return super().parse_args(context, [*_defaults(str(self.name)), *args] if flags & set(args) else args)
+            given = {argument.partition("=")[0] for argument in args}
+            return super().parse_args(context, [*_defaults(str(self.name)), *args] if flags & given else args)
 
     return Command
 
@@ -112,6 +135,7 @@ def execute(
     inputs: dict[str, str],
     imports: Sequence[str],
     prepare: Prepare,
+    idle: Idle,
 ) -> int:
     """Run a step's function inside its MLflow run; return the exit status."""
 
@@ -121,6 +145,9 @@ def execute(
         file = enter_project(config_path)
         config = loading.load(file, overrides)
         runs.reach()
+        if why := idle(config):
+            log.info("%s", why)
+            return
         mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
         with prepare(config) as prepared:
             for module in imports:

@@ -1,50 +1,32 @@
 """Who was champion of a registered model, when, why and by which run; and who is next.
 
-Each change is a tag of the registered model, numbered, so that no change overwrites another one's
-record. MLflow cannot compare and swap an alias: on one machine a lock keeps the look and the move
+MLflow cannot compare and swap an alias: on one machine a lock keeps the look and the move
 together, between machines nothing does.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
 from baton.redaction import masked
-from baton.registry import versions
+from baton.registry import history as records
+from baton.registry import store, versions
+from baton.registry.history import BY_HAND, PROMOTED, ROLLED_BACK, Change
 from baton.runtime import locks
 from baton.tracking import runs
 
 log = logging.getLogger("baton")
 
 
-PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back", "set by hand"
-KEPT = 500  # changes; older ones are forgotten
-MAX_REASON = 1000  # characters of a reason; a tag holds 5,000
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of the champion: to which version (None: nobody), how, when, by which run, why.
-
-    `network` is what that version answers by: it is known when the version is deleted, too.
-    """
-
-    number: int
-    version: str | None
-    previous: str | None
-    how: str
-    at: str
-    by: str
-    why: str
-    network: str = ""
+MAX_REASON = 1000  # characters of a reason
 
 
 @contextmanager
@@ -58,7 +40,7 @@ def locked(config: Config) -> Iterator[None]:
 
 def history(name: str) -> list[Change]:
     """All changes of the champion, oldest first; the last one as found, if no step recorded it."""
-    recorded = _recorded(name)
+    recorded = records.recorded(name)
     return recorded + _unrecorded(name, recorded)
 
 
@@ -68,11 +50,12 @@ def current(name: str) -> str | None:
     return None if found is None else str(found.version)
 
 
-def promote(name: str, number: str, judged_against: str | None, by: str, why: str) -> str | None:
+def promote(config: Config, number: str, judged_against: str | None, by: str, why: str) -> str | None:
     """Make a version champion, if the champion is still who it was judged against; else say why not.
 
     To be called inside `locked`.
     """
+    name = config.registered_model
     now = current(name)
     if now not in (judged_against, number):  # itself, if whoever gave it the alias was interrupted then
         return (
@@ -81,7 +64,7 @@ def promote(name: str, number: str, judged_against: str | None, by: str, why: st
         )
     if by_hand := put_aside(name, number):
         return by_hand
-    _move(name, number, PROMOTED, by, why)
+    _move(config, name, number, PROMOTED, by, why)
     return None
 
 
@@ -118,19 +101,46 @@ def _taken_by_hand(changes: list[Change], networks: dict[str, str]) -> dict[str,
     return taken
 
 
+def record_by_hand(config: Config, by: str) -> Change | None:
+    """Record the change that was made past the steps, if there was one, as found by the run `by`, or by none.
+
+    Returns the change by hand that the champion, or that there is none, comes of, whoever recorded it; or None.
+    """
+    name = config.scoring_model
+    with locked(config):
+        recorded = records.recorded(name)
+        recorded += [records.append(config, name, replace(found, by=by)) for found in _unrecorded(name, recorded)]
+    return recorded[-1] if recorded and recorded[-1].how == BY_HAND else None
+
+
+def change_to(version: Any) -> Change | None:
+    """The change that made a version champion, if it is; None if it is not."""
+    last = next(reversed(history(version.name)), None)
+    return last if last is not None and last.version == str(version.version) else None
+
+
+def mark(config: Config, version: Any) -> None:
+    """Let a version that is to score tell of its time as champion, if it is champion; as often as need be."""
+    with locked(config):
+        if (change := change_to(version)) is not None:
+            _mark(version.name, change)
+
+
 def roll_back(config: Config, by: str, why: str) -> Change:
     """Make the previous champion champion again; raises `BadInput` if there is none or no reason."""
     if not why.strip():
         raise BadInput("reason is missing: say why the champion is taken back.")
+    store.check_names(config)
+    name = config.scoring_model
     with locked(config):
-        left = current(config.name)
-        targets = [number for number in returns(history(config.name)) if _is_whole(config.name, number)]
+        left = current(name)
+        targets = [number for number in returns(history(name)) if _is_whole(name, number)]
         if not targets:
-            raise BadInput(f"Model {config.name} has no previous champion. Received: {_who(left)} as the present one")
+            raise BadInput(f"Model {name} has no previous champion. Received: {_who(left)} as the present one")
         reason = masked(why.strip())[:MAX_REASON]
         if left is not None:  # before the alias moves: from then on nobody may take it for a version that scores
-            runs.client().set_model_version_tag(config.name, left, names.TAG_ROLLED_BACK, reason)
-        return _move(config.name, targets[0], ROLLED_BACK, by, reason)
+            store.tag(versions.version(name, left), {names.TAG_ROLLED_BACK: reason})
+        return _move(config, name, targets[0], ROLLED_BACK, by, reason)
 
 
 def returns(changes: list[Change]) -> list[str]:
@@ -150,34 +160,23 @@ def returns(changes: list[Change]) -> list[str]:
     return [version for version in reversed(pile[:-1]) if version not in (None, pile[-1])]
 
 
-def _move(name: str, number: str, how: str, by: str, why: str) -> Change:
+def _move(config: Config, name: str, number: str, how: str, by: str, why: str) -> Change:
     """Record what nobody recorded, give a version the alias, record that; go on where that was interrupted."""
-    recorded = _recorded(name)
+    recorded = records.recorded(name)
     if how == PROMOTED and recorded and current(name) == number == recorded[-1].version:
         _mark(name, recorded[-1])
         return recorded[-1]
     for found in _unrecorded(name, recorded):
         if how != PROMOTED or found.version != number:
-            recorded.append(_record(name, found))
+            recorded.append(records.append(config, name, found))
     last = recorded[-1] if recorded else None
     previous, network = last.version if last else None, _network(name, number)
     change = Change(last.number + 1 if last else 1, number, previous, how, runs.now(), by, why[:MAX_REASON], network)
+    _lift(name, number)  # before it bears the alias: from then on it scores
     versions.set_alias(name, names.CHAMPION, number)
-    _record(name, change)
-    for old in recorded[: -KEPT + 1]:
-        runs.client().delete_registered_model_tag(name, _key(old))
+    records.append(config, name, change)
     _mark(name, change)
     return change
-
-
-def _record(name: str, change: Change) -> Change:
-    runs.client().set_registered_model_tag(name, _key(change), json.dumps(asdict(change)))
-    return change
-
-
-def _key(change: Change) -> str:
-    """The run's ID in it keeps two machines from writing the same tag."""
-    return f"{names.TAG_HISTORY}{change.number:06d}.{change.by[:8] or 'found'}"
 
 
 def _mark(name: str, change: Change) -> None:
@@ -188,25 +187,14 @@ def _mark(name: str, change: Change) -> None:
         names.TAG_CHAMPION_BY: change.by,
         names.TAG_CHAMPION_WHY: change.why,
     }
-    for key, value in tags.items():
-        runs.client().set_model_version_tag(name, change.version, key, value)
-    if names.TAG_ROLLED_BACK in versions.version(name, str(change.version)).tags:
-        runs.client().delete_model_version_tag(name, change.version, names.TAG_ROLLED_BACK)
+    store.tag(versions.version(name, str(change.version)), tags)
 
 
-def _recorded(name: str) -> list[Change]:
-    """The changes that steps recorded, oldest first; none if there is no such model."""
-    tags = versions.model_tags(name)
-    changes = [_parsed(key, value) for key, value in tags.items() if key.startswith(names.TAG_HISTORY)]
-    return sorted((c for c in changes if c is not None), key=lambda c: (c.number, c.at))
-
-
-def _parsed(key: str, value: str) -> Change | None:
-    try:
-        return Change(**json.loads(value))
-    except (ValueError, TypeError):
-        log.warning("the tag %s of the model is no record of a champion: it is passed over", key)
-        return None
+def _lift(name: str, number: str) -> None:
+    """A version that a step makes champion is rolled back no more."""
+    version = versions.version(name, number)
+    if names.TAG_ROLLED_BACK in version.tags:
+        store.untag(version, names.TAG_ROLLED_BACK)
 
 
 def _unrecorded(name: str, recorded: list[Change]) -> list[Change]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -31,16 +32,24 @@ MAX_REASON = 500  # characters of an error, as a reason
 
 
 def gather(
-    config: Config, chosen: Any, dataset: Dataset, model: RawColumnModel, champion: Any, encoded: np.ndarray
+    config: Config,
+    models: Sequence[str],
+    chosen: Any,
+    dataset: Dataset,
+    model: RawColumnModel,
+    champion: Any,
+    encoded: np.ndarray,
 ) -> tuple[Evidence, np.ndarray, np.ndarray]:
     """A candidate's run, dataset and model, and the champion or None → (evidence, targets, the candidate's output).
 
+    `models` are the registered model that it is judged for and others whose versions were asked about the same rows;
     `encoded` is the candidate's output on the encoded test rows.
     """
     raw = dataset.raw_test()
     targets, output = model.evaluate(raw)
     network, classes = versions.network_of(chosen.data.tags), model.preprocessor.classes
     sketch = looks.sketch(raw, model.preprocessor)
+    asked = [version for name in models for version in versions.versions(name)]
     incumbent = None if champion is None else champion_losses(config, champion, model, raw, targets, output)
     evidence = Evidence(
         metrics=measured(targets, output, model.preprocessor.threshold),
@@ -53,8 +62,8 @@ def gather(
             "model": versions.fingerprint(chosen.data.tags[names.TAG_MODEL_URI]),
         },
         champion=incumbent and related(incumbent, chosen.data.tags, champion.tags),
-        rolled_back=versions.rolled_back(config.name, network),
-        looks=looks.count(versions.versions(config.name), network, dataset.fingerprint, sketch),
+        rolled_back=versions.rolled_back(models[0], network),
+        looks=looks.count(asked, network, dataset.fingerprint, sketch),
         sketch=sketch,
         classes={name: int(np.count_nonzero(targets == index)) for index, name in enumerate(classes)},
         auc=auc_interval(config, targets, output),
@@ -119,7 +128,7 @@ def champion_losses(
     """
     number = str(champion.version)
     try:
-        held = versions.load(f"models:/{config.name}/{number}", champion.tags)
+        held = versions.load(f"models:/{champion.name}/{number}", champion.tags)
         answers = held.answers(raw, model.preprocessor)
         overlap, rows = shared_rows(config, raw, held.preprocessor)
         targets, predictions, answers = targets[rows], predictions[rows], answers[rows]

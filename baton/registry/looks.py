@@ -22,7 +22,7 @@ from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
 from baton.registry.versions import network_of
 
-SKETCHED = 256  # the smallest hashes that a sketch keeps: 1,368 characters, where a tag may hold 5,000
+SKETCHED = 160  # the smallest hashes that a sketch keeps: 856 characters, where a tag may hold 1,000
 SAME = 0.5  # share of the present test rows beyond which an earlier version was asked about the same ones
 
 

@@ -12,7 +12,8 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import BadInput
-from baton.registry import champions, versions
+from baton.formatting import day_text
+from baton.registry import champions, store, versions
 from baton.registry.gate import GateDecision
 from baton.tracking import runs
 from baton.tracking.runs import Run
@@ -74,20 +75,19 @@ def publish(
 
     `asked` are the tags that tell of the test rows.
     """
+    model = config.registered_model
     with champions.locked(config):
         # Whatever happens from here on, the version tells what it is; it is called promoted when it is champion.
         sofar = names.CHALLENGER if decision.passed else names.REFUSED
         tags = version_tags(run, chosen, dataset, decision, measured) | asked | verdict_tags(sofar, decision.reasons)
         uri = chosen.data.tags[names.TAG_MODEL_URI]
-        version = versions.retagged(interrupted, tags) if interrupted else versions.register(config.name, uri, tags)
+        version = versions.retagged(interrupted, tags) if interrupted else versions.register(model, uri, tags)
         number = str(version.version)
         verdict, reasons = settle(config, run, decision, number, judged_against)
-        for key, value in verdict_tags(verdict, reasons).items():
-            runs.client().set_model_version_tag(config.name, number, key, value)
-        run.tag(names.TAG_REGISTRY, json.dumps(versions.state(config.name)))
-    runs.client().update_model_version(config.name, number, f"{verdict}: {'; '.join(reasons)}"[:5000])
+        versions.retagged(version, verdict_tags(verdict, reasons))
+        run.tag(names.TAG_REGISTRY, json.dumps(versions.state(model)))
     return {
-        "name": config.name,
+        "name": model,
         "version": number,
         "alias": {names.PROMOTED: names.CHAMPION, names.CHALLENGER: names.CHALLENGER}.get(verdict),
         "verdict": verdict,
@@ -107,17 +107,23 @@ def settle(
     """Move the aliases as far as judgement, config and the present champion allow → (verdict, reasons)."""
     if not decision.passed:
         return names.REFUSED, decision.reasons
-    versions.set_alias(config.name, names.CHALLENGER, number)
+    versions.set_alias(config.registered_model, names.CHALLENGER, number)
     if config.register_.promote == "manual":
         return names.CHALLENGER, decision.reasons
-    obstacle = champions.promote(config.name, number, judged_against, run.id, "; ".join(decision.reasons))
+    obstacle = champions.promote(config, number, judged_against, run.id, "; ".join(decision.reasons))
     if obstacle:
         return names.CHALLENGER, [*decision.reasons, obstacle]
     return names.PROMOTED, decision.reasons
 
 
 def verdict_tags(verdict: str, reasons: list[str]) -> dict[str, str]:
-    return {names.TAG_VERDICT: verdict, names.TAG_REASONS: "; ".join(reasons)[:5000]}
+    return {names.TAG_VERDICT: verdict, names.TAG_REASONS: "; ".join(reasons)}
+
+
+def rival_tags(model: str, champion: Any | None) -> dict[str, str]:
+    """Which registered model's champion a verdict was given against: a copy of the version keeps the verdict."""
+    network = names.NOBODY if champion is None else versions.network_of(champion.tags)
+    return {names.TAG_JUDGED_FOR: model, names.TAG_JUDGED_AGAINST: network}
 
 
 def version_tags(
@@ -126,17 +132,42 @@ def version_tags(
     """What a model version tells of itself: lineage, content, metrics and the comparison."""
     tags = {
         names.TAG_FINGERPRINT: dataset.fingerprint,
+        names.TAG_DATA: data_text(dataset, chosen),
         names.TAG_OUTPUT: chosen.data.tags[names.TAG_OUTPUT],
         names.TAG_NETWORK: versions.network_of(chosen.data.tags),
         names.TAG_MODEL_CONTENT: versions.content_of(chosen.data.tags),
         names.TAG_CANDIDATE_RUN: chosen.info.run_id,
         names.TAG_REGISTER_RUN: run.id,
         names.TAG_COMMIT: runs.git_commit() or "unknown",
-        names.TAG_TEST_LEFT: f"{decision.look.left:.6g}",
+        **decision_tags(decision),
         **{f"{split}_{k}": f"{v:.6g}" for split, values in measured.items() for k, v in values.items()},
     }
     if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):
         tags[names.TAG_MODEL_DIGEST] = digest
-    if decision.comparison:
-        tags[names.TAG_INTERVAL] = json.dumps(asdict(decision.comparison))
     return tags
+
+
+def data_text(dataset: Dataset, chosen: Any) -> str:
+    """A dataset and the run that was trained on it → how many rows of which days, and when."""
+    profile = json.loads((dataset.folder / names.PROFILE).read_text(encoding="utf-8"))
+    dates = [column.name for column in dataset.preprocessor.columns if column.kind == "datetime"]
+    spans = [
+        f"{name} from {day_text(profile[name]['min'])} to {day_text(profile[name]['max'])}"
+        for name in dates
+        if "min" in profile.get(name, {})
+    ]
+    rows = sum(dataset.rows[split] for split in names.SPLITS)
+    return "; ".join([f"{rows:,} rows", *spans, f"trained on {day_text(chosen.info.start_time * 1000)}"])
+
+
+def decision_tags(decision: GateDecision) -> dict[str, str]:
+    """What a version tells of the gate's look at it."""
+    tags = {names.TAG_TEST_LEFT: f"{decision.look.left:.6g}"}
+    return tags | ({names.TAG_INTERVAL: json.dumps(asdict(decision.comparison))} if decision.comparison else {})
+
+
+def rejudge(version: Any, decision: GateDecision, tags: dict[str, str]) -> None:
+    """Give a version that was copied the tags of the gate's decision for the model that it is in."""
+    versions.retagged(version, decision_tags(decision) | tags)
+    if decision.comparison is None and names.TAG_INTERVAL in version.tags:
+        store.untag(version, names.TAG_INTERVAL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from baton import names
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
 from baton.evaluation.differences import Moments
+from baton.registry import store
 from baton.runtime.files import folder_hashes
 from baton.serving import integrity
 from baton.serving.layout import KERAS_FILE
@@ -30,7 +32,7 @@ def champion(name: str, alias: str = names.CHAMPION) -> Any | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return client().get_model_version_by_alias(name, alias)
+        return store.by_alias(name, alias)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -42,18 +44,44 @@ def version(name: str, number: str) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
-        return client().get_model_version(name, number)
+        return store.version(name, number)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         raise BadInput(f"Model {name} has no version {number} in the registry.") from None
 
 
+def find(name: str, number: str) -> Any | None:
+    """The model version of that number, or None."""
+    try:
+        return version(name, number)
+    except BadInput:
+        return None
+
+
+def exists(name: str) -> bool:
+    """Whether there is a registered model of that name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_registered_model(name) is not None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+
+
+def model_of(run_id: str) -> str:
+    """The registered model that has a version of the model which this run has trained; empty if none has."""
+    if store.is_limited():
+        return ""
+    found = client().search_model_versions(f"run_id='{run_id}'")
+    return str(found[0].name) if found else ""
+
+
 def register(name: str, uri: str, tags: dict[str, str]) -> Any:
     """Register the logged model at `uri` as a new version of `name`."""
-    import mlflow
-
-    return mlflow.register_model(uri, name, tags=tags, await_registration_for=60)
+    return store.create(name, uri, tags)
 
 
 def find_interrupted(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
@@ -71,15 +99,13 @@ def find_interrupted(name: str, candidate_run_id: str, run: runs.Run) -> Any | N
 
 def retagged(version: Any, tags: dict[str, str]) -> Any:
     """A version with these tags set anew."""
-    for key, value in tags.items():
-        client().set_model_version_tag(version.name, version.version, key, value)
+    store.tag(version, tags)
     return version
 
 
 def versions(name: str) -> list[Any]:
     """All versions of the registered model; none if there is no such model."""
-    quoted = name.replace("'", "''")
-    return list(client().search_model_versions(f"name='{quoted}'", max_results=10_000))
+    return store.versions(name)
 
 
 def count(name: str) -> int:
@@ -127,7 +153,7 @@ def model_tags(name: str) -> dict[str, str]:
     from mlflow.exceptions import MlflowException
 
     try:
-        return dict(client().get_registered_model(name).tags)
+        return store.tags(name)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return {}
@@ -227,23 +253,26 @@ def to_score_with(config: Config, register_run_id: str) -> Any:
     What was promoted and rolled back since does not score: then the alias decides. Raises `BadInput` if there is
     none, or if the gate has not passed it and the config does not allow that.
     """
+    store.check_names(config)
     alias = config.batch_infer.alias if config.batch_infer else names.CHAMPION
-    if (promoted := _promoted_by(register_run_id)) is not None:
+    model = config.scoring_model
+    if model == config.registered_model and (promoted := _promoted_by(register_run_id)) is not None:
         if names.TAG_ROLLED_BACK not in promoted.tags:
             return promoted
         log.warning("version %s, which register promoted, was rolled back (%s): the alias %s decides who scores",
                     promoted.version, promoted.tags[names.TAG_ROLLED_BACK], alias)  # fmt: skip
-    found = champion(config.name, alias)
+    found = champion(model, alias)
     if found is None:
-        raise BadInput(f"Model {config.name} has no version with the alias {alias}: run main first.")
+        raise BadInput(f"Model {model} has no version with the alias {alias}: run main first.")
     if not (config.batch_infer and config.batch_infer.allow_unvalidated):
-        _demand_verdict(found, alias)
+        demand_verdict(found, alias)
+        _demand_own_verdict(found)
     return found
 
 
 def demand_still_scores(version: Any) -> None:
     """Raise `BatonError` if a version was rolled back since it was resolved."""
-    now = client().get_model_version(version.name, version.version).tags
+    now = store.version(version.name, version.version).tags
     if names.TAG_ROLLED_BACK in now and names.TAG_ROLLED_BACK not in version.tags:
         raise BatonError(
             f"version {version.version} of {version.name} was rolled back while it scored "
@@ -260,18 +289,51 @@ def _promoted_by(register_run_id: str) -> Any | None:
     return version(verdict["name"], verdict["version"]) if verdict["verdict"] == names.PROMOTED else None
 
 
-def _demand_verdict(version: Any, alias: str) -> None:
+def judged_for(version: Any) -> str:
+    """The registered model whose champion a version's verdict was given against: a copy in another has kept its tags.
+
+    A version from before that was kept is known for a copy by where its files come from.
+    """
+    if model := version.tags.get(names.TAG_JUDGED_FOR):
+        return model
+    copied = re.fullmatch(r"models:/(?P<model>.+)/\d+", version.source or "")
+    return copied["model"] if copied else version.name
+
+
+def is_copy(version: Any) -> bool:
+    """Whether a version is a copy with a verdict that was given for another registered model."""
+    return names.TAG_CANDIDATE_RUN in version.tags and judged_for(version) != version.name
+
+
+def _demand_own_verdict(version: Any) -> None:
+    """Raise `BadInput` if the verdict that a version bears was given for another registered model."""
+    if (other := judged_for(version)) != version.name:
+        raise BadInput(
+            f"Version {version.version} of {version.name} is a copy whose verdict was given for the model {other}: run "
+            f"reconcile, which judges it against the champion of {version.name}, or set "
+            f"batch_infer.allow_unvalidated: true. Received: {version.tags.get(names.TAG_VERDICT)} verdict"
+        )
+
+
+def demand_verdict(version: Any, alias: str) -> None:
     """Raise `BadInput` if a version has not passed the gate: somebody gave it the alias by hand."""
     verdict = version.tags.get(names.TAG_VERDICT)
+    if verdict is None and names.TAG_REGISTER_RUN not in version.tags:
+        raise BadInput(
+            f"Version {version.version} of {version.name} bears the alias {alias} and was not registered by the step "
+            f"register, so no gate has judged it: give the alias to a version that it has registered, or "
+            f"set batch_infer.allow_unvalidated: true to score with it. Received: no verdict"
+        )
     if verdict not in names.PASSED:
         raise BadInput(
             f"Version {version.version} of {version.name} bears the alias {alias} without having passed the gate; "
             f"set batch_infer.allow_unvalidated: true to score with it. Received: {verdict or 'no'} verdict"
         )
-    if names.TAG_ROLLED_BACK in version.tags and alias != names.CHAMPION:  # as champion somebody wants it again
+    if names.TAG_ROLLED_BACK in version.tags:
         raise BadInput(
-            f"Version {version.version} of {version.name} bears the alias {alias} and was rolled back; "
-            "set batch_infer.allow_unvalidated: true to score with it. "
+            f"Version {version.version} of {version.name} bears the alias {alias} and was rolled back: give the alias "
+            f"to another version or run rollback; if it is wanted again delete its tag "
+            f"{store.key(names.TAG_ROLLED_BACK)}, or set batch_infer.allow_unvalidated: true to score with it. "
             f"Received: rolled back because {version.tags[names.TAG_ROLLED_BACK]}"
         )
 

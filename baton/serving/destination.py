@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from baton import names
 from baton.config.schema import BatchInfer, Config
@@ -158,10 +159,16 @@ def _strange(place: Path) -> Iterator[str]:
             yield relative.as_posix()
 
 
-def _owner(place: Path) -> str | None:
-    """The pipeline whose predictions a folder holds, as Baton's mark in it says; None without one."""
+def last_scoring(place: Path) -> dict[str, Any] | None:
+    """What Baton's mark in a folder tells of the predictions there; None without one."""
     try:
         mark = json.loads((place / MARK).read_text(encoding="utf-8"))
-        return str(mark["model_name"]) if mark["scoring_run_id"] else None
+        return mark if mark["scoring_run_id"] and mark["model_name"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _owner(place: Path) -> str | None:
+    """The pipeline whose predictions a folder holds; an earlier mark names its model alone, which bore that name."""
+    mark = last_scoring(place)
+    return None if mark is None else str(mark.get("pipeline") or mark["model_name"])

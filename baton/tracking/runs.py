@@ -158,7 +158,7 @@ def reach() -> None:
 
 @contextmanager
 def start(step: str, config: Config, options: dict[str, str]) -> Iterator[Run]:
-    """The run handed over in MLFLOW_RUN_ID, else a new one in the experiment `config.name`.
+    """The run handed over in MLFLOW_RUN_ID, else a new one in the pipeline's experiment.
 
     The run ends FINISHED, FAILED with the error's sentence as a tag, or KILLED if a signal stopped it.
     """
@@ -183,11 +183,10 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
     if handed_over:
         _demand_open(handed_over, step)
     else:
-        set_experiment(config.name)
+        set_experiment(config.experiment_name)
     # From its first moment a run tells whose it is: whenever this process is killed, the next main can close it.
-    tags = {"mlflow.runName": step, names.TAG_STEP: step, names.TAG_NAME: config.name}
-    whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
-    with mlflow.start_run(tags=tags | whose, log_system_metrics=False) as active:
+    tags = {"mlflow.runName": step, names.TAG_STEP: step} | owner_tags(config)
+    with mlflow.start_run(tags=tags, log_system_metrics=False) as active:
         run = Run(active.info.run_id, active.info.experiment_id, step, options, active.data.tags)
         experiments.check_location(active.info.artifact_uri)
         try:
@@ -202,15 +201,35 @@ def _started(step: str, config: Config, options: dict[str, str]) -> Iterator[Run
             run.text(_yaml(config), names.CONFIG)
             yield run
         except KeyboardInterrupt:
-            with suppress(Exception):  # a server that does not answer
-                run.tag(names.TAG_ERROR, interrupts.STOPPED)
-            with suppress(Exception):
-                mlflow.end_run("KILLED")
+            _end_killed(run)
             raise
 
 
+def owner_tags(config: Config) -> dict[str, str]:
+    """Which pipeline's, and which process's, a run is."""
+    whose = {names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
+    return {names.TAG_NAME: config.name} | whose
+
+
+def _end_killed(run: Run) -> None:
+    """End the innermost open run of this process, which a signal has stopped."""
+    import mlflow
+
+    with suppress(Exception):  # a server that does not answer
+        run.tag(names.TAG_ERROR, interrupts.STOPPED)
+    with suppress(Exception):
+        mlflow.end_run("KILLED")
+
+
 def set_experiment(name: str) -> None:
-    """Make the experiment, if it is not there, and MLflow's active one; raises `BadInput` if it was deleted.
+    """Make the experiment, if it is not there, and MLflow's active one; raises `BadInput` if it was deleted."""
+    import mlflow
+
+    mlflow.set_experiment(experiment_id=experiment_of(name))
+
+
+def experiment_of(name: str) -> str:
+    """The ID of the experiment of that name, which is made if it is not there; raises `BadInput` if it was deleted.
 
     MLflow keeps the default place of its artifacts as a plain path, and reads it as a URL: where that would be
     another place, the experiment is given a URL.
@@ -223,8 +242,8 @@ def set_experiment(name: str) -> None:
         if existing is not None and existing.lifecycle_stage == "deleted":
             raise experiments.deleted(name, existing.experiment_id)
         if existing is None and local_place(uri) is not None and experiments.is_misread(str(place)):
-            client().create_experiment(name, artifact_location=(place / name).as_uri())
-        mlflow.set_experiment(name)
+            return str(client().create_experiment(name, artifact_location=(place / name).as_uri()))
+        return str(client().create_experiment(name) if existing is None else existing.experiment_id)
 
 
 def _demand_open(run_id: str, step: str) -> None:
@@ -275,6 +294,27 @@ def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:
     run = client().create_run(parent.experiment_id, tags=tags, run_name=step)
     client().log_batch(run.info.run_id, params=_params(parameters))
     return run.info.run_id
+
+
+@contextmanager
+def nested(parent: Run, step: str, config: Config, inputs: dict[str, str]) -> Iterator[Run]:
+    """A run of another step below one's own, whose work is done in this process; it ends as `start`'s does."""
+    import mlflow
+
+    options = {name: parent.options[name] for name in ("config", "set")} | inputs
+    run_id = create_child(parent, step, options)
+    tag(run_id, owner_tags(config))
+    with mlflow.start_run(run_id, nested=True, log_system_metrics=False):
+        run = Run(run_id, parent.experiment_id, step, options)
+        run.text(_yaml(config), names.CONFIG)
+        try:
+            yield run
+        except KeyboardInterrupt:
+            _end_killed(run)
+            raise
+        except Exception as error:
+            run.tag(names.TAG_ERROR, sentence(error))
+            raise
 
 
 def tag(run_id: str, values: dict[str, str]) -> None:

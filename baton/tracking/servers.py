@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 def uris() -> tuple[str, str]:
     """The URIs of tracking store and registry as MLflow will find them in the environment, without importing it."""
     store = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    return store, os.environ.get("MLFLOW_REGISTRY_URI") or store
+    registry = re.sub(r"^databricks(?=$|:)", "databricks-uc", store)
+    return store, os.environ.get("MLFLOW_REGISTRY_URI") or registry
 
 
 def address(uri: str) -> str:

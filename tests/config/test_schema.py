@@ -61,7 +61,7 @@ def test_every_default_is_a_value_that_is_allowed():
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("nmae: x", r"line 6: nmae is not a key here\. Allowed: name, seed, .*register, .*Received: 'x'"),
+        ("nmae: x", r"line 6: nmae is not a key here\. Allowed: name, experiment, seed, .*register, .*Received: 'x'"),
         ("train: {patience: 0}", r"line 6: train\.patience: .*greater than or equal to 1\. Received: 0"),
         ("train: {epochs: true}", r"train\.epochs: true and false are not allowed here\. Received: True"),
         ("train: {learning_rate: .inf}", r"train\.learning_rate: .*finite number\. Received: inf"),
@@ -69,7 +69,7 @@ def test_every_default_is_a_value_that_is_allowed():
         ("train:\n  epoch: 3", r"line 7: train\.epoch is not a key here\. Allowed: epochs, batch_size"),
         (
             "register: {promot: auto}",
-            r"register\.promot .*Allowed: promote, policy, confidence, .*\. Received: 'auto'",
+            r"register\.promot .*Allowed: model, promote, policy, confidence, .*\. Received: 'auto'",
         ),
         ("batch_infer: {sauce: a}", r"batch_infer\.sauce is not a key here\. Allowed: source, output, alias"),
         ("engine: dask", r"line 6: engine: .*'auto', 'local' or 'spark'\. Received: 'dask'"),

@@ -326,3 +326,13 @@ def test_of_few_pictures_all_of_which_are_many_rows_every_split_has_one():
     tally = split.tally(table, deciding, pictures)
     plan = split.plan(tally, Counter(), pictures)
     assert set(plan.place(table, deciding, pictures).tolist()) == {0, 1, 2}
+
+
+def test_a_hash_on_the_edge_of_two_splits_is_in_the_later_one():
+    """As a limit of a stratum is: a row that is placed by shares and one that is placed by limits agree."""
+    hashes = np.array([0, 2**63 - 2048, 2**63, 3 * 2**62 - 2048, 3 * 2**62], np.uint64)
+    table = pa.table({"x": range(5), "y": ["yes"] * 5})
+    assert split.Plan((0.5, 0.25, 0.25)).place(table, hashes, DATA).tolist() == [0, 0, 1, 1, 2]
+    assert list(split.Plan((0.5, 0.25, 0.25)).keeping({}, {int(h): "yes" for h in hashes}).units.values()) == [
+        0, 0, 1, 1, 2
+    ]  # fmt: skip

@@ -102,6 +102,13 @@ def test_of_losses_that_do_not_differ_as_far_as_numbers_tell_there_is_no_skewnes
     assert found.low <= found.value <= found.high and found.is_finite
 
 
+def test_the_interval_of_losses_whose_cubes_are_below_all_numbers_is_students():
+    losses = np.array([0.0, 1e-110, 2e-110])
+    found = differences.paired("log_loss", losses, np.zeros(3), 0.025)
+    half = stats.t.isf(0.025, 2) * math.sqrt(losses.var(ddof=1) / 3)
+    assert (found.high * 1e110, found.low * 1e110) == pytest.approx(((1e-110 + half) * 1e110, (1e-110 - half) * 1e110))
+
+
 def test_two_sets_the_other_way_round_are_the_mirror_image():
     rng = np.random.default_rng(2)
     one, other = Moments.of(rng.exponential(3.0, 20)), Moments.of(rng.normal(2.0, 1.0, 40))

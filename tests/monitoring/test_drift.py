@@ -279,12 +279,12 @@ def test_a_model_from_before_says_so_and_does_not_fail(large):
 
 def test_predictions_stand_where_drift_cannot_be_measured(large, tmp_path, caplog):
     """The step has replaced its output by then: it tells what went wrong, and does not fail."""
-    from steps import batch_infer
+    from baton.orchestration import batch_scoring
 
     preprocessor, known = large
     settings = BatchInfer(source="new.csv", output=str(tmp_path))
     (tmp_path / "part-00000.parquet").write_text("torn")
-    batch_infer.report_drift(None, settings, SimpleNamespace(run_id=None, tags={}), preprocessor, known)
+    batch_scoring.report_drift(None, settings, SimpleNamespace(run_id=None, tags={}), preprocessor, known)
     assert "drift could not be measured: Parquet" in caplog.text
 
 

@@ -18,12 +18,17 @@ from baton.config.schema import Config, Section
 from baton.orchestration import cache
 
 # Leaves that say where things lie and what they are called, not what is in them.
-PLACES = {"name", "warehouse", "batch_infer.output"}
+PLACES = {"name", "experiment", "warehouse", "batch_infer.output"}
 # Leaves that a step looks at though its result does not hang on them, and why.
 IN_VAIN = {
     "train": {"tune.epochs": "Config.sized passes it on"},
     "distributed_train": {"tune.epochs": "Config.sized passes it on"},
-    "register": {"tune.epochs": "Config.sized passes it on, of the candidate's own config"},
+    "register": {
+        "tune.epochs": "Config.sized passes it on, of the candidate's own config",
+        "data.target": "the version's description tells it",
+        "batch_infer.alias": "the version's description tells it",
+        "batch_infer.model": "whether the registry takes such a name",
+    },
 }
 # What register trains the folds of its audit by is the candidate's own config, which its content tells of.
 CANDIDATES_OWN = ("model.", "train.")

@@ -197,7 +197,7 @@ def test_versions_that_may_score_keep_dataset_and_runs_and_others_their_run(pipe
     promoted = pipeline.version(models[champion])
     for number in (version_before, promoted):
         with champions.locked(pipeline.config):
-            champions.promote(pipeline.name, number, champions.current(pipeline.name), "", "better")
+            champions.promote(pipeline.config, number, champions.current(pipeline.name), "", "better")
     left = clean(pipeline)
     kept = {path.name for path in pipeline.datasets.iterdir()}
     assert {champion, before} <= kept and not {refused, unused} & kept
@@ -441,7 +441,7 @@ def test_references_end_where_runs_refer_to_each_other(pipeline):
     two = pipeline.run("train", OLD, params={"ingest_run_id": one}, mlflow__parentRunId=one)
     pipeline.client.log_param(one, "ingest_run_id", f"{two},,gone")
     pipeline.client.set_tag(one, "mlflow.parentRunId", two)
-    records = references.collect(pipeline.name)
+    records = references.collect(pipeline.config)
     needed = references.needed(records, int(time.time() * 1000 - 30 * DAY_MS))
     assert needed == {one, two, "gone"}
     assert references.kept(records, needed) == needed

@@ -97,6 +97,25 @@ def test_flights_are_sound_without_tensorflow_and_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ("", "set register.model to such a name. Received: sound"),
+        ("register.model=main.ml.Flights", "set register.model to such a name. Received: main.ml.Flights"),
+        (
+            "register.model=main.ml.flights,batch_infer.model=flights",
+            "set batch_infer.model to such a name. Received: flights",
+        ),
+        ("register.model=main.ml.flights", ""),
+    ],
+)
+def test_names_that_unity_catalog_does_not_take_are_seen_before_a_run(project, monkeypatch, changes, fault):
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "databricks-uc")
+    status, lines, _ = project.validated(changes)
+    assert status == (2 if fault else 0)
+    assert (fault in lines["model"]) if fault else lines["model"].endswith("main.ml.flights")
+
+
 def test_a_sound_pipeline_passes_and_leaves_no_trace(project):
     before = sorted(project.home.iterdir())
     status, lines, last = project.validated()

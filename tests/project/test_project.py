@@ -40,7 +40,8 @@ def pins(path: Path) -> dict[str, set[str]]:
 
 
 LOCK = pins(ROOT / "requirements.txt")
-COMMAND_LINE_ONLY = {"main": {"--validate"}, "rollback": {"--history"}}  # they print, and are no parameters
+# They print or serve, and are no parameters.
+COMMAND_LINE_ONLY = {"main": {"--validate"}, "rollback": {"--history"}, "reconcile": {"--listen"}}
 
 
 def test_every_step_is_an_entry_point_and_a_file():
@@ -51,11 +52,10 @@ def test_every_step_is_an_entry_point_and_a_file():
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_parameters_are_the_steps_options(name):
     command = getattr(importlib.import_module(f"steps.{name}"), name)
-    flags = {option.opts[0] for option in command.params if option.is_flag}
-    assert flags == COMMAND_LINE_ONLY.get(name, set())
-    options = {option.opts[0].removeprefix("--"): option for option in command.params if not option.is_flag}
-    assert set(ENTRY_POINTS[name]["parameters"]) == set(options)
-    assert all(option.required for option in options.values()), "defaults live in MLproject alone"
+    optional = {option.opts[0] for option in command.params if not option.required}
+    assert optional == COMMAND_LINE_ONLY.get(name, set())
+    options = {option.opts[0].removeprefix("--"): option for option in command.params if option.required}
+    assert set(ENTRY_POINTS[name]["parameters"]) == set(options), "defaults live in MLproject alone"
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

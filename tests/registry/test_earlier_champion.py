@@ -119,12 +119,12 @@ def test_it_is_explained(champion, challenger):
 def test_it_is_rolled_back_to(store):
     """After a later version took its place."""
     later = store.client.create_model_version("champion", (store.home / "model").as_uri(), tags=store.tags).version
-    assert champions.promote("champion", str(later), "1", "r" * 32, "later") is None
+    assert champions.promote(tiny.config(name="champion"), str(later), "1", "r" * 32, "later") is None
     command = [f"--config={config_of(store)}", "--set=", "--reason=worse on Mondays"]
     done = CliRunner().invoke(steps.rollback.rollback, command)
     assert done.exit_code == 0, done.output
     assert champions.current("champion") == "1"
-    assert versions.to_score_with(tiny.config(name="champion"), "").version == 1
+    assert versions.to_score_with(tiny.config(name="champion"), "").version == "1"
 
 
 FRESH = """

@@ -59,6 +59,7 @@ def test_the_policy_is_asked_of_the_upper_end(policy, tolerance, scale, passed):
     assert found.low < found.difference < found.high
     assert found.difference == pytest.approx(np.sqrt(LOSSES.mean()) - np.sqrt(noisy(scale).mean()))
     assert (found.confidence, found.rows, found.champion_version) == (pytest.approx(0.95), ROWS, "3")
+    assert f"[{found.low:+.4g}, {found.high:+.4g}]" in decision.reasons[-1]
 
 
 def test_more_confidence_is_a_wider_interval():
@@ -117,6 +118,11 @@ def test_a_candidate_must_surely_beat_the_trivial_predictor(trivial, passed, ver
     decision = judge(evidence(losses, trivial=trivial))
     assert decision.passed is passed and decision.comparison is None
     assert f"test rmse 4 {verb}" in decision.reasons[2] and "95 % interval [" in decision.reasons[2]
+
+
+def test_a_candidate_that_is_the_trivial_predictor_does_not_beat_it():
+    decision = judge(evidence(np.full(ROWS, 100.0), trivial=10.0))
+    assert not decision.passed and "test rmse 10 does not beat the trivial predictor's 10" in decision.reasons[2]
 
 
 def test_no_tolerance_and_no_champion_excuses_from_the_trivial_predictor():

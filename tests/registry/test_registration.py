@@ -8,6 +8,7 @@ import tiny
 from baton import names
 from baton.errors import BadInput
 from baton.registry import registration
+from baton.registry import store as registry_store
 from baton.tracking import runs
 
 
@@ -46,6 +47,15 @@ def test_no_candidate_at_all_is_bad_input(given):
         registration.choose(tiny.config(), given)
 
 
-def test_a_verdict_fits_its_tag():
+def test_a_verdict_fits_its_tag(monkeypatch):
     tags = registration.verdict_tags("refused", ["x" * 6000])
-    assert tags[names.TAG_VERDICT] == "refused" and len(tags[names.TAG_REASONS]) == 5000
+    for limited, most in ((False, 5000), (True, 1000)):
+        monkeypatch.setattr(registry_store, "is_limited", lambda limited=limited: limited)
+        written = dict(registry_store.written(*tag) for tag in tags.items())
+        assert sorted(map(len, written.values())) == [len("refused"), most]
+
+
+def test_a_version_tells_of_which_days_its_data_are(flights):
+    chosen = SimpleNamespace(info=SimpleNamespace(start_time=1_800_000_000_000))
+    told = registration.data_text(flights.dataset, chosen)
+    assert told == "1,974 rows; time_hour from 2013-01-01 to 2013-01-04; trained on 2027-01-15"

@@ -24,9 +24,9 @@ from baton.errors import BadInput, BatonError
 from baton.evaluation.differences import Moments
 from baton.networks import build
 from baton.orchestration import outputs
-from baton.registry import champions
+from baton.registry import champions, history
 from baton.registry import versions as registry
-from baton.registry.champions import BY_HAND, PROMOTED, ROLLED_BACK, Change
+from baton.registry.history import BY_HAND, PROMOTED, ROLLED_BACK, Change
 from baton.serving import export, layout
 from baton.tracking import runs
 from baton.training import fit
@@ -73,7 +73,7 @@ def model(store, request) -> SimpleNamespace:
 
 def promote(model, number: str, judged_against: str | None, by: str = "a" * 32) -> str | None:
     with champions.locked(model.config):
-        return champions.promote(model.name, number, judged_against, by, f"version {number} is better")
+        return champions.promote(model.config, number, judged_against, by, f"version {number} is better")
 
 
 def chain(model, versions: int) -> list[str]:
@@ -138,6 +138,9 @@ def test_what_a_register_run_promoted_scores_until_it_is_rolled_back(model, monk
     assert str(registry.to_score_with(model.config, run_id).version) == first
     assert f"version {second}, which register promoted, was rolled back ({WHY})" in caplog.text
     model.by_hand(second)  # somebody wants it again
+    with pytest.raises(BadInput, match="bears the alias champion and was rolled back: .* delete its tag .* on Mondays"):
+        registry.to_score_with(model.config, run_id)
+    runs.client().delete_model_version_tag(model.name, second, names.TAG_ROLLED_BACK)
     assert str(registry.to_score_with(model.config, run_id).version) == second
 
 
@@ -215,7 +218,7 @@ def test_the_champion_moves_only_from_whom_was_judged_against(model):
     assert champions.current(model.name) is None
 
 
-@pytest.mark.parametrize("interrupted_at", ["_record", "_mark"])
+@pytest.mark.parametrize("interrupted_at", ["append", "_mark"])
 def test_a_promotion_that_was_interrupted_is_finished_and_told_once(model, monkeypatch, interrupted_at):
     (first,) = chain(model, 1)
     second = model.add()
@@ -224,7 +227,7 @@ def test_a_promotion_that_was_interrupted_is_finished_and_told_once(model, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(champions, interrupted_at, killed)
+        patch.setattr(history if interrupted_at == "append" else champions, interrupted_at, killed)
         promote(model, second, judged_against=first)
     assert champions.current(model.name) == second
     assert promote(model, second, judged_against=first) is None
@@ -255,14 +258,14 @@ RACER = """
 import json, sys, time
 from pathlib import Path
 from baton.config import schema
-from baton.registry import champions
+from baton.registry import champions, history
 settings = schema.validate(json.loads(sys.argv[1]), {}, "test")
 Path(sys.argv[2]).touch()
 while not Path("go").exists():
     time.sleep(0.001)
 for number in sys.argv[3:]:
     with champions.locked(settings):
-        print(champions.promote(settings.name, number, champions.current(settings.name), "r" * 32, "race"))
+        print(champions.promote(settings, number, champions.current(settings.name), "r" * 32, "race"))
 """
 
 
@@ -278,7 +281,7 @@ def test_two_processes_lose_no_change(model, store):
         (store.home / "go").touch()
         for number in numbers[5:]:
             with champions.locked(model.config):
-                assert champions.promote(model.name, number, champions.current(model.name), "m" * 32, "race") is None
+                assert champions.promote(model.config, number, champions.current(model.name), "m" * 32, "race") is None
         said, _ = racer.communicate(timeout=120)
     assert (racer.returncode, said.split()) == (0, ["None"] * 5)
     changes = champions.history(model.name)
@@ -464,10 +467,10 @@ def test_what_a_rollback_may_return_to(made, expected):
 
 
 def test_old_changes_are_forgotten_and_a_broken_record_is_passed_over(model, store, monkeypatch, caplog):
-    monkeypatch.setattr(champions, "KEPT", 3)
+    monkeypatch.setattr(history, "KEPT", 3)
     chain(model, 5)
     assert [change.number for change in champions.history(model.name)] == [3, 4, 5]
-    store.client.set_registered_model_tag(model.name, f"{names.TAG_HISTORY}000004.aaaaaaaa", "edited by hand")
+    store.client.set_tag(history.run_id(model.name), f"{names.TAG_HISTORY}000004.aaaaaaaa", "edited by hand")
     assert [change.number for change in champions.history(model.name)] == [3, 5]
     assert "is no record of a champion" in caplog.text
 
@@ -475,8 +478,51 @@ def test_old_changes_are_forgotten_and_a_broken_record_is_passed_over(model, sto
 def test_a_long_reason_fits_into_a_tag(model, store):
     chain(model, 2)
     champions.roll_back(model.config, "c" * 32, "ü" * 20_000)
-    assert max(len(value) for value in store.client.get_registered_model(model.name).tags.values()) <= 5000 * 2
+    tags = store.client.get_run(history.run_id(model.name)).data.tags
+    assert max(len(value.encode()) for value in tags.values()) <= 5000
     assert len(champions.history(model.name)[-1].why) == champions.MAX_REASON
+
+
+def test_what_an_earlier_baton_kept_as_tags_is_carried_over_once(model, store):
+    """Read as it is, until the next change takes it to the run; from then on the model's tag points there."""
+    first, second = chain(model, 2)
+    before, run_id = champions.history(model.name), history.run_id(model.name)
+    for key, value in store.client.get_run(run_id).data.tags.items():
+        if key.startswith(names.TAG_HISTORY):
+            store.client.set_registered_model_tag(model.name, key, value)
+    store.client.delete_registered_model_tag(model.name, names.TAG_HISTORY_RUN)
+    assert champions.history(model.name) == before
+    assert champions.roll_back(model.config, "b" * 32, WHY).version == first
+    tags = store.client.get_registered_model(model.name).tags
+    assert list(tags) == [names.TAG_HISTORY_RUN] and tags[names.TAG_HISTORY_RUN] != run_id
+    assert champions.history(model.name)[:-1] == before and told(model)[-1] == (first, ROLLED_BACK)
+
+
+def test_the_run_that_keeps_the_history_is_the_oldest_of_its_experiment_and_done(model, store):
+    chain(model, 1)
+    run = store.client.get_run(history.run_id(model.name))
+    assert (run.info.run_name, run.info.status) == (f"champions of {model.name}", "FINISHED")
+    assert run.data.tags[names.TAG_NAME] == model.config.name
+    experiment = store.client.get_experiment(run.info.experiment_id)
+    assert experiment.name == model.config.name and run.info.start_time == experiment.creation_time
+
+
+def test_a_history_whose_run_was_deleted_goes_on_in_another(model, store):
+    chain(model, 2)
+    before, run_id = champions.history(model.name), history.run_id(model.name)
+    store.client.delete_run(run_id)
+    assert champions.history(model.name) == before
+    assert champions.roll_back(model.config, "", WHY).version == "1"
+    assert history.run_id(model.name) != run_id and champions.history(model.name)[:-1] == before
+
+
+def test_a_registry_without_a_record_still_rolls_back(model, store):
+    """Each version tells of its own latest time; what was taken back is none to return to."""
+    chain(model, 3)
+    champions.roll_back(model.config, "", WHY)
+    store.client.delete_registered_model_tag(model.name, names.TAG_HISTORY_RUN)
+    assert told(model) == [("1", PROMOTED), ("2", PROMOTED)]
+    assert champions.roll_back(model.config, "", WHY).version == "1"
 
 
 # The steps, on real candidates

@@ -6,10 +6,10 @@ import base64
 import copy
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
+import chromium
 import made_up
 import mlflow.cli
 import mlflow.projects
@@ -226,6 +226,22 @@ def test_what_did_not_fit_its_seconds_is_said_in_the_steps_own_sentence(tmp_path
     assert "No label is audited: 40 s are &lt;few&gt;." in section(html, "audit")
 
 
+@pytest.mark.parametrize("explained", [True, False])
+def test_what_a_network_of_pictures_learnt_is_in_its_explanation(tmp_path, explained):
+    left = copy.deepcopy(made_up.artifacts())
+    found = left["register"][names.EXPLANATION] if explained else explanation.lacking("No row is <explained>.")
+    learnt = {"changed": 20, "turned": {"1": 0, "2": 3, "4": 9}}
+    left["register"] = {
+        names.EXPLANATION: {**found, "feature_maps": learnt},
+        **{f"figures/{name}.png": made_up.png(name) for name in ("cnn_feature_maps", "cnn_filters", "shap_images")},
+    }
+    shown = section(report_of(tmp_path, left), "explanation")
+    drawn = ["shap_images"] * explained + ["cnn_filters", "cnn_feature_maps"]
+    assert images(shown) == [made_up.png(name) for name in drawn]
+    assert "of 20 that it classifies rightly, 0 within ±1, 3 within ±2, 9 within ±4 of 255 a pixel." in shown
+    assert ("No row is &lt;explained&gt;." in shown) != explained
+
+
 def test_artifacts_of_a_classifier(tmp_path):
     left = copy.deepcopy(made_up.artifacts())
     left["register"][names.ASSESSMENT] = {"validation": made_up.classified(), "test": made_up.classified()}
@@ -282,13 +298,8 @@ def test_each_step_has_a_card_of_the_same_sections(tmp_path, step):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("There is no chromium: install it to run the browser tests.")
-    with sync_playwright() as play:
-        yield play.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+    with chromium.browser() as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -127,6 +127,21 @@ def test_what_is_somebody_elses_is_refused(config, tmp_path):
         checked(config, output=tmp_path / "plain")
 
 
+def test_a_file_and_a_mount_point_are_no_output(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(BadInput, match="must be a folder, and there is a file"):
+        destination.check_replaceable(tmp_path / "out", "tiny")
+    with pytest.raises(BadInput, match="must not be a mount point"):
+        destination.check_replaceable(Path("/proc"), "tiny")
+
+
+def test_of_what_is_somebody_elses_three_names_are_given(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).touch()
+    with pytest.raises(BadInput, match="which holds a, b, c and 1 more$"):
+        destination.check_replaceable(tmp_path, "tiny")
+
+
 def test_project_warehouse_and_stores_are_never_in_an_output(config, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store%20here/mlflow.db")
     places = {

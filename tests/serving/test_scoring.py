@@ -17,9 +17,9 @@ from baton.config.schema import BatchInfer
 from baton.data.sources import files
 from baton.errors import BadInput, BatonError
 from baton.networks import build
+from baton.orchestration import batch_scoring
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored, score, score_rows, score_tables
-from steps import batch_infer
 
 AT = datetime(2026, 11, 22, 12, 0, 1, 5)
 OUT = Path("out").absolute()
@@ -238,17 +238,17 @@ class Logged:
 def test_the_closing_lines_tell_what_was_quarantined_and_what_is_new(done, lines, caplog):
     settings = BatchInfer(source="new.csv", output="out")
     with caplog.at_level("INFO", "baton"):
-        batch_infer.report(Logged(), batch_infer.summarise(settings, done, LINEAGE))
+        batch_scoring.report(Logged(), batch_scoring.summarise(tiny.config(), settings, done, LINEAGE))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == lines
 
 
 def test_what_is_left_out_of_a_folder_of_pictures_is_said_before_it_is_scored(tmp_path, caplog, monkeypatch):
     for name in ("1.png", "2.png", ".DS_Store"):
         (tmp_path / name).write_bytes(b"-")
-    monkeypatch.setattr(batch_infer.versions, "downloaded", lambda uri, tags: 1 / 0)
+    monkeypatch.setattr(batch_scoring.versions, "downloaded", lambda uri, tags: 1 / 0)
     settings, version = BatchInfer(source=str(tmp_path), output="out"), SimpleNamespace(name="m", version=1, tags={})
     with caplog.at_level("INFO", "baton"), pytest.raises(ZeroDivisionError):
-        batch_infer.score(tiny.config(), settings, version, files.resolve(str(tmp_path)), LINEAGE, tmp_path)
+        batch_scoring.score(tiny.config(), settings, version, files.resolve(str(tmp_path)), LINEAGE, tmp_path)
     assert [record.getMessage() for record in caplog.records] == [
         "Pictures: 1 files were left out: those that systems leave behind, as .DS_Store and Thumbs.db."
     ]

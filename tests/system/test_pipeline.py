@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
 
+import chromium
 import mlflow
 import numpy as np
 import pandas as pd
@@ -540,19 +540,8 @@ def ui(project):
 
 @pytest.fixture(scope="module")
 def page():
-    """A page of headless Chromium; without a browser these tests are skipped, except in CI."""
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs chromium for the UI tests.")
-        pytest.skip("There is no chromium: install it to run the UI tests.")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=flags)
-        yield browser.new_page(viewport={"width": 1500, "height": 1000})
-        browser.close()
+    with chromium.page() as opened:
+        yield opened
 
 
 def test_ui_shows_main_with_its_steps(project, ui, page):

@@ -48,3 +48,14 @@ def test_an_open_one_is_taken_though_nothing_says_whose_it_is(experiment, monkey
     begin(run_id, monkeypatch)
     run = runs.client().get_run(run_id)
     assert (run.info.status, run.data.tags[names.TAG_STEP]) == ("FINISHED", "train")
+
+
+def test_a_signal_ends_a_run_and_the_one_nested_in_it_as_killed(experiment):
+    options = {"config": "tiny.yaml", "set": ""}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        runs.start("reconcile", tiny.config(), options) as run,
+        runs.nested(run, "batch_infer", tiny.config(), {}) as child,
+    ):
+        raise KeyboardInterrupt
+    assert [runs.find(each.id).info.status for each in (child, run)] == ["KILLED", "KILLED"]

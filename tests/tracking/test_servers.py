@@ -24,3 +24,13 @@ def test_a_store_has_one_address(uri, same, tmp_path, monkeypatch):
 def test_two_stores_have_two(tmp_path, monkeypatch):
     uris = ["sqlite:///a.db", "sqlite:///b.db", "http://a", "http://b", "http://a/b", "postgresql://db/a", "databricks"]
     assert len({servers.address(uri) for uri in uris}) == len(uris)
+
+
+@pytest.mark.parametrize(
+    ("store", "registry"),
+    [("databricks", "databricks-uc"), ("databricks://team", "databricks-uc://team"), ("http://a",) * 2],
+)
+def test_the_registry_is_the_one_that_mlflow_takes_without_a_word_of_it(store, registry, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    assert servers.uris() == (store, registry)

@@ -21,7 +21,8 @@ Steps = dict[str, StepArtifacts]
 Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
 SUSPECTS, TRIALS, SLICES = 20, 12, 50
-SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order shown
+SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order given
+LEARNT = ("cnn_filters", "cnn_feature_maps", "cnn_adversarial")
 REGRESSION, CLASSIFICATION = ("predicted_vs_actual", "residuals"), ("confusion_matrix", "roc", "precision_recall")
 
 
@@ -178,13 +179,19 @@ def calibration(steps: Steps) -> Values:
 
 
 def explanation(steps: Steps) -> Values:
-    """SHAP: figures of the columns and of single predictions, and each column's importance in numbers."""
+    """SHAP: figures of the columns and of single predictions, each column in numbers; of pictures, what was learnt."""
     register = _of(steps, "register")
     found = register.json(names.EXPLANATION)
-    if not found or not found.get("rows"):
+    if not found or not (found.get("rows") or found.get("feature_maps")):
         return (found or {}).get("reason") or register.lacking(names.EXPLANATION)
     drawn = [name for prefix in SHAP for name in register.figures(prefix)]
-    return {"found": found, "figures": [register.image(name) for name in drawn or SHAP[:1]]}
+    learnt = [name for name in LEARNT if name in register.figures("cnn_")]
+    return {
+        "found": found,
+        "figures": [register.image(name) for name in drawn or SHAP[:1]] if found.get("rows") else [],
+        "learnt": found.get("feature_maps"),
+        "learnt_figures": [register.image(name) for name in learnt],
+    }
 
 
 def audit(steps: Steps) -> Values:
