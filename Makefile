@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 CONFIG ?= conf/flights.yaml
 NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test bench faults mutants peers runtime-17 lint ui gc lock schema clean
+.PHONY: run test bench faults mutants peers runtime-17 wheel wheels lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	@case "$$PWD" in *[\#?%]*) python -c 'from baton.tracking import runs; runs.set_experiment("$(NAME)")';; esac
@@ -39,6 +39,13 @@ peers: .peers/.ready  ## Petastorm's own tests, and with HOROVOD_SOURCE=checkout
 
 runtime-17: $(READY)  ## run CONFIG's pipeline under Databricks Runtime 17.3 LTS's own versions, with Spark
 	PYTHON="$(PYTHON)" scripts/runtime.sh databricks-17.3 $(CONFIG)
+
+wheel:  ## the wheel that a scheduler's jobs run, into dist/
+	$(or $(PYTHON),python3) scripts/wheel.py dist
+
+wheels: $(READY) wheel  ## besides that of this Python's Petastorm and Horovod, without the dependencies that they name
+	for folder in $(BUILT); do uv build --quiet --wheel --out-dir dist/wheels ./$$folder || exit 1; done
+	python scripts/wheel.py dist dist/wheels/*.whl
 
 lint: $(READY)
 	ruff check .

@@ -27,6 +27,8 @@ compile pyproject.toml --group test "${universal[@]}" --output-file requirements
 compile --group peers "${universal[@]}" --constraint <(pins) --output-file peers/requirements.txt
 for_runtime | compile - --constraint "$runtime/constraints.txt" --python-version "$runtime_python" --generate-hashes \
     --output-file "$runtime/requirements.txt"
+# What a job's cluster installs of it: its Spark is the cluster's own.
+awk '/^[a-z]/ {on = !/^(pyspark|py4j)==/} on' "$runtime/requirements.txt" > "$runtime/job.txt"
 {
     cat <<YAML
 # Made by \`make lock\` from requirements.txt; pip takes hashes and a local folder only apart, so: exact pins.

@@ -22,3 +22,8 @@ python -c 'import platform, importlib.metadata as m
 print("Python", platform.python_version(), *(f"{p} {m.version(p)}" for p in ("pyspark", "pyarrow", "numpy", "pandas", "pydantic", "protobuf", "petastorm", "horovod", "tensorflow-cpu", "mlflow")), sep=" · ")'
 mlflow run . -e main --env-manager local --experiment-name "$runtime" -P config="$config" \
     -P set="engine=spark,warehouse=$home/warehouse,batch_infer.output=$home/predictions"
+# The same as the bundle's job, task by task from the wheel, in a registry with Unity Catalog's limits.
+if [ "$config" = conf/flights.yaml ]; then
+    env -u MLFLOW_TRACKING_URI python tests/support/databricks_scenario.py "$PWD/$home/job" "$config" \
+        data/flights.parquet data/new_flights.parquet
+fi

@@ -27,6 +27,8 @@ export VIRTUAL_ENV="$PWD/.venv"
 .venv/bin/uv pip install --require-hashes -r requirements.txt
 echo "Installing Petastorm and Horovod; the first time on a machine Horovod is compiled, which takes about two minutes."
 .venv/bin/uv pip install --reinstall-package petastorm --reinstall-package horovod "${@/#/./}"
+# Of PySpark, a source distribution, uv keeps 2 GB more at every install of any checkout: drop what nothing uses.
+.venv/bin/uv cache prune --quiet
 # Here, once: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile anew what it
 # imports. (uv's own --compile-bytecode leaves out what is installed already.) Some packages hold templates that are
 # no Python.

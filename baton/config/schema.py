@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,6 +25,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from baton import names
 from baton.config import space as spaces
+from baton.config.places import mounted
 from baton.errors import BadInput
 from baton.redaction import MASK, names_secret
 
@@ -33,6 +35,9 @@ Activation = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Place = Annotated[str, AfterValidator(mounted)]
+TABLE = "table:"  # how a place begins that is a Spark table
+TABLE_NAME = r"^\w+(\.\w+){0,2}$"
 Columns = Annotated[list[str], Field(default_factory=list)]
 
 
@@ -88,7 +93,7 @@ class ImageSize(Section):
 class Data(Section):
     """Where the rows come from, what is predicted, and how columns are read."""
 
-    source: str = Field(description="CSV or Parquet file, folder or glob; table:<name>; image folder")
+    source: Place = Field(description="CSV or Parquet file, folder or glob; table:<name>; image folder")
     target: str = Field("label", description="column to predict; an image folder's is its folders' names")
     task: Task
     id: list[str] = Field([], description="columns that identify a row; no features; decide the split")
@@ -465,8 +470,8 @@ class Drift(Section):
 class BatchInfer(Section):
     """What is scored, and where the predictions go."""
 
-    source: str
-    output: str
+    source: Place
+    output: Place = Field(description="a folder, or table:<catalog.schema.name>")
     alias: str = Field(names.CHAMPION, description="the model when no register run is given")
     model: str | None = Field(
         None, min_length=1, description="registered model that scores, where people promote into another than name"
@@ -476,6 +481,9 @@ class BatchInfer(Section):
     drift: Drift = Drift()
     interval: float | None = Field(
         None, description="level of the interval beside each prediction of a regression: 0.8, 0.9 or 0.95"
+    )
+    table: str | None = Field(
+        None, pattern=TABLE_NAME, description="Spark table that the predictions replace too, which output may name"
     )
 
     @field_validator("interval")
@@ -500,7 +508,7 @@ class Config(Section):
     experiment: str | None = Field(None, min_length=1, description="MLflow's experiment; default: name")
     seed: int = Field(7, ge=0, lt=2**31)
     engine: Literal["auto", "local", "spark"] = "auto"
-    warehouse: str = "warehouse"
+    warehouse: Place = "warehouse"
     retention_days: int = Field(30, ge=0, description="what nothing refers to is kept so long from make gc")
     data: Data
     model: Model = Model()
@@ -511,6 +519,18 @@ class Config(Section):
     register_: Register = Field(Register(), alias="register")
     batch_infer: BatchInfer | None = None
     spark: Spark = Spark()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _table_as_output(cls, tree: Any) -> Any:
+        """An output `table:name` → the table, and a folder of the warehouse that what is written there is kept in."""
+        section = (tree.get("batch_infer") if isinstance(tree, dict) else None) or {}
+        output = section.get("output") if isinstance(section, dict) else None
+        if not isinstance(output, str) or not output.startswith(TABLE):
+            return tree
+        table = output.removeprefix(TABLE)
+        folder = f"{tree.get('warehouse', 'warehouse')}/predictions/{table}"
+        return {**tree, "batch_infer": {**section, "output": folder, "table": table}}
 
     @model_validator(mode="after")
     def _suits_the_task(self) -> Config:

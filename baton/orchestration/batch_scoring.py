@@ -20,7 +20,7 @@ from baton.redaction import masked
 from baton.registry import champions, descriptions, store, versions
 from baton.reporting.figures import drift as drift_figures
 from baton.runtime import files as files_module
-from baton.serving import destination, scoring
+from baton.serving import destination, scoring, table
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import Lineage, Scored
 from baton.tracking import runs
@@ -38,6 +38,8 @@ def predict(config: Config, run: Run, version: Any) -> None:
     """Score the new data with one model version, replace the output whole and log it on a run of batch_infer."""
     settings = config.to_score()
     place = destination.check(config, settings)
+    if settings.table:
+        table.check(config, settings)
     lineage = Lineage(
         version.name, str(version.version), version.run_id, version.tags.get(names.TAG_FINGERPRINT, ""), run.id
     )
@@ -52,6 +54,8 @@ def predict(config: Config, run: Run, version: Any) -> None:
         (folder / destination.MARK).write_text(json.dumps(summary, indent=1))
         summary["files"] = files_module.folder_hashes(folder)
         versions.demand_still_scores(version)
+        if settings.table:  # before the folder: where this fails, nothing tells of predictions that are not there
+            table.replace(config, settings, folder, summary)
     report(run, summary)
     if settings.drift.measure:
         report_drift(run, settings, version, preprocessor, known)

@@ -21,7 +21,7 @@ from baton.config.schema import Config
 from baton.redaction import masked_values
 from baton.runtime import imports
 from baton.runtime.files import whole
-from baton.runtime.paths import HOROVOD, PETASTORM, ROOT
+from baton.runtime.paths import CODE, HOROVOD, PETASTORM, ROOT, packaged
 
 ENVIRONMENT = (
     "requirements.txt",
@@ -29,8 +29,9 @@ ENVIRONMENT = (
 )
 # A module that reads files of the project, or starts another as a process, names them in this constant.
 DECLARATION = "READS"
-# What only draws, prints or lays out a page changes no result: it, and what only it reaches, is in no key.
-DRAWS = "baton/reporting/"
+# What only draws, prints or lays out a page, or finds what a step is given, whose content is in the key, changes no
+# result: it, and what only it reaches, is in no key.
+UNCOUNTED = ("baton/reporting/", "baton/orchestration/job.py")
 
 CONTENT = " content"  # the end of the name of a part that is what a source holds
 # Parts that are no hashes, of which a miss tells both values.
@@ -103,7 +104,7 @@ def code(entry: str) -> dict[str, str]:
         path = waiting.pop()
         if path in found:
             continue
-        found[path], reached = _read(ROOT / path)
+        found[path], reached = _read(_home(path) / packaged(path))
         waiting += reached
     if len(_parsed()) > known:
         _remember()
@@ -121,9 +122,15 @@ def _read(file: Path) -> tuple[str, list[str]]:
         tree = ast.parse(source)
         _parsed()[known] = [syntax_hash(tree), imports.imported(tree), _declared(tree)]
     digest, names, patterns = _parsed()[known]
-    found = imports.files(names, file, ROOT)
-    found += sorted(p.relative_to(ROOT).as_posix() for pattern in patterns for p in ROOT.glob(pattern))
-    return digest, [path for path in found if not path.startswith(DRAWS)]
+    found = imports.files(names, file, CODE)
+    for home, pattern in ((_home(pattern), pattern) for pattern in patterns):
+        found += sorted(path.relative_to(home).as_posix() for path in home.glob(pattern))
+    return digest, [path for path in found if not path.startswith(UNCOUNTED)]
+
+
+def _home(path: str) -> Path:
+    """What a path in a checkout is relative to: in a wheel, code lies elsewhere than the rest."""
+    return CODE if path.startswith(("baton/", "steps/")) else ROOT
 
 
 @cache

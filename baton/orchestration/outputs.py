@@ -48,6 +48,8 @@ def broken(step: str, run: Any, config: Config, key: cache.Key = NO_KEY) -> str 
             runs.artifact(run, names.VERDICT)
             return _registry_moved(run, config)
         elif step == "batch_infer":
+            if config.batch_infer is not None and config.batch_infer.table:
+                return "a table is written anew every time"
             return _predictions_changed(runs.artifact(run, names.SCORING), key)
     except (BatonError, KeyError, ValueError, OSError) as error:
         return f"output: {runs.sentence(error)}"

@@ -9,10 +9,9 @@ from typing import Any
 
 from baton import names
 from baton.config.schema import Config
-from baton.errors import BadInput, BatonError, StepFailed
-from baton.orchestration import cache, outputs
+from baton.errors import StepFailed
+from baton.orchestration import cache, results, summary
 from baton.orchestration.warm_process import WarmProcess
-from baton.redaction import masked_values
 from baton.registry import versions
 from baton.tracking import runs
 from baton.tracking.runs import Run
@@ -28,10 +27,8 @@ class Pipeline:
 
     def __init__(self, config: Config, run: Run, force: str):
         self.config, self.main = config, run
-        self.force = _forced(force)
-        self.steps: dict[str, dict[str, Any]] = {
-            name: {"run_id": None, "status": "skipped", "cache": None, "seconds": 0.0} for name in names.STEPS
-        }
+        self.force = results.forced(force)
+        self.steps = summary.skipped_steps()
         self.known: dict[str, Any] = {}  # finished MLflow runs by ID: what is in them will not change
         self.next: WarmProcess | None = None
         self.started = time.monotonic()
@@ -56,22 +53,10 @@ class Pipeline:
 
     def _close(self, error: str) -> None:
         """End what is left of the steps, log the summary and the report; `error` is what ended main, if it failed."""
-        from baton.reporting import console
-        from baton.reporting.html import report
-
         self._dismiss()
         runs.close_below(self.main, {entry["run_id"] for entry in self.steps.values() if entry["run_id"]})
-        summary = masked_values(self.summary())
-        self.main.json(summary, names.SUMMARY)
-        self.main.metrics(
-            {f"{split}_{k}": v for split, values in summary["metrics"].items() for k, v in values.items()}
-            | {f"seconds_{name}": entry["seconds"] for name, entry in self.steps.items()}
-        )
-        self.main.tag("mlflow.note.content", "  \n".join(console.sentences(summary)))
-        if self.steps["ingest"]["status"] in ("finished", "cached"):
-            runs.copy_inputs(self.steps["ingest"]["run_id"], self.main)
-        report.log_report(self.config, self.main, summary, error, self.known)
-        console.table(self.config, summary)
+        seconds = round(time.monotonic() - self.started, 2)
+        summary.log(self.config, self.main, self.steps, seconds, error, self.known)
 
     def run(self, step: str, **inputs: str) -> str:
         """Run one step to its end, or find its result; return the run that has it. Raises `StepFailed`."""
@@ -81,7 +66,9 @@ class Pipeline:
         entry = self.steps[step]
         entry |= {"run_id": run_id, "status": "failed"}
         try:
-            source, entry["cache"] = self._look_up(step, inputs, run_id)
+            source, entry["cache"] = results.look_up(
+                step, self.config, inputs, runs.client().get_run(run_id), step in self.force, self.known
+            )
             log.info("%s: %s", step, entry["cache"])
             if source is None:
                 self._process(step, inputs, run_id)
@@ -99,73 +86,9 @@ class Pipeline:
                 runs.close(run_id, "FAILED" if entry["status"] == "failed" else "FINISHED")
         return source or run_id
 
-    def _look_up(self, step: str, inputs: dict[str, str], run_id: str) -> tuple[str | None, str]:
-        """The run that has this step's result already, or None; and `hit` or `miss: why`, as it was tagged."""
-        key = outputs.key(step, self.config, inputs, self.known)
-        runs.client().log_dict(run_id, key.masked_parts(), names.CACHE_PARTS)
-        source, told = self._find_result(step, key)
-        tags = {names.TAG_CACHE_KEY: key.digest, names.TAG_CACHE: told}
-        runs.tag(run_id, tags | ({names.TAG_SOURCE_RUN: source} if source else {}))
-        return source, told
-
-    def _find_result(self, step: str, key: cache.Key) -> tuple[str | None, str]:
-        if step in self.force:
-            return None, f"{names.MISS}: forced"
-        why = ""
-        for run in runs.cached(self.main.experiment_id, step, key.digest):
-            damage = outputs.broken(step, run, self.config, key)
-            if damage is None:
-                self.known[run.info.run_id] = run
-                return run.info.run_id, names.HIT
-            why = why or damage
-        return None, f"{names.MISS}: {why or self._changed(step, key)}"
-
-    def _changed(self, step: str, key: cache.Key) -> str:
-        """What sets a step's key apart from that of its newest run."""
-        last = runs.latest(self.main.experiment_id, step)
-        if last is None:
-            return "first run"
-        try:
-            return key.difference(cache.Key(runs.artifact(last, names.CACHE_PARTS)))
-        except (BatonError, ValueError):
-            return f"{names.CACHE_PARTS} of the last run is gone"
-
     def can_score(self) -> bool:
         """Whether there is something to score and a champion to score it with."""
-        if self.config.batch_infer is None:
-            return False
-        return versions.champion(self.config.scoring_model, self.config.batch_infer.alias) is not None
-
-    def summary(self) -> dict[str, Any]:
-        """What outside checks read, from what the steps have logged."""
-        training = self._artifact("distributed_train", names.EVALUATION)
-        if training and self.steps["distributed_train"]["status"] == "finished":
-            self.steps["distributed_train"]["restarts"] = training["restarts"]
-        verdict = self._artifact("register", names.VERDICT)
-        scoring = self._artifact("batch_infer", names.SCORING)
-        keys = ("name", "version", "alias", "verdict", "reasons")
-        counts = ("path", "rows_in", "rows_scored", "rows_quarantined")
-        return {
-            "steps": self.steps,
-            "model": {key: verdict[key] for key in keys} if verdict else None,
-            "metrics": verdict["metrics"] if verdict else {},
-            "predictions": {key: scoring[key] for key in counts} if scoring else None,
-            "data": self._data(),
-            "wall_seconds": round(time.monotonic() - self.started, 2),
-        }
-
-    def _data(self) -> dict[str, Any] | None:
-        """How many rows came in and were set aside, why, and what to look at; None if ingest gave nothing."""
-        manifest, table = (self._artifact("ingest", name) for name in (names.MANIFEST, names.COLUMNS))
-        if manifest is None:
-            return None
-        rows = manifest["rows"]
-        return {
-            "rows_in": rows["input"],
-            "rows_quarantined": rows["quarantined"],
-            "reasons": self._artifact("ingest", names.REASONS),
-            "warnings": table["warnings"],
-        }
+        return versions.can_score(self.config)
 
     def _process(self, step: str, inputs: dict[str, str], run_id: str) -> None:
         """Let the step's process work in its run, and start the next one's meanwhile."""
@@ -206,18 +129,3 @@ class Pipeline:
         if self.next is not None:
             self.next.end()
             self.next = None
-
-    def _artifact(self, step: str, name: str) -> Any:
-        """An artifact of a step that has ended well, or None if it has not."""
-        entry = self.steps[step]
-        if entry["status"] not in ("finished", "cached"):
-            return None
-        return runs.artifact(self.known.get(entry["run_id"]) or runs.client().get_run(entry["run_id"]), name)
-
-
-def _forced(force: str) -> set[str]:
-    chosen = {part.strip() for part in force.split(",") if part.strip()}
-    unknown = chosen - {*names.STEPS, "all"}
-    if unknown:
-        raise BadInput(f"force takes steps or all: {', '.join(names.STEPS)}. Received: {', '.join(sorted(unknown))}")
-    return set(names.STEPS) if "all" in chosen else chosen

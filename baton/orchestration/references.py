@@ -117,5 +117,6 @@ def elsewhere(run_id: str) -> Any | None:
 
 def _origins(run: Any) -> set[str]:
     tags, options = run.data.tags, runs.parameters(run)
-    given = {part.strip() for name in INPUTS for part in options.get(name, "").split(",")}
+    texts = (*(options.get(name, "") for name in INPUTS), tags.get(names.TAG_INPUTS, ""))
+    given = {part.strip() for text in texts for part in text.split(",")}
     return {*given, tags.get(names.TAG_SOURCE_RUN, ""), Path(tags.get(names.TAG_DATASET, "")).name} - {""}

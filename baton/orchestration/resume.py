@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,20 @@ from baton.training.checkpoints import FILE, Checkpoint, State
 
 log = logging.getLogger("baton")
 
+VOLUMES = "/Volumes"
+
+
+def home_of_state(config: Config, step: str) -> Path:
+    """The folder of all checkpoints of a pipeline.
+
+    A volume of Databricks takes no appended and no random writes, as checkpoints, networks and journals are written:
+    where the warehouse lies on one, this machine's own disk has them, but for workers on other machines.
+    """
+    elsewhere = step == "distributed_train" and config.distributed_train.launcher == "spark"
+    on_volume = Path(config.warehouse).is_relative_to(VOLUMES) and not elsewhere
+    warehouse = Path(tempfile.gettempdir()) / "baton" if on_volume else Path(config.warehouse)
+    return warehouse / config.name / "checkpoints"
+
 
 @contextmanager
 def acquire(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[Path]:
@@ -30,7 +45,7 @@ def acquire(config: Config, step: str, dataset: Dataset, run: Run) -> Iterator[P
 
     A folder that another process works in is left to it: this one gets an empty one of its own.
     """
-    home = Path(config.warehouse) / config.name / "checkpoints"
+    home = home_of_state(config, step)
     key = cache.key(step, config, {}, {"dataset": dataset.content}).digest[:32]
     folder = home / key
     lock = locks.take(folder)

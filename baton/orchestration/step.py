@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,11 +25,11 @@ import yaml
 from baton import names
 from baton.config import loading
 from baton.config import schema as configs
-from baton.errors import BadInput, escaped, explained
+from baton.config.places import mounted
+from baton.errors import BadInput, BatonError, escaped, explained
 from baton.orchestration import warm_process
 from baton.redaction import masked
-from baton.runtime import interrupts, processes
-from baton.runtime.paths import MLPROJECT, ROOT
+from baton.runtime import interrupts, paths, processes
 
 log = logging.getLogger("baton")
 
@@ -48,6 +49,10 @@ Prepare = Callable[[configs.Config], AbstractContextManager[dict[str, Any]]]
 Idle = Callable[[configs.Config], str]
 
 
+PIPELINE = ("pipeline", "the key of a scheduler's job run, in which this is a task and finds what is not given")
+FORCE = ("force", "steps of a job run to run again though nothing changed, comma-separated, or all")
+
+
 def step(
     name: str,
     *options: tuple[str, str],
@@ -60,11 +65,13 @@ def step(
     """Turn `function(config, run, **options)` into the command of an entry point.
 
     Each option is (name, help). Which are optional, and what they default to, stands in MLproject
-    only; here all are required. `imports` are modules that the function imports late, and `prepare`
-    starts what it needs: both are done before the step's turn. `idle` is asked before that: where it
-    finds nothing to do, no run is made. A view is a flag of the command line alone: it prints something
-    instead, without a run, and what is not given then has MLproject's default; so has it where one of
-    `servers` works until it is stopped. The exit status is 0, 2 for bad input or config, 1 for the rest.
+    only; on the command line `config` is not. `pipeline` is the key of a job run that a scheduler drives:
+    the step's run is one of it, and what is not given is found there. `imports` are modules that the
+    function imports late, and `prepare` starts what it needs: both are done before the step's turn. `idle`
+    is asked before that: where it finds nothing to do, no run is made. A view is a flag of the command line alone: it
+    prints something instead, without a run, and what is not given then has MLproject's default; so has it
+    where one of `servers` works until it is stopped. The exit status is 0, 2 for bad input or config, 1 for
+    the rest.
     """
     views, servers = views or {}, servers or {}
     prepare = prepare or (lambda config: nullcontext({}))
@@ -78,16 +85,14 @@ def step(
             serving = [partial(serve, value) for key, (_, serve) in servers.items() if (value := inputs.pop(key))]
             if serving:
                 sys.exit(guarded(name, lambda: _serve(serving[0], config, overrides)))
-            _leave(execute(name, function, config, overrides, inputs, imports, prepare, idle))
+            _leave(Work(name, function, imports, prepare, idle).execute(config, overrides, inputs))
 
         for flag, (text, _) in views.items():
             command = click.option(f"--{flag}", is_flag=True, help=text)(command)
         for option, (text, _) in servers.items():
             command = click.option(f"--{option}", default="", help=text)(command)
-        for option, text in reversed(options):
-            command = click.option(f"--{option}", required=not warm_process.waits(), help=text, callback=_plain)(
-                command
-            )
+        for option, text in reversed((*options, *_common(name))):
+            command = click.option(f"--{option}", required=True, help=text, callback=_plain)(command)
         overridden = "dotted overrides: train.epochs=3,tune.max_trials=4"
         command = click.option("--set", "overrides", required=True, help=overridden, callback=_plain)(command)
         command = click.option("--config", required=True, help="the pipeline's YAML file")(command)
@@ -95,6 +100,11 @@ def step(
         return click.command(name, help=function.__doc__, cls=_command(alone))(command)
 
     return decorate
+
+
+def _common(name: str) -> tuple[tuple[str, str], ...]:
+    """The options of all entry points besides config and set; main asks the cache by itself, others in a job run."""
+    return (PIPELINE, FORCE) if name in names.STEPS else (PIPELINE,)
 
 
 def _plain(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -110,84 +120,134 @@ def _serve(serve: Callable[[configs.Config, dict[str, str]], None], config_path:
 
 
 def _command(flags: set[str]) -> type[click.Command]:
-    """A command that takes what is not given from MLproject's defaults, if one of the flags is given."""
+    """A command that takes what is not given from MLproject's defaults; the config only with one of the flags."""
 
     class Command(click.Command):
         def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
             given = {argument.partition("=")[0] for argument in args}
-            return super().parse_args(context, [*_defaults(str(self.name)), *args] if flags & given else args)
+            return super().parse_args(context, [*_defaults(str(self.name), bool(flags & given)), *args])
+
+        def __call__(self, *args: Any, **given: Any) -> Any:
+            try:
+                return super().__call__(*args, **given)
+            except SystemExit as ended:
+                return _raise_in_notebook(self.name, ended)
 
     return Command
 
 
-def _defaults(name: str) -> list[str]:
-    """The options of an entry point with MLproject's defaults; empty where there is none."""
-    project = yaml.safe_load(MLPROJECT.read_text(encoding="utf-8"))
+def _raise_in_notebook(name: str | None, ended: SystemExit) -> None:
+    """End as a process does; but as a function where an entry point is called in a process that goes on.
+
+    Databricks calls a wheel's entry point in the driver's own interpreter, where any `SystemExit` counts as a failure,
+    and shows an exception's text.
+    """
+    if "DATABRICKS_RUNTIME_VERSION" not in os.environ:
+        raise ended
+    if ended.code:
+        sentence = getattr(ended.code, "sentence", "") or f"{name} ended with {ended.code}: its log says why"
+        raise BatonError(sentence) from None
+
+
+class ExitStatus(int):
+    """An exit status, and the sentence that says why."""
+
+    sentence = ""
+
+
+def _defaults(name: str, every: bool) -> list[str]:
+    """The options of an entry point with MLproject's defaults; of `every` option: empty where there is none."""
+    project = yaml.safe_load(paths.MLPROJECT.read_text(encoding="utf-8"))
     parameters = project["entry_points"][name]["parameters"]
-    return [f"--{option}={entry.get('default', '')}" for option, entry in parameters.items()]
+    return [
+        f"--{option}={entry.get('default', '')}"
+        for option, entry in parameters.items()
+        if every or (option != "config" and "default" in entry)
+    ]
 
 
-def execute(
-    name: str,
-    function: Callable[..., None],
-    config_path: str,
-    overrides: str,
-    inputs: dict[str, str],
-    imports: Sequence[str],
-    prepare: Prepare,
-    idle: Idle,
-) -> int:
-    """Run a step's function inside its MLflow run; return the exit status."""
+@dataclass(frozen=True)
+class Work:
+    """What a step does: its function, what that imports late and needs started, and when it has nothing to do."""
 
-    def run_it() -> None:
+    name: str
+    function: Callable[..., None]
+    imports: Sequence[str]
+    prepare: Prepare
+    idle: Idle
+
+    def execute(self, config_path: str, overrides: str, inputs: dict[str, str]) -> int:
+        """Run the function inside its MLflow run; return the exit status."""
+        return guarded(self.name, lambda: self._run(config_path, overrides, dict(inputs)))
+
+    def _run(self, config_path: str, overrides: str, inputs: dict[str, str]) -> None:
+        from baton.orchestration import job  # late, for --help and views need nothing of it
         from baton.tracking import runs
 
+        key, force = inputs.pop("pipeline", ""), inputs.pop("force", "") if self.name in names.STEPS else ""
+        job.check_key(key)
         file = enter_project(config_path)
         config = loading.load(file, overrides)
+        if not key and not warm_process.waits():
+            job.check_inputs(inputs)
         runs.reach()
-        if why := idle(config):
+        if why := self.idle(config):
             log.info("%s", why)
             return
+        options = {"config": file, "set": overrides} | ({"pipeline": key} if key else {})
         mine = os.environ.pop("MLFLOW_RUN_ID", "")  # what is started ahead must not take this step's run for its own
-        with prepare(config) as prepared:
-            for module in imports:
+        if not key or self.name == "main":
+            self._in_a_run(config, options, inputs, mine)
+        elif (task := job.begin(self.name, config, options, inputs, mine, force)) is not None:
+            with runs.closed_on_failure(task.run_id):
+                self._in_a_run(config, options, task.inputs, task.run_id)
+
+    def _in_a_run(self, config: configs.Config, options: dict[str, str], inputs: dict[str, str], mine: str) -> None:
+        """Call the function in its run: `mine`, the one that is handed over, or a new one."""
+        from baton.tracking import runs
+
+        with self.prepare(config) as prepared:
+            for module in self.imports:
                 importlib.import_module(module)
             if mine:
                 os.environ["MLFLOW_RUN_ID"] = mine
             given, config = warm_process.handed_over(inputs, config)
-            with runs.start(name, config, {"config": file, "set": overrides, **given}) as run:
+            with runs.start(self.name, config, {**options, **given}) as run:
                 _collect()
                 started = time.monotonic()
-                function(config=config, run=run, **prepared, **given)
+                if self.name == "main" and "pipeline" in options:
+                    from baton.orchestration import job
+
+                    job.tag_main(config, run, options["pipeline"])
+                self.function(config=config, run=run, **prepared, **given)
                 run.metrics({names.SECONDS: time.monotonic() - started})
-                if name != "main":
+                if self.name != "main":
                     from baton.reporting.html import report
 
                     report.log_card(config, run)
 
-    return guarded(name, run_it)
-
 
 def enter_project(config_path: str) -> str:
-    """Make the project root the working directory, which all relative paths are of; --config as it is found from there.
+    """Make the project the working directory, which all relative paths are of; --config as it is found from there.
 
     A config that lies in the working directory counts before one of that name in the project. Raises `BadInput` if
     there is none.
     """
-    here, there = Path(config_path).absolute(), ROOT / config_path
+    config_path, home = mounted(config_path), paths.base()
+    here, there = Path(config_path).absolute(), home / config_path
     if not here.is_file() and not there.is_file():
         where = f" in {here.parent} or {there.parent}" if here != there else ""
         raise BadInput(
             f"There is no config file of that name{where}. Give --config a YAML file. Received: {config_path}"
         )
-    os.chdir(ROOT)
+    os.chdir(home)
     return config_path if not here.is_file() or (there.is_file() and here.samefile(there)) else str(here)
 
 
 def _leave(status: int) -> NoReturn:
     """End the process that was started for this step, without taking TensorFlow apart: that takes over a second."""
     started_as = getattr(sys.modules["__main__"].__spec__, "name", "")
-    if not started_as.startswith("steps."):
+    if not started_as.startswith(f"{paths.STEPS}."):
         sys.exit(status)
     if not interrupts.stopped():  # else an upload, which MLflow does in threads, would still be waited for
         threading._shutdown()  # type: ignore[attr-defined]  # joins threads, as the interpreter does
@@ -244,7 +304,9 @@ class _Clean(logging.Formatter):
         return escaped(masked(super().format(record)), keep="\n\t")
 
 
-def _fail(sentence: str, status: int) -> int:
+def _fail(sentence: str, status: int) -> ExitStatus:
     sys.stdout.flush()
     print(sentence, file=sys.stderr, flush=True)
-    return status
+    ended = ExitStatus(status)
+    ended.sentence = sentence
+    return ended

@@ -18,8 +18,7 @@ from typing import Any
 from baton.config.schema import Config, validate
 from baton.errors import escaped
 from baton.redaction import masked
-from baton.runtime import processes
-from baton.runtime.paths import ROOT
+from baton.runtime import paths, processes
 
 WAITS = "BATON_STANDBY"  # in the environment of a process that is to wait
 # TensorFlow's C++ says this at every start, whatever its log level is set to.
@@ -34,8 +33,8 @@ class WarmProcess:
     def __init__(self, step: str, options: dict[str, str], environment: dict[str, str]):
         self.step = step
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"steps.{step}", *(f"--{name}={value}" for name, value in options.items())],
-            cwd=ROOT,
+            [sys.executable, "-m", f"{paths.STEPS}.{step}", *(f"--{name}={value}" for name, value in options.items())],
+            cwd=paths.base(),
             env={**os.environ, **environment, WAITS: "1", processes.DRIVER: processes.me()},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -27,8 +27,7 @@ from typing import Any
 
 from baton.config.schema import Config
 from baton.errors import BadInput
-from baton.runtime import processes
-from baton.runtime.paths import ROOT
+from baton.runtime import paths, processes
 
 log = logging.getLogger("baton")
 
@@ -106,7 +105,7 @@ class Worker:
         self.command = [
             sys.executable,
             "-m",
-            "steps.reconcile",
+            f"{paths.STEPS}.reconcile",
             *(f"--{key}={value}" for key, value in options.items()),
         ]
         self.due, self.stopped = threading.Event(), threading.Event()
@@ -133,7 +132,7 @@ class Worker:
                 if self.stopped.is_set():
                     return
                 try:
-                    self.process = subprocess.Popen(self.command, cwd=ROOT, env=environment)
+                    self.process = subprocess.Popen(self.command, cwd=paths.base(), env=environment)
                 except OSError as error:  # no memory now may be some at the next event
                     log.error("reconcile could not be started: %s", error)
                     continue

@@ -30,11 +30,11 @@ MAX_REASON = 1000  # characters of a reason
 
 
 @contextmanager
-def locked(config: Config) -> Iterator[None]:
-    """Meanwhile nobody else on this machine moves the aliases of this model out of this warehouse."""
+def locked(config: Config, what: str = "registry") -> Iterator[None]:
+    """Meanwhile nobody else on this machine moves the aliases of this model out of this warehouse, or does `what`."""
     home = Path(config.warehouse) / config.name
     home.mkdir(parents=True, exist_ok=True)
-    with locks.exclusive(home / "registry.lock"):
+    with locks.exclusive(home / f"{what}.lock"):
         yield
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,15 @@ from baton import names
 from baton.config.schema import BatchInfer, Config
 from baton.errors import BadInput
 from baton.registry import champions, store, versions
-from baton.runtime import locks
 from baton.serving import destination
 from baton.tracking import runs
 
 log = logging.getLogger("baton")
 
 
-@contextmanager
-def alone(config: Config) -> Iterator[None]:
+def alone(config: Config) -> AbstractContextManager[None]:
     """Meanwhile no other reconcile of this pipeline works on this machine."""
-    home = Path(config.warehouse) / config.name
-    home.mkdir(parents=True, exist_ok=True)
-    with locks.exclusive(home / "reconcile.lock"):
-        yield
+    return champions.locked(config, "reconcile")
 
 
 def idle(config: Config) -> str:

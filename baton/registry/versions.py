@@ -247,6 +247,11 @@ def rolled_back(name: str, network: str) -> str:
     return ""
 
 
+def can_score(config: Config) -> bool:
+    """Whether there is something to score and a champion to score it with."""
+    return config.batch_infer is not None and champion(config.scoring_model, config.batch_infer.alias) is not None
+
+
 def to_score_with(config: Config, register_run_id: str) -> Any:
     """The version that scores: what the register run promoted, else the alias's, resolved once.
 

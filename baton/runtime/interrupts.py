@@ -18,7 +18,9 @@ _stopped = False
 
 
 def listen() -> None:
-    """From now on `KeyboardInterrupt` is raised in the main thread by each of `numbers()`."""
+    """From now on `KeyboardInterrupt` is raised in the main thread by each of `numbers()`; only that can ask for it."""
+    if threading.current_thread() is not threading.main_thread():
+        return
     for number in numbers():
         signal.signal(number, _interrupt)
 
@@ -27,8 +29,9 @@ def ignore() -> None:
     """What was stopped has ended: there is nothing more to stop."""
     global _stopped
     _stopped = True
-    for number in numbers():
-        signal.signal(number, signal.SIG_IGN)
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers():
+            signal.signal(number, signal.SIG_IGN)
 
 
 def stopped() -> bool:

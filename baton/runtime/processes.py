@@ -54,7 +54,8 @@ def ended(who: str) -> bool:
 def runs_step(who: str) -> bool:
     """Whether a process is one of Baton's: a tag that anyone could write must not end anything else."""
     try:
-        return any(part.startswith("steps.") for part in psutil.Process(int(who.partition(":")[0])).cmdline())
+        words = psutil.Process(int(who.partition(":")[0])).cmdline()
+        return any(part.removeprefix("baton.").startswith("steps.") for part in words)
     except psutil.Error:
         return False
 

@@ -40,12 +40,18 @@ logger.tasks.level = off
 
 
 def session(config: Config) -> Any:
-    """The active Spark session, or a new one as the config says, with the settings that Baton relies on."""
+    """A Spark session with the settings that Baton relies on, in the Spark that runs, or a new one as the config says.
+
+    A session that somebody else has made keeps its settings: Baton's is another one of the same Spark, which is
+    nobody's here to stop. Raises `BadInput` for Spark Connect.
+    """
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     active = SparkSession.getActiveSession()
-    spark = active or _start(config)
+    _demand_classic(config, active)
+    foreign = active is not None and active.sparkContext is not _own
+    spark = _beside(active) if foreign else active or _start(config)
     for key, value in {**_sql_settings(config), **config.spark.config}.items():
         if spark.conf.isModifiable(key):
             spark.conf.set(key, value)
@@ -53,6 +59,41 @@ def session(config: Config) -> Any:
 
 
 # The session
+
+_own: Any = None  # the context of the Spark that this process has started
+_others: dict[str, Any] = {}  # {application: Baton's session in a Spark that somebody else has started}
+
+
+def _demand_classic(config: Config, active: Any) -> None:
+    """Raise `BadInput` where there is no Spark of this process: Spark Connect, or a child process on Databricks."""
+    from pyspark.sql.utils import is_remote
+
+    if is_remote() or (config.spark.master or "").startswith("sc:") or not (active is None or _has_context(active)):
+        raise BadInput(
+            "Spark Connect is not supported yet: take a cluster with dedicated access (not standard access, nor "
+            f"serverless), or set engine: local. Received: {config.spark.master or type(active).__module__}"
+        )
+    if active is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        raise BadInput(
+            "On Databricks Spark is the task's own, and this process has none, maybe because another one started it: "
+            "run the step as a task's entry point, or set engine: local."
+        )
+
+
+def _has_context(active: Any) -> bool:
+    try:
+        return active.sparkContext is not None
+    except Exception:  # noqa: BLE001 - PySpark's kinds of it differ from version to version
+        return False
+
+
+def _beside(active: Any) -> Any:
+    """A session of Baton's own in the Spark of another one, whose executors get Baton's code; one for each Spark."""
+    application = active.sparkContext.applicationId
+    if application not in _others:
+        _others[application] = active.newSession()
+        _ship_code(active)
+    return _others[application]
 
 
 def _start(config: Config) -> Any:
@@ -77,6 +118,8 @@ def _start(config: Config) -> Any:
             raise BatonError(f"Spark needs Java 17: install it, or set JAVA_HOME. Received: {error}") from None
     if not is_local(spark):
         _ship_code(spark)
+    global _own
+    _own = spark.sparkContext
     return spark
 
 
@@ -137,7 +180,7 @@ def _settings(config: Config) -> dict[str, str]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": f"{max(1024, memory // 4)}m",
-        "spark.executorEnv.PYTHONPATH": str(paths.ROOT),
+        "spark.executorEnv.PYTHONPATH": str(paths.CODE),
         "spark.sql.shuffle.partitions": str(slots),
     }
 

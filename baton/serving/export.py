@@ -20,7 +20,7 @@ from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
 from baton.runtime.files import folder_hashes
-from baton.runtime.paths import PACKAGE, ROOT
+from baton.runtime.paths import CODE, PACKAGE
 from baton.serving import integrity
 from baton.serving.layout import DATA, ENTRY_FILE, KERAS_FILE, PACKAGES
 from baton.serving.raw_columns import RawColumnModel
@@ -53,7 +53,7 @@ def log_model(
             reference.save(folder)
         logged = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(ROOT / ENTRY_FILE),
+            python_model=str(CODE / ENTRY_FILE),
             artifacts={DATA: str(folder)},
             code_paths=[str(_code(Path(home)))],
             signature=signature(preprocessor),
@@ -97,7 +97,7 @@ def _code(home: Path) -> Path:
     """Copy what serving runs of the package below `home` → the package's folder there."""
     for path in integrity.bundled():
         (home / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / path, home / path)
+        shutil.copyfile(CODE / path, home / path)
     return home / PACKAGE.name
 
 

@@ -18,7 +18,7 @@ from baton import names
 from baton.errors import BadInput, listed
 from baton.runtime.files import folder_hashes, sha256
 from baton.runtime.imports import reached
-from baton.runtime.paths import ROOT
+from baton.runtime.paths import CODE
 from baton.serving.layout import DATA, ENTRY, ENTRY_FILE, KERAS_FILE
 
 LOADER = {
@@ -28,9 +28,10 @@ LOADER = {
     "artifacts": f"artifacts/{DATA}",
 }
 # What MLflow writes beside code and data. Nothing of it is used: Baton installs no model's requirements.
+DESCRIBED = ("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt")
 DESCRIPTIONS = {
-    *("MLmodel", "registered_model_meta", "conda.yaml", "python_env.yaml", "requirements.txt"),
-    *("input_example.json", "serving_input_example.json"),
+    *(*DESCRIBED, "registered_model_meta", "input_example.json", "serving_input_example.json"),
+    *(f"metadata/{name}" for name in DESCRIBED),  # a copy that is made on Databricks only
 }
 
 
@@ -42,13 +43,13 @@ def digest(data: Path) -> str:
 @cache
 def code() -> dict[str, str]:
     """{path in a model: SHA-256} of the code that this checkout bundles with it."""
-    return {ENTRY: sha256(ROOT / ENTRY_FILE)} | {f"code/{path}": sha256(ROOT / path) for path in bundled()}
+    return {ENTRY: sha256(CODE / ENTRY_FILE)} | {f"code/{path}": sha256(CODE / path) for path in bundled()}
 
 
 @cache
 def bundled() -> tuple[str, ...]:
     """The files of the package that serving a model runs, relative to the project: those that its entry reaches."""
-    return tuple(path for path in reached(ENTRY_FILE, ROOT) if path != ENTRY_FILE)
+    return tuple(path for path in reached(ENTRY_FILE, CODE) if path != ENTRY_FILE)
 
 
 def checked(model: Path, recorded: str, name: str) -> Path:

@@ -8,7 +8,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -296,6 +296,45 @@ def create_child(parent: Run, step: str, parameters: dict[str, str]) -> str:
     return run.info.run_id
 
 
+def create_main(config: Config, experiment_id: str, key: str, options: dict[str, str]) -> str:
+    """A new run of main for a job run that a scheduler drives, tagged with its key; the report ends it."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    tags = {**resolve_tags(), names.TAG_STEP: "main", names.TAG_NAME: config.name, names.TAG_PIPELINE: key}
+    tags = {name: masked(value) for name, value in tags.items()}
+    run_id = client().create_run(experiment_id, tags=tags, run_name="main").info.run_id
+    client().log_batch(run_id, params=_params(options))
+    client().log_text(run_id, _yaml(config), names.CONFIG)
+    return run_id
+
+
+def adopt(run_id: str, main: Run, step: str, tags: dict[str, str]) -> None:
+    """Put a step's run below main's, with more tags."""
+    above = {"mlflow.parentRunId": main.id, names.TAG_PIPELINE_RUN: main.id}
+    whose = {names.TAG_STEP: step, names.TAG_HOST: socket.gethostname(), names.TAG_PROCESS: processes.me()}
+    tag(run_id, above | whose | tags)
+
+
+def of_job(main: Run, step: str) -> list[Any]:
+    """The runs of a step below main's, the newest first."""
+    query = f"tags.`{names.TAG_PIPELINE_RUN}` = '{main.id}' AND tags.`{names.TAG_STEP}` = '{step}'"
+    order = ["attributes.start_time DESC"]
+    return pages(partial(client().search_runs, [main.experiment_id], query, max_results=PAGE, order_by=order))
+
+
+@contextmanager
+def closed_on_failure(run_id: str) -> Iterator[None]:
+    """Around what is done for a step in its run before that is started: if it fails, the run ends with that."""
+    try:
+        yield
+    except BaseException as error:
+        if client().get_run(run_id).info.status in OPEN:
+            stopped = isinstance(error, KeyboardInterrupt)
+            tag(run_id, {names.TAG_ERROR: interrupts.STOPPED if stopped else sentence(error)})
+            close(run_id, "KILLED" if stopped else "FAILED")
+        raise
+
+
 @contextmanager
 def nested(parent: Run, step: str, config: Config, inputs: dict[str, str]) -> Iterator[Run]:
     """A run of another step below one's own, whose work is done in this process; it ends as `start`'s does."""
@@ -389,10 +428,11 @@ def close_abandoned(experiment_id: str) -> list[str]:
     return [run.info.run_id for run in ours]
 
 
-def close_below(run: Run, steps: set[str]) -> None:
+def close_below(run: Run, steps: set[str], but: Collection[str] = ()) -> None:
     """Close as KILLED what is still open below a run and its steps' runs: what they had no time to close."""
     for left in _below({run.id, *steps}, _opened(run.experiment_id)):
-        close(left.info.run_id, "KILLED")
+        if left.info.run_id not in but:
+            close(left.info.run_id, "KILLED")
 
 
 def _opened(experiment_id: str) -> list[Any]:

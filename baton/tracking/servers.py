@@ -64,14 +64,17 @@ def check_servers(*uris: str) -> None:
 
 
 @contextmanager
-def exclusive(uri: str) -> Iterator[None]:
-    """Meanwhile no other process may do so with this SQLite store: two that make its tables at once both fail."""
+def exclusive(uri: str) -> Iterator[bool]:
+    """Meanwhile no other process may do so with this SQLite store: two that make its tables at once both fail.
+
+    Yields whether that holds: other stores cannot be locked.
+    """
     file = sqlite_file(uri)
     if file is None or not file.parent.is_dir():
-        yield
+        yield False
         return
     with locks.exclusive(file.with_name(f".{file.name}.lock")):
-        yield
+        yield True
 
 
 def sqlite_file(uri: str) -> Path | None:

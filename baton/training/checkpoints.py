@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -63,8 +64,10 @@ class Checkpoint:
         arrays |= {f"best_{i}": value for i, value in enumerate(state.best)}
         arrays |= {"epoch": np.array(state.epoch), "best_epoch": np.array(state.best_epoch)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(self.path) as aside, aside.open("wb") as file:
-            np.savez(file, meta=np.array(json.dumps(meta)), **arrays)
+        held = io.BytesIO()  # a ZIP is not written from its first byte to its last, which some disks want
+        np.savez(held, meta=np.array(json.dumps(meta)), **arrays)
+        with whole(self.path) as aside:
+            aside.write_bytes(held.getbuffer())
 
     def load(self) -> State | None:
         """The state last saved; None if there is none, or (with a warning) if it is damaged."""

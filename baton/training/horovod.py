@@ -269,7 +269,7 @@ def keep_to_own_cores() -> None:
 def environment(workers: int) -> dict[str, str]:
     """Each worker's share of this machine's cores, and the project on its path."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    path = os.pathsep.join(p for p in (str(paths.ROOT), os.environ.get("PYTHONPATH", "")) if p)
+    path = os.pathsep.join(p for p in (str(paths.CODE), os.environ.get("PYTHONPATH", "")) if p)
     return {
         "PYTHONPATH": path,
         "TF_NUM_INTRAOP_THREADS": threads,

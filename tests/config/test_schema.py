@@ -372,3 +372,26 @@ def test_drop_cannot_name_what_is_needed():
         config.validate(
             {"name": "x", "data": {"source": "a", "target": "cost", "task": "regression", "drop": ["cost"]}}, {}, "here"
         )
+
+
+@pytest.mark.parametrize(("written", "path"), [
+    ("dbfs:/Volumes/main/ml/files/a.csv", "/Volumes/main/ml/files/a.csv"),
+    ("dbfs:/data/a.csv", "/dbfs/data/a.csv"),
+    ("/Volumes/main/ml/files/a.csv", "/Volumes/main/ml/files/a.csv"),
+    ("table:main.ml.rows", "table:main.ml.rows"),
+])  # fmt: skip
+def test_places_of_databricks_are_paths(written, path):
+    tree = {"name": "t", "data": {"source": written, "target": "y", "task": "regression"}, "warehouse": written}
+    found = config.validate(tree | {"batch_infer": {"source": written, "output": "out"}}, {}, "test")
+    assert (found.data.source, found.warehouse, found.to_score().source) == (path,) * 3
+
+
+def test_an_output_may_be_a_table():
+    tree = {"name": "t", "data": {"source": "-", "target": "y", "task": "regression"}, "warehouse": "dbfs:/w"}
+    tabled = tree | {"batch_infer": {"source": "-", "output": "table:main.ml.predictions"}}
+    found = config.validate(tabled, {}, "test")
+    assert found.to_score().table == "main.ml.predictions"
+    assert found.to_score().output == "/dbfs/w/predictions/main.ml.predictions"
+    assert config.validate(found.dump(), {}, "test") == found
+    with pytest.raises(BadInput, match="batch_infer.table"):
+        config.validate(tree | {"batch_infer": {"source": "-", "output": "table:a;b"}}, {}, "test")

@@ -16,7 +16,7 @@ from baton import names
 from baton.config import loading
 from baton.data.sources import content
 from baton.errors import BatonError
-from baton.orchestration import cache, outputs, pipeline
+from baton.orchestration import cache, outputs, pipeline, results
 from baton.registry import versions
 from baton.runtime import files as files_module
 from baton.runtime.paths import HOROVOD, PETASTORM
@@ -38,6 +38,7 @@ def copy(tmp_path, monkeypatch):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.txt", tmp_path)
     monkeypatch.setattr(cache, "ROOT", tmp_path)
+    monkeypatch.setattr(cache, "CODE", tmp_path)
     cache._read.cache_clear()
     yield tmp_path
     cache._read.cache_clear()
@@ -171,7 +172,7 @@ def test_every_step_reaches_what_it_runs(copy):
                 if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "baton":
                     places = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
                     modules = {f"{place.replace('.', '/')}.py" for place in places}
-                    found = {m for m in modules if (copy / m).is_file() and not m.startswith(cache.DRAWS)}
+                    found = {m for m in modules if (copy / m).is_file() and not m.startswith(cache.UNCOUNTED)}
                     assert found <= set(reach), path
 
 
@@ -258,7 +259,7 @@ def test_the_walk_follows_packages_and_relative_imports(tmp_path, monkeypatch):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(cache, "ROOT", tmp_path)
+    monkeypatch.setattr(cache, "CODE", tmp_path)
     monkeypatch.setattr(cache, "_memory", lambda: tmp_path / "memory.json")
     cache._read.cache_clear()
     reached = set(cache.code("steps/one.py"))
@@ -294,7 +295,9 @@ def test_what_is_imported_by_name_is_imported_by_a_statement_too():
             texts = {n.value for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.Constant)}
             modules = {f"{t.replace('.', '/')}.py" for t in texts if isinstance(t, str) and t.startswith("baton.")}
             found |= {module for module in modules if (ROOT / module).is_file()}
-            assert {m for m in modules if (ROOT / m).is_file() and not m.startswith(cache.DRAWS)} <= set(reach), path
+            assert {m for m in modules if (ROOT / m).is_file() and not m.startswith(cache.UNCOUNTED)} <= set(reach), (
+                path
+            )
     assert {"baton/training/fit.py", "baton/networks/prediction.py", "baton/registry/candidates.py"} <= found
 
 
@@ -408,19 +411,17 @@ def test_a_source_that_was_another_when_it_was_read_is_no_hit(regression):
 
 
 def test_a_last_run_without_its_parts_is_a_reason_and_no_failure(monkeypatch):
-    one = object.__new__(pipeline.Pipeline)
-    one.main = SimpleNamespace(experiment_id="1")
     monkeypatch.setattr(runs, "latest", lambda *a: None)
-    assert one._changed("train", key("train")) == "first run"
+    assert results.changed("train", "1", key("train")) == "first run"
     monkeypatch.setattr(runs, "latest", lambda *a: finished())
     monkeypatch.setattr(runs, "artifact", lambda *a: {**key("train").parts, "python": "3.10.1"})
-    assert one._changed("train", key("train")).startswith(f"python 3.10.1 → {platform.python_version()}")
+    assert results.changed("train", "1", key("train")).startswith(f"python 3.10.1 → {platform.python_version()}")
 
     def gone(*a):
         raise BatonError("Run r has no artifact cache.json")
 
     monkeypatch.setattr(runs, "artifact", gone)
-    assert one._changed("train", key("train")) == "cache.json of the last run is gone"
+    assert results.changed("train", "1", key("train")) == "cache.json of the last run is gone"
 
 
 def test_what_was_parsed_is_remembered_by_content(copy, tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_no_step_waits_for_somebody_to_read_what_it_says(tmp_path, monkeypatch):
     (tmp_path / "steps" / "__init__.py").touch()
     loud = "import os, sys\nsys.stdin.read()\nos.write(2, b'\\xff' * 200_000 + b'\\n')\nsys.exit('the end')\n"
     (tmp_path / "steps" / "loud.py").write_text(loud)
-    monkeypatch.setattr(warm_process, "ROOT", tmp_path)
+    monkeypatch.setattr(warm_process.paths, "base", lambda: tmp_path)
     process = WarmProcess("loud", {}, {})
     monkeypatch.setattr(sys, "stderr", Gone())
     last = process.work("0" * 32, {}, tiny.config())
@@ -118,5 +118,6 @@ def test_what_is_started_ahead_does_not_take_the_steps_run_for_its_own(home, mon
         yield {}
 
     monkeypatch.setattr(step, "guarded", lambda name, work: work())
-    step.execute("ingest", lambda config, run: seen.append(run.id), str(home / "tiny.yaml"), "", {}, (), prepare)
+    work = step.Work("ingest", lambda config, run: seen.append(run.id), (), prepare, lambda config: "")
+    work.execute(str(home / "tiny.yaml"), "", {})
     assert seen == [None, run_id]

@@ -83,7 +83,7 @@ def test_there_are_commands_and_a_wrong_one_is_noticed():
         "make rum",
         "mlflow experiments restore --number=1",
         "python -m steps.main --set=",
-        "mlflow run . -e train",
+        "mlflow run . -e report",
     ):
         assert refusal(wrong), wrong
 

@@ -1,11 +1,13 @@
 """Files by their content, and files that are whole or not there."""
 
+import errno
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from baton.runtime.files import folder_hashes, sha256, whole
+from baton.runtime.files import flush, flush_names, folder_hashes, sha256, whole
 
 
 def test_hashes_are_of_content_by_relative_path(tmp_path):
@@ -47,3 +49,28 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name_and_the_name_after(tmp_p
     with whole(tmp_path / "file") as aside:
         aside.write_text("new")
     assert seen == [aside.name, "rename", tmp_path.name]
+
+
+def test_all_files_below_a_folder_are_flushed_with_their_names(tmp_path, monkeypatch):
+    for name in ("a/b/one", "a/two"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    seen, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append(Path(f"/proc/self/fd/{fd}").readlink().name) or sync(fd))
+    flush(tmp_path / "a")
+    assert sorted(seen) == ["a", "b", "one", "two"]
+    assert seen.index("one") < seen.index("b") and seen.index("two") < seen.index("a")
+
+
+@pytest.mark.parametrize(("number", "fails"), [
+    (errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EBADF, False), (errno.EIO, True)
+])  # fmt: skip
+def test_a_file_system_that_cannot_flush_a_folders_names_is_no_error_and_a_broken_disk_is(
+    tmp_path, monkeypatch, number, fails
+):
+    def refused(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(OSError, match=os.strerror(number)) if fails else nullcontext():
+        flush_names(tmp_path)

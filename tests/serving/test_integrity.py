@@ -28,6 +28,7 @@ def model(tmp_path) -> Path:
         (home / "code" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, home / "code" / path)
     for name in integrity.DESCRIPTIONS:
+        (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_text("")
     write_flavor(home)
     return home

@@ -27,6 +27,7 @@ import untidy
 from command_lines import CommandLines
 from logged import batch
 from PIL import Image
+from pyspark import SparkFiles
 from pyspark.sql.functions import col
 from pyspark.sql.functions import struct as spark_struct
 
@@ -45,6 +46,7 @@ from baton.networks import build as models
 from baton.runtime import spark
 from baton.serving import export, raw_model, scoring
 from baton.serving import spark as spark_scoring
+from baton.serving import table as tables
 from baton.serving.raw_columns import RawColumnModel
 from baton.training import distributed
 from baton.tuning import hyperopt
@@ -804,3 +806,96 @@ def test_no_secret_is_on_a_command_line_of_sparks(session, command_lines):
     assert all(map(command_lines.started, ("org.apache.spark.deploy.SparkSubmit", "pyspark.daemon")))
     assert command_lines.holding(SECRET) == []
     assert session.sparkContext._jsc.hadoopConfiguration().get("fs.s3a.secret.key") == SECRET
+
+
+def test_the_settings_of_somebody_elses_session_are_left_alone(session, monkeypatch):
+    """As on Databricks, where the session that runs is the task's, and is not Baton's to stop."""
+    monkeypatch.setattr(spark, "_own", None)
+    monkeypatch.setattr(spark, "_others", {})
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    session.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    before = dict(session.conf.getAll)
+    settings = configured("-", spark__config={"spark.sql.shuffle.partitions": "3"})
+    one, again = spark.session(settings), spark.session(settings)
+    assert one is again and one is not session and one.sparkContext is session.sparkContext
+    assert one.conf.get("spark.sql.session.timeZone") == "UTC" and one.conf.get("spark.sql.shuffle.partitions") == "3"
+    assert dict(session.conf.getAll) == before
+
+    def place_of_code(batches):
+        import baton
+
+        list(batches)
+        yield pa.RecordBatch.from_pydict({"place": [baton.__file__]})
+
+    assert one.range(2, numPartitions=2).mapInArrow(place_of_code, "place string").count() == 2
+    assert {path.name for path in Path(SparkFiles.getRootDirectory()).iterdir()} >= {"baton.zip"}
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+@pytest.mark.parametrize(("connect", "master"), [("1", None), ("", "sc://host:15002")])
+def test_spark_connect_is_refused_in_a_sentence(monkeypatch, connect, master):
+    if connect:
+        monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", connect)
+    with pytest.raises(BadInput, match="take a cluster with dedicated access"):
+        spark._demand_classic(configured("-", spark__master=master), None)
+
+
+def test_a_child_process_on_databricks_has_no_spark(monkeypatch):
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
+    with pytest.raises(BadInput, match="run the step as a task's entry point"):
+        spark._demand_classic(configured("-"), None)
+
+
+@pytest.fixture
+def scored(session, tmp_path, monkeypatch):
+    """A schema of that name, which lasts as long as the test, and settings that send predictions to a table in it."""
+    monkeypatch.setattr(tables, "_forgets", lambda spark, table: False)
+    session.sql(f"CREATE DATABASE scored LOCATION '{tmp_path.as_uri()}/scored'")
+    yield lambda table="scored.predictions", source="-": schema.BatchInfer(source=source, output="-", table=table)
+    session.sql("DROP DATABASE scored CASCADE")
+
+
+def test_predictions_replace_a_table_whole_with_their_lineage(session, scored, tmp_path):
+    config = configured("-")
+    summary = dict.fromkeys(tables.KEPT, "it's") | {"model_version": "7", "pipeline": config.name}
+    for rows, quarantined in ((3, 2), (5, 0)):
+        folder = tmp_path / str(rows)
+        (folder / names.QUARANTINE_OUTPUT).mkdir(parents=True)
+        pq.write_table(pa.table({"a b": range(rows), f"only {rows}": ["x"] * rows}), folder / "part-00000.parquet")
+        if quarantined:
+            bad = pa.table({"reason": ["bad"] * quarantined})
+            pq.write_table(bad, folder / names.QUARANTINE_OUTPUT / "part-00000.parquet")
+        tables.replace(config, scored(), folder, summary)
+        assert session.table("scored.predictions").toArrow().column_names == ["a b", f"only {rows}"]
+        assert session.table("scored.predictions").count() == rows
+        assert session.catalog.tableExists("scored.predictions_quarantine") == bool(quarantined)
+    properties = {row.key: row.value for row in session.sql("SHOW TBLPROPERTIES scored.predictions").collect()}
+    assert properties["baton.model_version"] == "7" and properties["baton.source"] == "it's"
+
+
+@pytest.mark.parametrize("table", ["t", "default.t", "spark_catalog.default.t", "nowhere.default.t"])
+def test_a_table_that_nobody_could_read_later_is_refused(session, table):
+    with pytest.raises(BadInput, match=f"forgets its tables .* Received: table:{table}$"):
+        tables.check(configured("-"), schema.BatchInfer(source="-", output="-", table=table))
+
+
+def test_a_table_that_is_somebody_elses_is_not_replaced(session, scored, tmp_path):
+    create = "CREATE TABLE scored.{} USING parquet {} AS SELECT 1 AS a"
+    session.sql(create.format("customers", ""))
+    session.sql(create.format("fine_quarantine", ""))
+    session.sql(create.format("others", "TBLPROPERTIES ('baton.pipeline' = 'others')"))
+    session.sql("SELECT 1 AS a").createOrReplaceTempView("seen")
+    for settings, sentence in (
+        (scored("scored.customers"), "Received: scored.customers, which is no table of predictions$"),
+        (scored("scored.fine"), "Received: scored.fine_quarantine, which is no table of predictions$"),
+        (scored("scored.others"), "Received: scored.others, which is of others$"),
+        (scored("seen"), "Received: seen, which is no table of predictions$"),
+        (scored("nowhere.t"), "in a schema that there is not. Received: table:nowhere.t$"),
+        (scored("scored.new", "table:Scored.new"), "must not be a source"),
+    ):
+        with pytest.raises(BadInput, match=sentence):
+            tables.check(configured("-"), settings)
+        with pytest.raises(BadInput, match=sentence):
+            tables.replace(configured("-"), settings, tmp_path, {})
+    assert session.table("scored.customers").count() == session.table("scored.fine_quarantine").count() == 1
+    session.catalog.dropTempView("seen")

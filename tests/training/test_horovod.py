@@ -137,7 +137,7 @@ def test_workers_share_the_cores_and_find_the_project(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     given = horovod.environment(2)
     assert (given["TF_NUM_INTRAOP_THREADS"], given["OMP_NUM_THREADS"]) == ("2", "2")
-    assert given["PYTHONPATH"].split(os.pathsep) == [str(paths.ROOT), "/elsewhere"]
+    assert given["PYTHONPATH"].split(os.pathsep) == [str(paths.CODE), "/elsewhere"]
     assert horovod.environment(9)["OMP_NUM_THREADS"] == "1"
 
 
