@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -216,7 +217,7 @@ class Model(Section):
         [], max_length=50, description="units of mlp's hidden layers; []: by the number of rows"
     )
     activation: Activation = "relu"
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float | None = Field(None, ge=0, lt=1, description="default: 0.3 for images, else 0.1")
     batch_normalization: bool | None = Field(None, description="default: in cnn, not in mlp")
     embedding: int = Field(16, ge=1, le=1024, description="width of each category's embedding")
     numbers: Literal["plain", "piecewise_linear"] = Field(
@@ -273,7 +274,7 @@ class Fit(Section):
     epochs: int = Field(0, ge=0, description="0: by the number of rows, 6 to 60")
     batch_size: int = Field(0, ge=0, description="0: by the number of rows, 16 to 512")
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
-    learning_rate: float | None = Field(None, gt=0, description="default: by the batch size, 0.003 for 512")
+    learning_rate: float | None = Field(None, gt=0, description="default: by the batch size, for 512 rows 0.003, 0.008 for images")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
@@ -335,10 +336,23 @@ class Evaluation(Section):
     slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
 
 
+@dataclass(frozen=True)
+class Unsaid:
+    """What a config that says nothing of it gets, of tables or of images."""
+
+    learning_rate: float  # of batches of 512 rows
+    dropout: float
+    label_smoothing: float
+    weight_average: float  # epochs
+    patience: int  # so many of it are all epochs
+    rows: float  # that all epochs see, at most
+
+
+OF_TABLES = Unsaid(0.003, 0.1, 0.0, 0.0, 6, math.inf)
+OF_IMAGES = Unsaid(0.008, 0.3, 0.1, 0.5, 3, 720_000)
+EPOCHS = 6, 60  # at least, at most
 FILTERS = [32, 64, 128]  # of the stages of the default for images
-# Of images, where train's own keys say nothing, or auto.
 AUGMENT = Augment(flip="auto", shift=0.08, contrast=0.1, erasing=0.3)
-LABEL_SMOOTHING, WEIGHT_AVERAGE = 0.1, 0.5
 # Train rows at most → hidden layers, members and networks of the default for tables.
 SIZES: list[tuple[float, list[int], int, int]] = [
     (10_000, [128, 128], 4, 4),
@@ -583,8 +597,8 @@ class Config(Section):
     def sized(self, rows: int) -> Config:
         """The config with what depends on the number of rows filled in for a train split of `rows` rows.
 
-        About a hundred steps an epoch, and enough epochs for about three thousand steps in all, of images for two
-        thousand. The fewer the rows, the smaller the networks and the more of them.
+        About a hundred steps an epoch, and enough epochs for about three thousand steps in all; of many images
+        fewer. The fewer the rows, the smaller the networks and the more of them.
 
         Args:
             rows: of the train split.
@@ -593,21 +607,21 @@ class Config(Section):
             >>> config.overridden({"train.batch_size": 0}).sized(30_000).train.batch_size
             256
         """
-        images = self.data.task == "image"
+        unsaid = OF_IMAGES if self.data.task == "image" else OF_TABLES
         batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
-        steps = 2000 if images else 3000
-        epochs = self.train.epochs or min(max(math.ceil(steps / math.ceil(rows / batch)), 6), 60)
+        enough = min(3000 / math.ceil(rows / batch), unsaid.rows / max(rows, 1))
+        epochs = self.train.epochs or min(max(math.ceil(enough), EPOCHS[0]), EPOCHS[1])
         _, hidden, members, networks = next(sizes for sizes in SIZES if rows <= sizes[0])
-        smoothing, average = (LABEL_SMOOTHING, WEIGHT_AVERAGE) if images else (0.0, 0.0)
         return self.overridden(
             {
                 "train.batch_size": batch,
                 "train.epochs": epochs,
-                "train.learning_rate": self.train.learning_rate or 0.003 * math.sqrt(batch / 512),
-                "train.patience": self.train.patience or max(4, epochs // (3 if images else 6)),
-                "train.label_smoothing": _first(self.train.label_smoothing, smoothing),
-                "train.weight_average": _first(self.train.weight_average, average),
+                "train.learning_rate": self.train.learning_rate or unsaid.learning_rate * math.sqrt(batch / 512),
+                "train.patience": self.train.patience or max(4, epochs // unsaid.patience),
+                "train.label_smoothing": _first(self.train.label_smoothing, unsaid.label_smoothing),
+                "train.weight_average": _first(self.train.weight_average, unsaid.weight_average),
                 "tune.epochs": self.tune.epochs or max(1, epochs // 3),
+                "model.dropout": _first(self.model.dropout, unsaid.dropout),
                 "model.hidden": self.model.hidden or hidden,
                 "model.filters": self.model.filters or FILTERS,
                 "model.members": self.model.members or members,
