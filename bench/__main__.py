@@ -37,7 +37,7 @@ TABLE = Path("docs/BENCHMARKS.md")
 @click.argument("name", required=False, type=click.Choice((*NAMES, *LONG)))
 @click.option("--runs", type=click.IntRange(min=1), help="how often each side is measured; by default the benchmark's")
 def bench(name: str | None, runs: int | None) -> None:
-    """Measure Baton and its alternatives side by side; without a name all but the long ones, into docs/BENCHMARKS.md."""
+    """Measure Baton and its alternatives side by side; without a name all but long ones, into docs/BENCHMARKS.md."""
     if name:
         click.echo(json.dumps(one(name, runs)))
     else:

@@ -3,8 +3,8 @@
 
 The alternative: the small network of Keras' tutorial (convolutions of 32 and 64, half of the units dropped), batches of
 128 by Adam, on arrays in memory for as many seconds as Baton trained, of which the weights best on the same validation
-rows are kept. The share of the 10,000 that is told right, and the minutes of Baton's training with its validation, after
-ingest. The pictures are those of Debian's package dataset-fashion-mnist.
+rows are kept. The share of the 10,000 that is told right, and the minutes of Baton's training with its validation,
+after ingest. The pictures are those of Debian's package dataset-fashion-mnist.
 """
 
 from __future__ import annotations

@@ -274,7 +274,9 @@ class Fit(Section):
     epochs: int = Field(0, ge=0, description="0: by the number of rows, 6 to 60")
     batch_size: int = Field(0, ge=0, description="0: by the number of rows, 16 to 512")
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
-    learning_rate: float | None = Field(None, gt=0, description="default: by the batch size, for 512 rows 0.003, 0.008 for images")
+    learning_rate: float | None = Field(
+        None, gt=0, description="default: by the batch size, 0.003 for 512 rows, of images 0.008"
+    )
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
