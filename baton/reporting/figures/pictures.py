@@ -49,8 +49,12 @@ def augmented(before: np.ndarray, after: np.ndarray, operations: dict[str, Any])
             axis.set_axis_on()
             title = ("as it is", "trained on")[part] if column == 0 else ""
             _picture(axis, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, title)
-    done = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in operations.items())
+    done = ", ".join(name.replace("_", " ") + _strength(value) for name, value in operations.items())
     return {"augmentation": add_note(axes[0, 0], f"In the first epoch; another is made of each later on: {done}.")}
+
+
+def _strength(value: Any) -> str:
+    return "" if value is True else f" {value:g}" if isinstance(value, int | float) else f" {value}"
 
 
 def _title(kind: str, example: dict[str, Any]) -> str:
