@@ -15,8 +15,21 @@ import click
 
 from bench.harness import Comparison, say
 
-NAMES = ("feed", "fit", "horovod", "tune", "cached", "overhead", "infer", "ingest", "memory", "gate")
-LONG = ("quality",)  # an hour each: by name only
+NAMES = (
+    "feed",
+    "fit",
+    "horovod",
+    "tune",
+    "cached",
+    "overhead",
+    "infer",
+    "ingest",
+    "memory",
+    "gate",
+    "augment",
+    "image_feed",
+)
+LONG = ("quality", "fashion")  # by name only: they take an hour, or a quarter
 TABLE = Path("docs/BENCHMARKS.md")
 
 
@@ -24,7 +37,7 @@ TABLE = Path("docs/BENCHMARKS.md")
 @click.argument("name", required=False, type=click.Choice((*NAMES, *LONG)))
 @click.option("--runs", type=click.IntRange(min=1), help="how often each side is measured; by default the benchmark's")
 def bench(name: str | None, runs: int | None) -> None:
-    """Measure Baton and its alternatives side by side; without a name all but `quality`, into docs/BENCHMARKS.md."""
+    """Measure Baton and its alternatives side by side; without a name all but long ones, into docs/BENCHMARKS.md."""
     if name:
         click.echo(json.dumps(one(name, runs)))
     else:

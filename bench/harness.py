@@ -108,7 +108,7 @@ def kept(name: str, make: Callable[[Path], object]) -> Path:
 
 def build_once(name: str, make: Callable[[Path], object]) -> Path:
     """The same of what Baton makes: made anew once Baton's code is another, and what the older code made removed."""
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path("baton").glob("*.py"))))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path("baton").rglob("*.py"))))
     named = f"{name}-{digest.hexdigest()[:12]}"
     for older in set(KEPT.glob(f"{name}-" + "[0-9a-f]" * 12)) - {KEPT / named}:
         shutil.rmtree(older)

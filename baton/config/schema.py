@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -50,7 +51,8 @@ class Section(BaseModel):
     @classmethod
     def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads `yes` and `on` as true, which pydantic would take for the number 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and annotation is not bool and bool not in get_args(annotation):
             raise ValueError("true and false are not allowed here")
         return value
 
@@ -215,8 +217,8 @@ class Model(Section):
         [], max_length=50, description="units of mlp's hidden layers; []: by the number of rows"
     )
     activation: Activation = "relu"
-    dropout: float = Field(0.1, ge=0, lt=1)
-    batch_normalization: bool = False
+    dropout: float | None = Field(None, ge=0, lt=1, description="default: 0.3 for images, else 0.1")
+    batch_normalization: bool | None = Field(None, description="default: in cnn, not in mlp")
     embedding: int = Field(16, ge=1, le=1024, description="width of each category's embedding")
     numbers: Literal["plain", "piecewise_linear"] = Field(
         "piecewise_linear", description="how mlp sees numbers; 32 quantile bins each, or as they are"
@@ -228,12 +230,42 @@ class Model(Section):
         0, ge=0, le=16, description="of mlp, trained side by side, whose mean predicts; 0: by the rows"
     )
     members: int = Field(0, ge=0, le=64, description="of mlp's ensemble, which share most weights; 0: by the rows")
-    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field([32, 64], max_length=12)
+    filters: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [], max_length=12, description="of cnn's convolutions, a number a stage; []: 32, 64 and 128"
+    )
+    convolutions: int = Field(2, ge=1, le=20, description="of each of cnn's stages")
     l2: float = Field(0.0, ge=0)
     layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
     graph: list[dict[str, Any]] | None = Field(
         None, description="Functional: [{name, type, inputs: […], …}, …]; the last is the output"
     )
+
+
+class RandAugment(Section):
+    """So many operations a picture, each of a kind by chance (Cubuk et al., "RandAugment", 2020)."""
+
+    operations: int = Field(2, ge=0, le=10)
+    magnitude: Fraction = Field(0.3, description="of each: 1 turns by 30 degrees")
+
+
+class Augment(Section):
+    """How training changes pictures, by chance and anew in each epoch; what is not named is not done."""
+
+    flip: Literal["auto"] | bool = Field(
+        False, description="left and right exchanged, half the time; auto: where a probe shows that classes stay"
+    )
+    vertical_flip: bool = Field(False, description="top and bottom exchanged, half the time")
+    shift: float = Field(0.0, ge=0, lt=1, description="at most, as a share of each side; whole pixels")
+    rotation: float = Field(0.0, ge=0, le=180, description="at most, degrees to either side")
+    zoom: float = Field(0.0, ge=0, lt=1, description="at most, larger or smaller by that share")
+    crop: float = Field(0.0, ge=0, lt=1, description="share of the area that is cut away, at most")
+    contrast: Fraction = Field(0.0, description="at most, more or less by that share")
+    brightness: Fraction = Field(0.0, description="at most, lighter or darker by that share of white")
+    colour: Fraction = Field(0.0, description="at most, more or less saturated by that share")
+    erasing: Fraction = Field(0.0, description="how often a patch is erased, of 2 to 20 % of the area")
+    mixup: float = Field(0.0, ge=0, description="alpha of the Beta distribution by which pictures are blended")
+    cutmix: float = Field(0.0, ge=0, description="the same of the area that is another picture's")
+    randaugment: RandAugment | None = None
 
 
 class Fit(Section):
@@ -242,14 +274,27 @@ class Fit(Section):
     epochs: int = Field(0, ge=0, description="0: by the number of rows, 6 to 60")
     batch_size: int = Field(0, ge=0, description="0: by the number of rows, 16 to 512")
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adamw"
-    learning_rate: float | None = Field(None, gt=0, description="default: by the batch size, 0.003 for 512")
+    learning_rate: float | None = Field(
+        None, gt=0, description="default: by the batch size, 0.003 for 512 rows, of images 0.008"
+    )
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     warmup_epochs: float = Field(0.5, ge=0)
+    augment: Literal["auto", "none"] | Augment = Field(
+        "auto", description="of pictures: auto (light, a flip if classes stay), none, or {operation: strength}"
+    )
+    label_smoothing: float | None = Field(
+        None, ge=0, lt=1, description="share of each target that all classes share; default: 0.1 for images, else 0"
+    )
+    weight_average: float | None = Field(
+        None, ge=0, description="epochs that the weights are averaged over; default: 0.5 for images, else 0: not at all"
+    )
     patience: int | None = Field(
-        None, ge=1, description="epochs without progress before training stops; default: a sixth of the epochs"
+        None,
+        ge=1,
+        description="epochs without progress before training stops; default: a sixth of the epochs, of images a third",
     )
     shuffle_rows: int = Field(1 << 20, ge=1, description="rows shuffled, and held, at once")
     steps_per_execution: int = Field(32, ge=1)
@@ -260,6 +305,14 @@ class Fit(Section):
     threshold: Literal["argmax", "f1", "balanced_accuracy"] | OpenFraction = Field(
         "argmax", description="probability above which the second of two classes is predicted; chosen on validation"
     )
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _names_operations(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return Augment.model_validate(value)  # alone: its faults are named by their own place
+        good = isinstance(value, Augment) or value in ("auto", "none")
+        return _demanded(value, good, f"must be auto, none or a mapping of {', '.join(Augment.model_fields)}")
 
     @field_validator("class_weights", mode="before")
     @classmethod
@@ -285,6 +338,23 @@ class Evaluation(Section):
     slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
 
 
+@dataclass(frozen=True)
+class Unsaid:
+    """What a config that says nothing of it gets, of tables or of images."""
+
+    learning_rate: float  # of batches of 512 rows
+    dropout: float
+    label_smoothing: float
+    weight_average: float  # epochs
+    patience: int  # so many of it are all epochs
+    rows: float  # that all epochs see, at most
+
+
+OF_TABLES = Unsaid(0.003, 0.1, 0.0, 0.0, 6, math.inf)
+OF_IMAGES = Unsaid(0.008, 0.3, 0.1, 0.5, 3, 720_000)
+EPOCHS = 6, 60  # at least, at most
+FILTERS = [32, 64, 128]  # of the stages of the default for images
+AUGMENT = Augment(flip="auto", shift=0.08, contrast=0.1, erasing=0.3)
 # Train rows at most → hidden layers, members and networks of the default for tables.
 SIZES: list[tuple[float, list[int], int, int]] = [
     (10_000, [128, 128], 4, 4),
@@ -485,6 +555,8 @@ class Config(Section):
         interval = None if self.batch_infer is None else self.batch_infer.interval
         unsuited = [
             (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
+            (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
+            (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),
             (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),
             (("batch_infer", "interval"), not classes or interval is None, interval),
         ]
@@ -527,8 +599,8 @@ class Config(Section):
     def sized(self, rows: int) -> Config:
         """The config with what depends on the number of rows filled in for a train split of `rows` rows.
 
-        About a hundred steps an epoch, and enough epochs for about three thousand steps in all. The fewer
-        the rows, the smaller the networks and the more of them.
+        About a hundred steps an epoch, and enough epochs for about three thousand steps in all; of many images
+        fewer. The fewer the rows, the smaller the networks and the more of them.
 
         Args:
             rows: of the train split.
@@ -537,17 +609,23 @@ class Config(Section):
             >>> config.overridden({"train.batch_size": 0}).sized(30_000).train.batch_size
             256
         """
+        unsaid = OF_IMAGES if self.data.task == "image" else OF_TABLES
         batch = self.train.batch_size or min(max(2 ** round(math.log2(max(rows, 1) / 100)), 16), 512)
-        epochs = self.train.epochs or min(max(math.ceil(3000 / math.ceil(rows / batch)), 6), 60)
+        enough = min(3000 / math.ceil(rows / batch), unsaid.rows / max(rows, 1))
+        epochs = self.train.epochs or min(max(math.ceil(enough), EPOCHS[0]), EPOCHS[1])
         _, hidden, members, networks = next(sizes for sizes in SIZES if rows <= sizes[0])
         return self.overridden(
             {
                 "train.batch_size": batch,
                 "train.epochs": epochs,
-                "train.learning_rate": self.train.learning_rate or 0.003 * math.sqrt(batch / 512),
-                "train.patience": self.train.patience or max(4, epochs // 6),
+                "train.learning_rate": self.train.learning_rate or unsaid.learning_rate * math.sqrt(batch / 512),
+                "train.patience": self.train.patience or max(4, epochs // unsaid.patience),
+                "train.label_smoothing": _first(self.train.label_smoothing, unsaid.label_smoothing),
+                "train.weight_average": _first(self.train.weight_average, unsaid.weight_average),
                 "tune.epochs": self.tune.epochs or max(1, epochs // 3),
+                "model.dropout": _first(self.model.dropout, unsaid.dropout),
                 "model.hidden": self.model.hidden or hidden,
+                "model.filters": self.model.filters or FILTERS,
                 "model.members": self.model.members or members,
                 "model.networks": self.model.networks or networks,
             }
@@ -611,6 +689,11 @@ def _demanded(value: Any, good: bool, rule: str) -> Any:
     if not good:
         raise ValueError(rule)
     return value
+
+
+def _first(own: Any, default: Any) -> Any:
+    """A config's own value, if it has one."""
+    return default if own is None else own
 
 
 def _is_number(value: Any) -> bool:

@@ -35,7 +35,8 @@ class Feed:
     """Batches of one split (of `shard` = (rank, size)); the same number of steps on every rank.
 
     They come in blocks of `block_batches`, fewer where images are large. `seed` None keeps the rows in
-    order. Short last batches are padded with rows of weight zero.
+    order. Short last batches are padded with rows of weight zero, pictures with some of their own: what is made of a
+    whole batch, as batch normalisation is, sees nothing else than pictures.
     """
 
     dataset: Dataset
@@ -46,6 +47,7 @@ class Feed:
     shuffle_rows: int = 1 << 20
     block_batches: int = 32
     class_weights: np.ndarray | None = None  # [classes]; each row's is multiplied by its class's
+    augmentation: Any = None  # training.augmentation.Augmentation: what changes the pictures of a block
     epoch: int = 0
     _kept: Block | None = field(default=None, repr=False)
 
@@ -78,10 +80,12 @@ class Feed:
         most = self.block_batches
         done = 0
         for rows in self._shuffled(epoch, self.batch_size * most):
+            if self.augmentation:
+                rows = self.augmentation(rows, epoch, self.batch_size)
             yield self._stacked(rows, min(most, self.steps - done))
             done += most
         for left in range(self.steps - done, 0, -most):  # of a shard with fewer rows than the longest
-            yield self._stacked({name: values[:0] for name, values in rows.items()}, min(most, left))
+            yield self._stacked(rows, min(most, left), weighing=0)
 
     def arrays(self) -> Block:
         """All rows of the shard in order: the network's inputs, and `target`."""
@@ -153,11 +157,15 @@ class Feed:
 
         return petastorm.read_blocks(self.dataset.files(self.split), columns, stack, seed=seed, shard=self.shard)
 
-    def _stacked(self, rows: Block, batches: int) -> tuple[Block, np.ndarray, np.ndarray]:
-        count, size = _length(rows), batches * self.batch_size
+    def _stacked(self, rows: Block, batches: int, weighing: int | None = None) -> tuple[Block, np.ndarray, np.ndarray]:
+        """Rows, all or the first `weighing` of which count, in whole batches; the others' weight is zero."""
+        count, size = _length(rows) if weighing is None else weighing, batches * self.batch_size
         weight = np.zeros(size, np.float32)
-        weight[:count] = 1 if self.class_weights is None else self.class_weights[rows["target"]]
-        out = {name: _padded(values, size) for name, values in rows.items()}
+        target = rows["target"][:count]
+        weight[:count] = 1 if self.class_weights is None else _by_class(self.class_weights, target)
+        out = {name: _padded(values[:count], size) for name, values in rows.items() if name != "image"}
+        if "image" in rows:
+            out["image"] = _repeated(rows["image"], size)
         out = {name: v.reshape(batches, self.batch_size, *v.shape[1:]) for name, v in out.items()}
         target = out.pop("target")
         return out, target, weight.reshape(batches, self.batch_size)
@@ -203,6 +211,8 @@ class Feed:
         if preprocessor.names("image"):
             inputs["image"] = tf.TensorSpec([None, size, *preprocessor.image_shape], tf.uint8)
         target = tf.TensorSpec([None, size], tf.int32 if preprocessor.classes else tf.float32)
+        if self.augmentation and self.augmentation.mixes:
+            target = tf.TensorSpec([None, size, len(preprocessor.classes)], tf.float32)
         return inputs, target, tf.TensorSpec([None, size], tf.float32)
 
 
@@ -250,6 +260,16 @@ def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def _put(rows: Block, start: int, group: Block) -> None:
     for name, values in group.items():
         rows[name][start : start + len(values)] = values
+
+
+def _by_class(weights: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Weights of classes, and rows' classes [rows] or shares of them [rows, classes] → weights of rows."""
+    return weights[target] if target.ndim == 1 else target @ weights
+
+
+def _repeated(values: np.ndarray, size: int) -> np.ndarray:
+    """The first `size` values; of fewer, the same again."""
+    return values if len(values) == size else values[np.arange(size) % len(values)]
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:

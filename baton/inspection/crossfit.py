@@ -186,7 +186,6 @@ class _Learner:
 
 
 def _trained(config: Config, preprocessor: Preprocessor, parts: list[Block], budget: TimeBudget) -> keras.Model:
-    keras.utils.set_random_seed(config.seed)
     blocks = max(1, min(config.train.steps_per_execution, len(parts[0]["target"]) // config.train.batch_size // BLOCKS))
     options: dict[str, Any] = {"dataset": _PreprocessorOnly(preprocessor), "split": names.SPLITS[0]}
     feed = HeldFeed(

@@ -36,6 +36,8 @@ def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float 
     }[fit.schedule]()
     made = OPTIMIZERS[fit.optimizer](Warmup(schedule, warmup) if warmup else schedule, fit)
     made.global_clipnorm = fit.gradient_clip
+    averaged = steps * (fit.weight_average or 0.0)  # steps
+    made.use_ema, made.ema_momentum = averaged > 1, 1 - 1 / max(averaged, 1.0)
     return made
 
 
@@ -50,7 +52,7 @@ def compile_model(model: keras.Model, preprocessor: Preprocessor, fit: Fit, opti
     weights = None if preprocessor.classes else [preprocessor.spec["target"]["std"] ** -2]
     model.compile(
         optimizer_,
-        layers.EachMember(loss),
+        layers.EachMember(loss, fit.label_smoothing or 0.0),
         loss_weights=weights,
         weighted_metrics=[metric],
         jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled

@@ -25,7 +25,7 @@ from baton.evaluation import assessment, calibration, metrics
 from baton.networks import layers, prediction
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
-from baton.reporting.figures import training
+from baton.reporting.figures import pictures, training
 from baton.serving import export, layout, raw_columns
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
@@ -68,6 +68,8 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     if sentence := assessment.uneven(config, preprocessor):
         log.info("%s", sentence)
     run.figures(training.curves(result.history))
+    if result.pictures:
+        run.figures(pictures.augmented(*result.pictures, result.augmentation))
     run.figures(figures.draw(preprocessor, rows.targets, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
@@ -89,6 +91,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
         "history": result.history,
         "seconds": result.seconds,
         "restarts": result.restarts,
+        "augmentation": result.augmentation,
         "parameters": result.model.count_params(),
         "files": runs.model_files(uri),
     }

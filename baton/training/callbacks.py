@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,8 @@ class Result:
     seconds: float = 0.0
     restarts: int = 0  # after the loss of a worker
     waited: float = 0.0  # seconds until the workers were up
+    augmentation: dict[str, Any] = field(default_factory=dict)  # what was done to pictures, the flip decided
+    pictures: tuple[np.ndarray, np.ndarray] | None = None  # some before and after it, uint8 [n, h, w, c]
 
 
 class Epoch(keras.callbacks.Callback):
@@ -48,6 +51,19 @@ class Epoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.feed.epoch = epoch
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Within, the model has the average of its weights, where its optimizer keeps one."""
+    if not model.optimizer.use_ema:
+        yield
+        return
+    own = [variable.numpy() for variable in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    yield
+    for variable, value in zip(model.trainable_variables, own, strict=True):
+        variable.assign(value)
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -80,13 +96,15 @@ class BestWeights(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         self._share_statistics()
         self._average(logs)
-        logs.update({f"val_{name}": value for name, value in self._validate().items()})
+        with averaged(self.model):
+            logs.update({f"val_{name}": value for name, value in self._validate().items()})
+            weights = self.model.get_weights()
         value = logs[f"val_{self.config.primary_metric}"]
         if not (math.isfinite(value) and math.isfinite(logs["loss"])):
             raise Diverged(f"Training diverged in epoch {epoch + 1}: the loss is not finite. Lower the learning rate.")
         if value < self.result.best_value:
             self.result.best_value, self.result.best_epoch = value, epoch
-            self.weights = self.model.get_weights()
+            self.weights = weights
         elif self.patience_is_over(epoch):
             self.model.stop_training = True
         for name, number in logs.items():

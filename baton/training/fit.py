@@ -5,22 +5,29 @@ train, tune and distributed_train all call `fit`; distribution is handed in as a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
-from baton.config.schema import Config
+from baton.config.schema import AUGMENT, Config
 from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.evaluation import thresholds
 from baton.networks import build, initialization, optimizers
 from baton.networks.prediction import PREDICT_ROWS
 from baton.runtime import heartbeat
-from baton.training import microbatches
+from baton.training import flips, microbatches
+from baton.training.augmentation import Augmentation
 from baton.training.callbacks import BestWeights, Epoch, OnEpoch, Result
 from baton.training.checkpoints import Checkpoint
 from baton.training.collective import Collective, SingleProcess
+
+log = logging.getLogger("baton")
+
+PICTURES = 16  # that are shown as they are and as they are trained on
 
 
 def train(
@@ -40,7 +47,6 @@ def train(
     """
     collective = collective or SingleProcess()
     config = config.sized(dataset.rows["train"])
-    keras.utils.set_random_seed(config.seed)
     shard = (collective.rank, collective.size)
     feed = Feed(
         dataset,
@@ -67,11 +73,35 @@ def train_on(
 ) -> Result:
     """Config, its sizes filled in, and feeds → a new network, trained."""
     preprocessor = feed.preprocessor
+    feed.augmentation = augmentation_of(config, feed, validation, collective)
+    keras.utils.set_random_seed(config.seed)  # not sooner: what is imported when rows are first read draws numbers too
     model = build.build(preprocessor, config.model)
     initialization.initialize(model, preprocessor, feed.in_order())
     made = optimizers.optimizer(config.train, feed.steps)
     optimizers.compile_model(model, preprocessor, config.train, collective.distribute(made))
-    return fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)
+    result = fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)
+    if feed.augmentation:
+        result.augmentation, result.pictures = feed.augmentation.to_dict(), _before_and_after(feed)
+    return result
+
+
+def augmentation_of(config: Config, feed: Feed, validation: Feed, collective: Collective) -> Augmentation | None:
+    """What the config does to pictures; whether they may be flipped, the first process finds out for all."""
+    settings = AUGMENT if config.train.augment == "auto" else config.train.augment
+    if settings == "none" or not feed.preprocessor.names("image"):
+        return None
+    if settings.flip == "auto":
+        mine = collective.rank == 0 and flips.classes_stay(next(feed.in_order()), next(validation.in_order()))
+        settings = settings.model_copy(update={"flip": bool(collective.sum(np.array([float(mine)]))[0])})
+    augmentation = Augmentation(settings, config.seed, len(feed.preprocessor.classes))
+    log.info("pictures are augmented: %s", augmentation)
+    return augmentation
+
+
+def _before_and_after(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
+    """A few train pictures, and what the first epoch makes of them."""
+    rows = {name: values[:PICTURES].copy() for name, values in next(feed.in_order()).items()}
+    return rows["image"], feed.augmentation(rows, 0, PICTURES)["image"]
 
 
 def fit(

@@ -122,7 +122,12 @@ def _work(job: Job) -> None:
     if collective.rank == 0:
         result.model.save(folder / NETWORK)
         answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
-        answer |= {"seconds": result.seconds, "workers": collective.size, "began": began}
+        answer |= {
+            "augmentation": result.augmentation,
+            "seconds": result.seconds,
+            "workers": collective.size,
+            "began": began,
+        }
         with whole(folder / RESULT) as aside:
             aside.write_text(json.dumps(answer))
     heartbeat.beat()  # what is left is to end

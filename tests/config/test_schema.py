@@ -367,6 +367,19 @@ def test_batches_and_epochs_follow_the_rows():
     assert [small.sized(rows).train.patience for rows in (150, 240_000)] == [10, 4]
 
 
+def test_of_many_pictures_fewer_epochs_are_enough():
+    pictures = config.validate({**SMALL, "data": {**SMALL["data"], "task": "image"}}, {}, "here")
+    rows = 500, 4_000, 60_000, 10**6
+    assert [pictures.sized(count).train.epochs for count in rows] == [60, 24, 12, 6]
+    small, tables = (each.sized(4_000) for each in (pictures, config.validate(SMALL, {}, "here")))
+    assert (small.train.label_smoothing, small.train.weight_average, small.model.dropout) == (0.1, 0.5, 0.3)
+    assert (tables.train.label_smoothing, tables.train.weight_average, tables.model.dropout) == (0, 0, 0.1)
+    assert small.train.learning_rate == pytest.approx(0.002) and small.train.patience == 8
+    own = {"train.label_smoothing": 0, "train.weight_average": 0, "model.dropout": 0}
+    own = pictures.overridden(own).sized(4_000)
+    assert (own.train.label_smoothing, own.train.weight_average, own.model.dropout) == (0, 0, 0)
+
+
 def test_drop_cannot_name_what_is_needed():
     with pytest.raises(BadInput, match="drop names cost, which another key of data needs"):
         config.validate(

@@ -19,6 +19,7 @@ from baton.networks.layers import (
     Maxout,
     MemberDense,
     PiecewiseLinear,
+    SparseCategoricalAccuracy,
     Warmup,
 )
 from baton.training import fit
@@ -134,18 +135,35 @@ def test_a_separable_binary_problem_is_learnt(binary):
 
 def test_the_cnn_is_that_which_activates_before_it_pools(images):
     config, dataset = images
-    model = build.build(dataset.preprocessor, config.model)
+    model = build.build(
+        dataset.preprocessor, config.overridden({"model.filters": [4, 6], "model.convolutions": 1}).model
+    )
     kinds = [type(layer).__name__ for layer in model.layers]
     assert kinds.index("MaxPooling2D") < kinds.index("Activation")
     known = {"MaxPooling2D": keras.layers.MaxPooling2D(), "Activation": keras.layers.Activation("relu")}
     swapped = dict(zip(known, reversed(known.values()), strict=True))
     pixels = np.random.default_rng(1).uniform(0, 255, (4, *model.inputs[0].shape[1:])).astype(np.float32)
     values = ops.convert_to_tensor(pixels)
-    for layer in model.layers[1 : kinds.index("Flatten")]:
-        values = swapped.get(type(layer).__name__, layer)(values)
-    feature = keras.Model(model.inputs, model.layers[kinds.index("Flatten") - 1].output)({"image": pixels})
+    end = kinds.index("Activation", kinds.index("MaxPooling2D")) + 1
+    for layer in model.layers[1:end]:
+        values = (
+            swapped.get(type(layer).__name__, layer)(values) if layer in model.layers[end - 2 : end] else layer(values)
+        )
+    feature = keras.Model(model.inputs, model.layers[end - 1].output)({"image": pixels})
     np.testing.assert_array_equal(values, feature)
     assert (np.asarray(values) > 0).any()
+
+
+@pytest.mark.parametrize(("side", "first"), [(8, 8), (64, 64), (65, 33), (128, 64), (224, 56)])
+def test_the_cnn_has_stages_and_sees_large_pictures_smaller(images, side, first):
+    _, dataset = images
+    picture = keras.Input([side, side, 3])
+    body = keras.Model(picture, build._cnn(picture, Model(filters=[2, 3, 5], convolutions=3, dropout=0.2)))
+    convolutions = [layer for layer in body.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.filters for layer in convolutions] == [2] * 3 + [3] * 3 + [5] * 3
+    assert convolutions[0].output.shape[1] == first
+    assert body.output_shape == (None, 5) and type(body.layers[-1]).__name__ == "Dropout"
+    assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in body.layers) == 9
 
 
 def test_layers_are_a_sequential_stack(images):
@@ -240,6 +258,13 @@ def test_schedules_warm_up_then_decay(schedule):
     np.testing.assert_allclose(rates(scaled, 40), 1.5 * decay, rtol=1e-4)
 
 
+def test_weights_are_averaged_over_epochs_not_steps():
+    for steps, average, momentum in ((100, 0.5, 0.98), (10, 2, 0.95), (100, 0, None), (1, 1, None)):
+        made = optimizers.optimizer(Fit(epochs=1, learning_rate=0.1, weight_average=average), steps)
+        assert made.use_ema == (momentum is not None)
+        assert momentum is None or made.ema_momentum == pytest.approx(momentum)
+
+
 def test_a_schedule_survives_its_config():
     schedule = Warmup(keras.optimizers.schedules.CosineDecay(0.1, 20), 5)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
@@ -295,6 +320,25 @@ def test_maxout_is_the_largest_of_linear_functions(shape):
     layer.set_weights([kernel, bias])
     pieces = (x @ kernel + bias).reshape(*shape[:-1], 3, 2)
     np.testing.assert_allclose(layer(x).numpy(), pieces.max(-1), rtol=1e-5)
+
+
+def test_smoothed_targets_are_shared_by_all_classes():
+    probabilities, classes = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], np.float32), np.array([0, 2])
+    shares = 0.9 * np.eye(3)[classes] + 0.1 / 3
+    expected = -(shares * np.log(probabilities)).sum(axis=1).mean()
+    loss = EachMember("sparse_categorical_crossentropy", smoothing=0.1)
+    assert float(loss(classes, probabilities)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(np.eye(3, dtype=np.float32)[classes], probabilities)) == pytest.approx(expected, rel=1e-5)
+    members = np.stack([probabilities, probabilities], axis=1)
+    assert float(loss(classes, members)) == pytest.approx(expected, rel=1e-5)
+    again = EachMember.from_config(loss.get_config())
+    assert float(again(classes, probabilities)) == pytest.approx(expected, rel=1e-5)
+    two = EachMember("binary_crossentropy", smoothing=0.2)(np.array([0, 1]), np.array([[0.3], [0.8]], np.float32))
+    wanted = -(0.1 * np.log(0.3) + 0.9 * np.log(0.7) + 0.9 * np.log(0.8) + 0.1 * np.log(0.2)) / 2
+    assert float(two) == pytest.approx(wanted, rel=1e-5)
+    accuracy = SparseCategoricalAccuracy()
+    accuracy.update_state(np.array([[0.6, 0.4, 0], [0.9, 0, 0.1]], np.float32), probabilities)
+    assert float(accuracy.result()) == 0.5
 
 
 @pytest.mark.parametrize("activation", ["maxout", "gelu"])

@@ -192,3 +192,24 @@ def test_horovods_thread_wakes_when_there_are_tensors():
     ]  # fmt: skip
     environment = {**os.environ, **horovod.environment(2), "HOROVOD_CYCLE_TIME": "3000"}
     subprocess.run(command, env=environment, check=True, timeout=240)
+
+
+def test_two_workers_train_the_cnn_to_the_same_weights(tmp_path):
+    """With batch statistics, averaged weights, smoothed and mixed targets, and a flip that the first decides.
+
+    A worker compares the ranks' weights bit by bit and ends with an error where they differ.
+    """
+    config, dataset = tiny.build(
+        tiny.image_table(),
+        tmp_path,
+        "image",
+        data={"row_group_size": 10},
+        train={"weight_average": 0.5, "label_smoothing": 0.1, "augment": {"flip": "auto", "shift": 0.2, "mixup": 0.2}},
+        distributed_train={"workers": 2},
+    )
+    result = distributed.train(config, dataset, tmp_path / "job", lambda epoch, logs: None)
+    statistics = [v for v in result.model.non_trainable_variables if v.name == "moving_mean"]
+    assert len(statistics) == 2 and all((v.numpy() != 0).any() for v in statistics)
+    assert result.augmentation.keys() >= {"shift", "mixup"}
+    targets, output = prediction.predict_all(result.model, Feed(dataset, "validation", 64))
+    assert result.best_value == pytest.approx(-np.log(output[np.arange(len(targets)), targets]).mean(), rel=1e-4)

@@ -67,9 +67,11 @@ def test_a_part_is_what_the_cache_holds(monkeypatch):
         assert microbatches.rows(network(), SIZE) == part
 
 
-def test_what_needs_the_batch_sees_all_of_it(monkeypatch):
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_needs_the_batch_sees_all_of_it(monkeypatch, nested):
     monkeypatch.setattr(microbatches, "CACHED", 1)
-    model = network(keras.layers.BatchNormalization())
+    normalization = keras.layers.BatchNormalization()
+    model = network(keras.Sequential([keras.Sequential([normalization])]) if nested else normalization)
     assert microbatches.rows(model, SIZE) == SIZE
     assert microbatches.train_step(model, SIZE) == model.train_step
 

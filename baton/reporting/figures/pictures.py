@@ -1,4 +1,4 @@
-"""What ingest found odd among pictures, and what is there several times, as a figure."""
+"""Pictures as figures: what ingest found odd, or there several times; what training makes of a few."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from baton.data.picture_profile import DUPLICATES
 from baton.reporting.figures.style import INK, LIGHT, SMALL, add_note, blank_figure, plain
 
 ACROSS = 6  # pictures in a row
+PAIRS = 8  # of a picture and what is made of it, in a row
 
 
 def gallery(profile: dict[str, Any]) -> dict[str, Figure]:
@@ -32,6 +33,28 @@ def gallery(profile: dict[str, Any]) -> dict[str, Figure]:
         axis.set_axis_off()
     counts = ", ".join(f"{count:,} {kind}" for kind, count in profile["oddities"].items())
     return {"pictures": add_note(axes[0], f"Of {profile['pictures']:,} pictures: {counts or 'none is odd'}.")}
+
+
+def augmented(before: np.ndarray, after: np.ndarray, operations: dict[str, Any]) -> dict[str, Figure]:
+    """Pictures uint8 [n, h, w, c] and what training makes of them → "augmentation"; each below itself."""
+    down = -(-len(before) // PAIRS)
+    figure = blank_figure("Pictures as they are, and as they are trained on", (9.6, 0.9 + 2.3 * down))
+    axes = figure.subplots(2 * down, PAIRS, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for index, pair in enumerate(zip(before, after, strict=True)):
+        row, column = divmod(index, PAIRS)
+        for part, pixels in enumerate(pair):
+            axis = axes[2 * row + part, column]
+            axis.set_axis_on()
+            title = ("as it is", "trained on")[part] if column == 0 else ""
+            _picture(axis, pixels[..., 0] if pixels.shape[-1] == 1 else pixels, title)
+    done = ", ".join(name.replace("_", " ") + _strength(value) for name, value in operations.items())
+    return {"augmentation": add_note(axes[0, 0], f"In the first epoch; another is made of each later on: {done}.")}
+
+
+def _strength(value: Any) -> str:
+    return "" if value is True else f" {value:g}" if isinstance(value, int | float) else f" {value}"
 
 
 def _title(kind: str, example: dict[str, Any]) -> str:

@@ -82,12 +82,13 @@ def search(steps: Steps) -> Values:
 
 
 def training(steps: Steps) -> Values:
-    """Each candidate's learning curves."""
+    """Each candidate's learning curves, and what was made of pictures for it."""
     shown = []
     for step in _candidates(steps):
         evaluation = steps[step].json(names.EVALUATION)
         if evaluation:
-            shown.append({"step": step, "figures": [steps[step].image("curves")]})
+            drawn = ["curves", *steps[step].figures("augmentation")]
+            shown.append({"step": step, "figures": [steps[step].image(name) for name in drawn]})
     if not shown:
         return _lacking(steps, CANDIDATES, names.EVALUATION)
     missing = [steps[s].lacking(names.EVALUATION) for s in _candidates(steps) if not steps[s].json(names.EVALUATION)]
