@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from mlflow.projects._project_spec import load_project
 
 from baton import names
-from baton.inspection import explanation, label_audit
+from baton.inspection import explanation, grad_cam, label_audit
 from baton.reporting.html import artifacts, pages, report, sections
 from steps.main import main
 
@@ -241,6 +241,27 @@ def test_what_a_network_of_pictures_learnt_is_in_its_explanation(tmp_path, expla
     assert images(shown) == [made_up.png(name) for name in drawn]
     assert "of 20 that it classifies rightly, 0 within ±1, 3 within ±2, 9 within ±4 of 255 a pixel." in shown
     assert ("No row is &lt;explained&gt;." in shown) != explained
+
+
+@pytest.mark.parametrize("explained", [True, False])
+def test_where_the_network_looks_and_what_it_mixes_up_is_in_its_explanation(tmp_path, explained):
+    left = copy.deepcopy(made_up.artifacts())
+    found = left["register"][names.EXPLANATION] if explained else explanation.lacking("No row is <explained>.")
+    mixed = [{"actual": "Shirt", "predicted": made_up.HOSTILE, "rows": 1031, "of": 2000, "examples": []}]
+    looked = {"layer": "last", "height": 7, "width": 7, "right": [{}] * 6, "wrong": [{}] * 5, "seconds": 1.0}
+    left["register"] = {
+        names.EXPLANATION: {**found, "grad_cam": looked, "confusions": mixed},
+        **{f"figures/{name}.png": made_up.png(name) for name in ("cnn_confusions", "cnn_grad_cam", "shap_images")},
+    }
+    shown = section(report_of(tmp_path, left), "explanation")
+    assert images(shown) == [
+        made_up.png(name) for name in ["shap_images"] * explained + ["cnn_grad_cam", "cnn_confusions"]
+    ]
+    assert "Grad-CAM of 6 test pictures that are classified rightly and 5 that are not" in shown
+    assert "Shirt is taken for &lt;script&gt;alert(1)&lt;/script&gt; (1,031 of 2,000)." in shown
+    left["register"][names.EXPLANATION] |= {"grad_cam": grad_cam.to_dict(None), "confusions": []}
+    shown = section(report_of(tmp_path / "none", left), "explanation")
+    assert grad_cam.NO_MAP in shown and "No test picture is classified wrongly." in shown
 
 
 def test_artifacts_of_a_classifier(tmp_path):
