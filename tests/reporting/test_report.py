@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import re
 import shlex
 import subprocess
@@ -13,10 +14,12 @@ import chromium
 import made_up
 import mlflow.cli
 import mlflow.projects
+import numpy as np
 import pytest
 import tiny
 from click.testing import CliRunner
 from mlflow.projects._project_spec import load_project
+from PIL import Image
 
 from baton import names
 from baton.inspection import explanation, grad_cam, label_audit
@@ -289,6 +292,24 @@ def test_a_figure_too_large_is_named_in_its_place(tmp_path):
     shown = section(report_of(tmp_path, left), "explanation")
     assert "The figure figures/shap_dependence_1.png is too large for this page; it lies in the artifacts" in shown
     assert len(images(shown)) == 3
+
+
+def test_a_figure_of_photographs_is_embedded_as_jpeg(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    noise = np.random.default_rng(1).integers(0, 256, (60, 75, 3), np.uint8)
+    held = io.BytesIO()
+    Image.fromarray(noise).resize((900, 750), Image.Resampling.BICUBIC).save(held, "png", dpi=(150, 150))
+    assert len(held.getvalue()) > artifacts.LARGEST_IMAGE
+    left["register"]["figures/shap_dependence_1.png"] = held.getvalue()
+    shown = section(report_of(tmp_path, left), "explanation")
+    assert "too large" not in shown and len(images(shown)) == 3
+    (uri,) = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="shap dependence 1" width="576">', shown)
+    photograph = base64.b64decode(uri)
+    assert len(photograph) < artifacts.LARGEST_IMAGE
+    got, given = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in (photograph, held.getvalue())
+    )
+    assert np.abs(got - given).mean() < 4
 
 
 def test_a_candidates_card_shows_its_own_figures(tmp_path):

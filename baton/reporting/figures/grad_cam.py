@@ -49,7 +49,7 @@ def draw(looked: GradCam | None) -> dict[str, Figure]:
     return {
         "cnn_grad_cam": add_note(
             axes[0],
-            "Grad-CAM: orange adds to the score of the predicted class, blue (of wrong ones) to that of the actual one, "
+            "Grad-CAM: orange adds to the score of the predicted class, of wrong ones blue adds to the actual one's, "
             "both on one scale. Right ones first; of right and wrong ones those that the network is surest of. "
             f"The map has {height} × {width} cells, after {plain(looked.layer, 40)}.",
         )
