@@ -58,7 +58,7 @@ def test_the_figure_and_the_numbers_name_both_classes(answered):
     mixed = confusions.confusions(preprocessor, raw, targets, predictions)
     (figure,) = figures.draw(mixed).values()
     texts = said(figure)
-    assert f"bottom taken for even: {mixed[0].count} of {mixed[0].total}" in texts and "rightly even" in texts
+    assert f"bottom taken for even: {mixed[0].count} of {mixed[0].total}" in texts and "right: even" in texts
     assert f"row {mixed[0].mistaken[0].row}, {mixed[0].mistaken[0].probability:.0%}" in texts
     plain = json.loads(json.dumps(confusions.to_dict(mixed), allow_nan=False))
     assert [(c["actual"], c["predicted"], c["rows"], c["of"]) for c in plain] == [
@@ -77,4 +77,4 @@ def test_a_class_that_is_never_right_is_named_so(answered):
     preprocessor, raw, targets, _, _ = answered
     mixed = confusions.confusions(preprocessor, raw, targets, np.eye(3)[np.zeros_like(targets)])
     (figure,) = figures.draw(mixed).values()
-    assert mixed[0].right[0] == [] and f"none is rightly {mixed[0].actual}" in said(figure)
+    assert mixed[0].right[0] == [] and f"right: {mixed[0].actual}, none" in said(figure)

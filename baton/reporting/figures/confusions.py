@@ -17,8 +17,10 @@ def draw(mixed: list[Confusion]) -> dict[str, Figure]:
         return {}
     figure = blank_figure("What is mixed up most often", (9.6, 1.2 + 1.6 * len(mixed)))
     axes = figure.subplots(len(mixed), ACROSS, squeeze=False)
+    height, width = mixed[0].mistaken[0].pixels.shape[:2]
     for axis in axes.flat:
         axis.set_axis_off()
+        axis.set_box_aspect(height / width)  # of a place without a picture too: its heading stands where others do
     for row, confusion in zip(axes, mixed, strict=True):
         _row(list(row), confusion)
     note = (
@@ -33,11 +35,11 @@ def _row(axes: list[Axes], confusion: Confusion) -> None:
     starts = (0, MAX_MISTAKEN, MAX_MISTAKEN + MAX_RIGHT)
     share = f"{confusion.count:,} of {confusion.total:,} ({confusion.count / confusion.total:.0%})"
     actual, predicted = (plain(name, 24) for name in (confusion.actual, confusion.predicted))
-    headings = (f"{actual} taken for {predicted}: {share}", f"rightly {actual}", f"rightly {predicted}")
+    headings = (f"{actual} taken for {predicted}: {share}", f"right: {actual}", f"right: {predicted}")
     for first, heading, pictures in zip(starts, headings, parts, strict=True):
         for axis, picture in zip(axes[first:], pictures, strict=False):
             _picture(axis, picture)
-        draw_heading(axes[first], heading if pictures else f"none is {heading}")
+        draw_heading(axes[first], heading if pictures else f"{heading}, none")
 
 
 def _picture(axis: Axes, picture: Picture) -> None:

@@ -21,6 +21,7 @@ from baton.reporting.figures.style import (
 
 ACROSS = 6  # cells in a row: three right ones with their map, or two wrong ones with both of theirs
 OPAQUE = 0.85  # where a map is strongest
+FADED = -128  # what would be black under a map: a colour is hardly seen on black
 
 
 def _glow(colour: str) -> Colormap:
@@ -49,8 +50,8 @@ def draw(looked: GradCam | None) -> dict[str, Figure]:
     return {
         "cnn_grad_cam": add_note(
             axes[0],
-            "Grad-CAM: orange adds to the score of the predicted class, of wrong ones blue adds to the actual one's, "
-            "both on one scale. Right ones first; of right and wrong ones those that the network is surest of. "
+            "Grad-CAM: orange adds to the score of the predicted class; of wrong ones, blue adds to that of the actual "
+            "class, on the same scale. Right ones first; of both those that the network is surest of. "
             f"The map has {height} × {width} cells, after {plain(looked.layer, 40)}.",
         )
     }
@@ -75,7 +76,7 @@ def _wrong(axes: list[Axes], example: Example) -> None:
 def _map(axis: Axes, pixels: np.ndarray, values: np.ndarray, limit: float, colours: Colormap) -> None:
     """A map over its picture in grey, both across the whole axis."""
     whole = (0, 1, 1, 0)
-    axis.imshow(pixels.mean(axis=2), cmap="Greys_r", vmin=0, vmax=255, extent=whole, interpolation="nearest")
+    axis.imshow(pixels.mean(axis=2), cmap="Greys_r", vmin=FADED, vmax=255, extent=whole, interpolation="nearest")
     axis.imshow(values, cmap=colours, vmin=0, vmax=limit or 1.0, extent=whole, interpolation="bilinear")
     axis.set_aspect(pixels.shape[0] / pixels.shape[1])
 
