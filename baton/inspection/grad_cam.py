@@ -89,7 +89,7 @@ def _example(
     model: RawColumnModel, row: int, picture: np.ndarray, actual: int, predicted: int, answer: np.ndarray
 ) -> Example:
     asked = [predicted] if predicted == actual else [predicted, actual]
-    maps = class_maps(model.network, np.stack([picture] * len(asked)), np.array(asked))
+    maps = class_maps(model.network, picture, asked)
     named = [(model.preprocessor.classes[index], float(answer[index])) for index in (predicted, actual)]
     return Example(row, picture, named[0], named[1], maps[0], maps[1] if len(asked) > 1 else None)
 
@@ -105,20 +105,21 @@ def last_map(network: keras.Model) -> keras.layers.Layer | None:
     return last
 
 
-def class_maps(network: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Pictures [n, h, w, c] and a class for each [n] → where the network sees it in them, [n, h', w'], 0 or more.
+def class_maps(network: keras.Model, picture: np.ndarray, classes: list[int]) -> np.ndarray:
+    """A picture [h, w, c] and n classes → where the network sees each of them in it, [n, h', w'], 0 or more.
 
     The class's score is what the last activation gets: where the network is sure, probabilities have no gradient.
     """
     import tensorflow as tf
 
     maps_and_scores = keras.Model(network.inputs, [_map_of(last_map(network)), network.get_layer("output").input])
-    values = tf.constant(pictures, tf.float32)
-    with tf.GradientTape() as tape:
+    values = tf.constant(picture[None], tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(values)  # or a frozen network leaves nothing to differentiate
         maps, scores = maps_and_scores({"image": values}, training=False)
-        score = tf.reduce_sum(scores * tf.one_hot(classes, scores.shape[1]))
-    weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
+        asked = [scores[0, index] for index in classes]
+    gradients = tf.concat([tape.gradient(score, maps) for score in asked], axis=0)
+    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * maps, axis=3)).numpy()
 
 

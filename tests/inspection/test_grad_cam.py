@@ -45,6 +45,12 @@ def pictures_of(dataset, count: int) -> np.ndarray:
     return np.stack(list(pixels.values()))
 
 
+def maps_of(network, pictures: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Each picture's map of its own class."""
+    pairs = zip(pictures, classes.tolist(), strict=True)
+    return np.concatenate([grad_cam.class_maps(network, picture, [index]) for picture, index in pairs])
+
+
 def test_behind_a_global_mean_it_is_the_class_activation_map(images, model):
     """There the last layer's weights are known: CAM (Zhou et al., 2016), divided by the map's cells."""
     _, dataset = images
@@ -52,7 +58,7 @@ def test_behind_a_global_mean_it_is_the_class_activation_map(images, model):
     maps = np.asarray(keras.Model(model.network.inputs, model.network.get_layer("last").output)({"image": pictures}))
     weights = np.asarray(model.network.get_layer("head").kernel)
     expected = np.maximum(np.einsum("nhwc,cn->nhw", maps, weights[:, classes]) / maps[0, :, :, 0].size, 0)
-    got = grad_cam.class_maps(model.network, pictures, classes)
+    got = maps_of(model.network, pictures, classes)
     assert got.shape == (6, 3, 3) and expected.max() > 0
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
@@ -60,14 +66,14 @@ def test_behind_a_global_mean_it_is_the_class_activation_map(images, model):
 def test_a_frozen_a_sure_and_a_calibrated_network_have_maps(images, model):
     _, dataset = images
     pictures, classes = pictures_of(dataset, 6), np.array([0, 1, 2, 2, 1, 0])
-    expected = grad_cam.class_maps(model.network, pictures, classes)
+    expected = maps_of(model.network, pictures, classes)
     other = keras.models.clone_model(model.network)
     other.set_weights(model.network.get_weights())
     head = other.get_layer("head")
     head.set_weights([1e4 * weight for weight in head.get_weights()])  # its probabilities are 0 and 1
     other.trainable = False
     assert prediction.predict(other, {"image": pictures}).max(axis=1).min() > 0.999
-    got = grad_cam.class_maps(layers.calibrated(other, 2.0), pictures, classes)
+    got = maps_of(layers.calibrated(other, 2.0), pictures, classes)
     np.testing.assert_allclose(got, 1e4 * expected, rtol=1e-3, atol=1e-2)
 
 
@@ -82,7 +88,7 @@ def test_it_points_at_what_the_class_is_made_of(images):
     network.get_layer("head").set_weights([np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.zeros(3)])
     picture = np.full((8, 8, 1), 128, np.uint8)
     picture[0:3, 4:7], picture[5:8, 0:3] = 255, 0
-    bright, dark, neither = grad_cam.class_maps(network, np.stack([picture] * 3), np.arange(3))
+    bright, dark, neither = grad_cam.class_maps(network, picture, [0, 1, 2])
     assert grad_cam.strongest(bright) == {"down": 0.188, "across": 0.688}
     assert grad_cam.strongest(dark)["down"] > 0.75 and grad_cam.strongest(dark)["across"] < 0.25
     assert bright[6, 1] == dark[1, 5] == 0 and grad_cam.strongest(neither) is None
@@ -123,8 +129,8 @@ def test_right_and_wrong_ones_are_those_it_is_surest_of(images, model, answered)
         assert (example.predicted[0], example.actual[0]) == (
             classes[predicted[example.row]], classes[targets[example.row]],
         )  # fmt: skip
-        asked = [predicted[example.row], targets[example.row]]
-        maps = grad_cam.class_maps(model.network, np.stack([example.pixels] * 2), np.array(asked))
+        asked = [int(predicted[example.row]), int(targets[example.row])]
+        maps = grad_cam.class_maps(model.network, example.pixels, asked)
         np.testing.assert_allclose(example.predicted_map, maps[0], rtol=1e-5, atol=1e-7)
         assert (example.actual_map is None) == (asked[0] == asked[1])
         if example.actual_map is not None:
