@@ -49,21 +49,37 @@ def confusions(
     """Raw rows, their targets [n] and a model's output [n, k] → the most frequent mix-ups, the most frequent first."""
     predicted = decide(predictions, preprocessor.threshold)
     certainty = predictions[np.arange(len(predicted)), predicted]
-
-    def pictures(actual: int, taken_for: int, most: int) -> list[Picture]:
-        rows = np.flatnonzero((targets == actual) & (predicted == taken_for))
-        rows = rows[np.argsort(-certainty[rows], kind="stable")][:most]
-        pixels = pixels_of(raw, preprocessor, rows)
-        return [Picture(row, pixels[row], float(certainty[row])) for row in rows.tolist()]
-
+    pairs = frequent_pairs(targets, predicted, MAX_CONFUSIONS)
+    rows = {
+        cell: np.flatnonzero((targets == cell[0]) & (predicted == cell[1]))
+        for actual, other, _ in pairs
+        for cell in ((actual, other), (actual, actual), (other, other))
+    }
+    pictures = _pictures(raw, preprocessor, rows, certainty)
     return [
         Confusion(
             preprocessor.classes[actual], preprocessor.classes[other], count, int(np.count_nonzero(targets == actual)),
-            pictures(actual, other, MAX_MISTAKEN),
-            (pictures(actual, actual, MAX_RIGHT), pictures(other, other, MAX_RIGHT)),
+            pictures[actual, other], (pictures[actual, actual], pictures[other, other]),
         )
-        for actual, other, count in frequent_pairs(targets, predicted, MAX_CONFUSIONS)
+        for actual, other, count in pairs
     ]  # fmt: skip
+
+
+def _pictures(
+    raw: pa.Table, preprocessor: Preprocessor, rows: dict[tuple[int, int], np.ndarray], certainty: np.ndarray
+) -> dict[tuple[int, int], list[Picture]]:
+    """The rows of (actual, predicted) classes → the pictures of the surest of each."""
+    chosen = {
+        cell: numbers[np.argsort(-certainty[numbers], kind="stable")][
+            : MAX_RIGHT if cell[0] == cell[1] else MAX_MISTAKEN
+        ]
+        for cell, numbers in rows.items()
+    }
+    pixels = pixels_of(raw, preprocessor, np.concatenate([np.zeros(0, np.int64), *chosen.values()]))
+    return {
+        cell: [Picture(row, pixels[row], float(certainty[row])) for row in numbers.tolist()]
+        for cell, numbers in chosen.items()
+    }
 
 
 def frequent_pairs(targets: np.ndarray, predicted: np.ndarray, most: int) -> list[tuple[int, int, int]]:

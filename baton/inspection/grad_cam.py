@@ -127,15 +127,15 @@ def _map_of(layer: Any) -> Any:
     return keras.tree.flatten(layer.output)[0]
 
 
-def to_dict(found: GradCam | None) -> dict[str, Any]:
+def to_dict(looked: GradCam | None) -> dict[str, Any]:
     """`GradCam` → the key `grad_cam` of `explanation.json`: plain values."""
-    if found is None:
+    if looked is None:
         return {"reason": NO_MAP}
     return {
-        "seconds": round(found.seconds, 2),
-        "layer": found.layer, "height": found.size[0], "width": found.size[1],
-        "right": [_plain(example) for example in found.right],
-        "wrong": [_plain(example) for example in found.wrong],
+        "seconds": round(looked.seconds, 2),
+        "layer": looked.layer, "height": looked.size[0], "width": looked.size[1],
+        "right": [_plain(example) for example in looked.right],
+        "wrong": [_plain(example) for example in looked.wrong],
     }  # fmt: skip
 
 
