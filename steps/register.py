@@ -1,7 +1,6 @@
 """register: candidate runs in, a model version with a gate verdict and aliases out."""
 
 import logging
-import time
 from typing import Any
 
 import numpy as np
@@ -70,13 +69,14 @@ def log_explanation(
     config: Config, run: Run, dataset: Dataset, model: RawColumnModel, targets: np.ndarray, predictions: np.ndarray
 ) -> None:
     """Explain some test rows, given the targets and predictions of all; log `explanation.json` and its figures."""
-    settings, started = config.register_.explain, time.monotonic()
+    settings = config.register_.explain
     if not settings.rows or not dataset.rows["test"]:
         run.json(None, names.EXPLANATION)
         return
     raw = dataset.raw_test()
     learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
-    left = settings.model_copy(update={"seconds": settings.seconds - (time.monotonic() - started if learnt else 0)})
+    spent = sum(learnt.get(key, {}).get("seconds", 0) for key in ("feature_maps", "grad_cam"))  # figures come on top
+    left = settings.model_copy(update={"seconds": settings.seconds - spent})
     try:
         found = explanation.explain(model, raw, left, config.seed)
     except OverBudget as error:

@@ -11,6 +11,7 @@ from mixed import said
 
 from baton import names
 from baton.config.schema import Model
+from baton.errors import OverBudget
 from baton.inspection import feature_maps
 from baton.networks import build, layers, prediction
 from baton.reporting.figures import feature_maps as figures
@@ -191,3 +192,17 @@ def test_too_few_seconds_leave_the_rows_unexplained_and_the_maps_there(trained):
     assert told["rows"] == 0 and "register.explain.seconds is 0.001" in told["reason"]
     assert told["feature_maps"]["changed"] == 0 and len(told["grad_cam"]["right"] + told["grad_cam"]["wrong"]) == 1
     assert drawn == {"cnn_filters", "cnn_feature_maps", "cnn_grad_cam", "cnn_confusions"}
+
+
+def test_figures_take_none_of_the_rows_seconds(trained, monkeypatch):
+    config, dataset, model = trained
+    given = []
+
+    def explain(model, raw, settings, seed):
+        given.append(settings.seconds)
+        raise OverBudget("there is none left")
+
+    monkeypatch.setattr(register.explanation, "explain", explain)
+    told, _ = logged(config.overridden({"register.explain": {"rows": 2, "seconds": 20}}), dataset, model)
+    looked = told["feature_maps"]["seconds"] + told["grad_cam"]["seconds"]
+    assert given == [pytest.approx(20 - looked, abs=0.001)] and 0 < looked < 11
