@@ -95,14 +95,33 @@ def _example(
 
 
 def last_map(network: keras.Model) -> keras.layers.Layer | None:
-    """The layer that gives a network's last feature map of more than one cell; None where it has none."""
-    weighed, last = False, None
+    """The layer that gives a network's last feature map of more than one cell; None where it has none.
+
+    If there is one, it is a map that no branch passes by: of a branch's own map a class is made in part only.
+    """
+    weighed, maps = False, []
     for layer in network.layers:
         weighed = weighed or bool(layer.weights)
         shape = _map_of(layer).shape
-        if weighed and len(shape) == 4 and min(shape[1:3]) > 1:  # before any weight it is the picture itself
-            last = layer
-    return last
+        padded = isinstance(layer, keras.layers.ZeroPadding2D)  # cells beside the picture
+        if weighed and not padded and len(shape) == 4 and min(shape[1:3]) > 1:  # before any weight: the picture itself
+            maps.append(layer)
+    passages = _passages(network)
+    whole = [layer for layer in maps if layer in passages]
+    return (whole or maps or [None])[-1]
+
+
+def _passages(network: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that every path from input to output goes through."""
+    last_use = {
+        id(tensor): place for place, layer in enumerate(network.layers) for tensor in keras.tree.flatten(layer.input)
+    }
+    passages, needed_until = [], 0
+    for place, layer in enumerate(network.layers):
+        if needed_until <= place:  # nothing before it is needed behind it
+            passages.append(layer)
+        needed_until = max(needed_until, *(last_use.get(id(t), 0) for t in keras.tree.flatten(layer.output)))
+    return passages
 
 
 def class_maps(network: keras.Model, picture: np.ndarray, classes: list[int]) -> np.ndarray:

@@ -109,6 +109,24 @@ def test_the_last_map_of_more_than_a_cell_is_taken(images, stack, name):
     assert (layer and layer.name) == name
 
 
+def test_a_map_that_a_branch_passes_by_or_that_is_padded_is_not_taken(images):
+    """Else Grad-CAM would tell of a part of the network only, or of cells beside the picture."""
+    _, dataset = images
+    graph = [
+        {"name": "stem", "type": "conv2d", "filters": 4, "kernel_size": 3},
+        {"name": "wide", "type": "conv2d", "filters": 4, "kernel_size": 6, "inputs": ["stem"]},
+        {"name": "narrow", "type": "conv2d", "filters": 4, "kernel_size": 3, "inputs": ["stem"]},
+        {"name": "padded", "type": "zero_padding2d", "inputs": ["narrow"]},
+        {"name": "end", "type": "conv2d", "filters": 4, "kernel_size": 6, "inputs": ["padded"]},
+        {"name": "both", "type": "concatenate", "inputs": ["wide", "end"]},
+    ]
+    network = build.build(dataset.preprocessor, Model(graph=graph))
+    assert grad_cam.last_map(network).name == "stem"
+    assert grad_cam.last_map(layers.calibrated(network, 2.0)).name == "stem"
+    alone = [{**graph[0]}, {**graph[3], "inputs": ["stem"]}, {**graph[4], "kernel_size": 8}]
+    assert grad_cam.last_map(build.build(dataset.preprocessor, Model(graph=alone))).name == "stem"
+
+
 def test_without_a_map_a_sentence_says_so(images, answered):
     _, dataset = images
     network = build.build(dataset.preprocessor, Model(layers=[{"type": "flatten"}]))
