@@ -1,7 +1,6 @@
 """register: candidate runs in, a model version with a gate verdict and aliases out."""
 
 import logging
-import time
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,17 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
-from baton.inspection import explanation, feature_maps, label_audit, label_errors
+from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.orchestration.step import step
 from baton.registry import candidates, descriptions, evidence, gate, registration, store, versions
 from baton.registry.gate import Evidence
 from baton.reporting.figures import assessment as assessment_figures
+from baton.reporting.figures import confusions as confusions_figures
 from baton.reporting.figures import evaluation as figures
 from baton.reporting.figures import explanation as explanation_figures
 from baton.reporting.figures import feature_maps as feature_maps_figures
+from baton.reporting.figures import grad_cam as grad_cam_figures
 from baton.reporting.figures import label_audit as label_audit_figures
 from baton.serving.raw_columns import RawColumnModel
 from baton.tracking import inputs, runs
@@ -50,7 +51,7 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     if found.metrics:  # none: the output is not finite and cannot be drawn
         assessed["test"] = candidates.assess(config, run, model.preprocessor, test)
         run.figures(figures.draw(model.preprocessor, targets, output))
-        log_explanation(config, run, dataset, model)
+        log_explanation(config, run, dataset, model, targets, output)
         log_label_audit(config, run, dataset, chosen, registration.candidate_ids(candidate_run_ids), found)
     run.json(assessed, names.ASSESSMENT)
     inputs.log_dataset(run, dataset, ("test",))
@@ -64,15 +65,18 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
         descriptions.refresh(config, verdict["name"], judged_against)
 
 
-def log_explanation(config: Config, run: Run, dataset: Dataset, model: RawColumnModel) -> None:
-    """Explain a sample of the test rows; log `explanation.json` and its figures."""
-    settings, started = config.register_.explain, time.monotonic()
+def log_explanation(
+    config: Config, run: Run, dataset: Dataset, model: RawColumnModel, targets: np.ndarray, predictions: np.ndarray
+) -> None:
+    """Explain some test rows, given the targets and predictions of all; log `explanation.json` and its figures."""
+    settings = config.register_.explain
     if not settings.rows or not dataset.rows["test"]:
         run.json(None, names.EXPLANATION)
         return
     raw = dataset.raw_test()
-    learnt = log_feature_maps(config, run, raw, model)
-    left = settings.model_copy(update={"seconds": settings.seconds - (time.monotonic() - started if learnt else 0)})
+    learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
+    spent = sum(learnt.get(key, {}).get("seconds", 0) for key in ("feature_maps", "grad_cam"))  # figures come on top
+    left = settings.model_copy(update={"seconds": settings.seconds - spent})
     try:
         found = explanation.explain(model, raw, left, config.seed)
     except OverBudget as error:
@@ -108,6 +112,25 @@ def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnMo
         told["changed"], most, found.turned(most), told["seconds"],
     )  # fmt: skip
     return {"feature_maps": told}
+
+
+def log_pictures(
+    config: Config, run: Run, raw: pa.Table, model: RawColumnModel, targets: np.ndarray, predictions: np.ndarray
+) -> dict[str, Any]:
+    """Of pictures, log what is mixed up most often and where the network looks → their keys of `explanation.json`."""
+    settings = config.register_.explain
+    if not model.preprocessor.names("image"):
+        return {}
+    mixed = confusions.confusions(model.preprocessor, raw, targets, predictions)
+    run.figures(confusions_figures.draw(mixed))
+    if mixed:
+        log.info("mixed up most often: %s", ", ".join(map(str, mixed[:MAX_NAMED])))
+    told = {"confusions": confusions.to_dict(mixed)}
+    if not settings.grad_cam:
+        return told
+    looked = grad_cam.grad_cam(model, raw, targets, predictions, grad_cam.SHARE * settings.seconds)
+    run.figures(grad_cam_figures.draw(looked))
+    return {**told, "grad_cam": grad_cam.to_dict(looked)}
 
 
 def log_label_audit(

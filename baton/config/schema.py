@@ -422,7 +422,7 @@ class DistributedTrain(Section):
 
 
 class Explain(Section):
-    """SHAP values of the registered model, on test rows; of images what its convolutions learnt too."""
+    """SHAP values of the registered model, on test rows; of images where it looks, and what its convolutions learnt."""
 
     rows: int = Field(1000, ge=0, description="explained, of an image 24 at most; 0 explains none")
     background: int = Field(100, ge=1, description="rows that stand for not knowing a value; of images 10 at most")
@@ -430,6 +430,7 @@ class Explain(Section):
     feature_maps: bool = Field(
         True, description="of images: first filters, feature maps, and pictures that a small change turns"
     )
+    grad_cam: bool = Field(True, description="of images: where the network sees the class, in right and in wrong ones")
 
 
 class Audit(Section):

@@ -11,6 +11,7 @@ from mixed import said
 
 from baton import names
 from baton.config.schema import Model
+from baton.errors import OverBudget
 from baton.inspection import feature_maps
 from baton.networks import build, layers, prediction
 from baton.reporting.figures import feature_maps as figures
@@ -30,6 +31,7 @@ BLOCKS = [
 def trained(images) -> tuple:
     config, dataset = images
     changed = {"train.epochs": 8, "train.learning_rate": 0.01, "model.layers": BLOCKS}
+    changed |= {"train.augment": "none", "train.weight_average": 0, "train.label_smoothing": 0}  # for 32 steps are few
     network = fit.train(config.overridden(changed), dataset).model
     return config, dataset, RawColumnModel(dataset.preprocessor, network)
 
@@ -154,7 +156,7 @@ def logged(config, dataset, model) -> tuple[dict, set[str]]:
     """What register logs of a model's explanation: `explanation.json`, and the names of figures."""
     written, drawn = {}, set()
     run = SimpleNamespace(json=lambda value, name: written.update({name: value}), figures=lambda f: drawn.update(f))
-    register.log_explanation(config, run, dataset, model)
+    register.log_explanation(config, run, dataset, model, *model.evaluate(dataset.raw_test()))
     return json.loads(json.dumps(written[names.EXPLANATION], allow_nan=False)), drawn
 
 
@@ -163,21 +165,44 @@ def test_register_logs_them_unless_they_are_switched_off(trained):
     quick = {"register.explain": {"rows": 2, "background": 5, "seconds": 20}}
     told, drawn = logged(config.overridden(quick), dataset, model)
     assert told["rows"] == 2 and drawn == {
-        "shap_importance", "shap_images", "cnn_filters", "cnn_feature_maps", "cnn_adversarial",
+        "shap_importance", "shap_images", "cnn_grad_cam", "cnn_confusions",
+        "cnn_filters", "cnn_feature_maps", "cnn_adversarial",
     }  # fmt: skip
+    looked = told["grad_cam"]
+    assert looked["layer"] == "two" and looked["right"] and looked["wrong"] and told["confusions"]
+    assert {(e["class"], e["actual"]) for e in looked["wrong"]} == {
+        (c["predicted"], c["actual"]) for c in told["confusions"]
+    }
     found = told["feature_maps"]
     assert found["filters"] == {"layer": "stem", "count": 6, "height": 3, "width": 3}
     assert [stage["layer"] for stage in found["stages"]] == ["stem", "one", "two"]
     assert list(found["turned"].values()) == sorted(found["turned"].values())
     assert found["turned"]["32"] <= found["changed"] and found["examples"][0]["becomes"] in dataset.preprocessor.classes
 
-    quick["register.explain"]["feature_maps"] = False
+    quick["register.explain"] |= {"feature_maps": False, "grad_cam": False}
     told, drawn = logged(config.overridden(quick), dataset, model)
-    assert "feature_maps" not in told and drawn == {"shap_importance", "shap_images"}
+    assert not {"feature_maps", "grad_cam"} & set(told) and drawn == {
+        "shap_importance", "shap_images", "cnn_confusions",
+    }  # fmt: skip
 
 
 def test_too_few_seconds_leave_the_rows_unexplained_and_the_maps_there(trained):
     config, dataset, model = trained
     told, drawn = logged(config.overridden({"register.explain": {"rows": 2, "seconds": 0.001}}), dataset, model)
     assert told["rows"] == 0 and "register.explain.seconds is 0.001" in told["reason"]
-    assert told["feature_maps"]["changed"] == 0 and drawn == {"cnn_filters", "cnn_feature_maps"}
+    assert told["feature_maps"]["changed"] == 0 and len(told["grad_cam"]["right"] + told["grad_cam"]["wrong"]) == 1
+    assert drawn == {"cnn_filters", "cnn_feature_maps", "cnn_grad_cam", "cnn_confusions"}
+
+
+def test_figures_take_none_of_the_rows_seconds(trained, monkeypatch):
+    config, dataset, model = trained
+    given = []
+
+    def explain(model, raw, settings, seed):
+        given.append(settings.seconds)
+        raise OverBudget("there is none left")
+
+    monkeypatch.setattr(register.explanation, "explain", explain)
+    told, _ = logged(config.overridden({"register.explain": {"rows": 2, "seconds": 20}}), dataset, model)
+    looked = told["feature_maps"]["seconds"] + told["grad_cam"]["seconds"]
+    assert given == [pytest.approx(20 - looked, abs=0.001)] and 0 < looked < 11

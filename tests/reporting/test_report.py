@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import re
 import shlex
 import subprocess
@@ -13,13 +14,15 @@ import chromium
 import made_up
 import mlflow.cli
 import mlflow.projects
+import numpy as np
 import pytest
 import tiny
 from click.testing import CliRunner
 from mlflow.projects._project_spec import load_project
+from PIL import Image
 
 from baton import names
-from baton.inspection import explanation, label_audit
+from baton.inspection import explanation, grad_cam, label_audit
 from baton.reporting.html import artifacts, pages, report, sections
 from steps.main import main
 
@@ -243,6 +246,27 @@ def test_what_a_network_of_pictures_learnt_is_in_its_explanation(tmp_path, expla
     assert ("No row is &lt;explained&gt;." in shown) != explained
 
 
+@pytest.mark.parametrize("explained", [True, False])
+def test_where_the_network_looks_and_what_it_mixes_up_is_in_its_explanation(tmp_path, explained):
+    left = copy.deepcopy(made_up.artifacts())
+    found = left["register"][names.EXPLANATION] if explained else explanation.lacking("No row is <explained>.")
+    mixed = [{"actual": "Shirt", "predicted": made_up.HOSTILE, "rows": 1031, "of": 2000, "examples": []}]
+    looked = {"layer": "last", "height": 7, "width": 7, "right": [{}] * 6, "wrong": [{}] * 5, "seconds": 1.0}
+    left["register"] = {
+        names.EXPLANATION: {**found, "grad_cam": looked, "confusions": mixed},
+        **{f"figures/{name}.png": made_up.png(name) for name in ("cnn_confusions", "cnn_grad_cam", "shap_images")},
+    }
+    shown = section(report_of(tmp_path, left), "explanation")
+    assert images(shown) == [
+        made_up.png(name) for name in ["shap_images"] * explained + ["cnn_grad_cam", "cnn_confusions"]
+    ]
+    assert "Grad-CAM of 6 test pictures that are classified rightly and 5 that are not" in shown
+    assert "Shirt is taken for &lt;script&gt;alert(1)&lt;/script&gt; (1,031 of 2,000)." in shown
+    left["register"][names.EXPLANATION] |= {"grad_cam": grad_cam.to_dict(None), "confusions": []}
+    shown = section(report_of(tmp_path / "none", left), "explanation")
+    assert grad_cam.NO_MAP in shown and "No test picture is classified wrongly." in shown
+
+
 def test_artifacts_of_a_classifier(tmp_path):
     left = copy.deepcopy(made_up.artifacts())
     left["register"][names.ASSESSMENT] = {"validation": made_up.classified(), "test": made_up.classified()}
@@ -268,6 +292,24 @@ def test_a_figure_too_large_is_named_in_its_place(tmp_path):
     shown = section(report_of(tmp_path, left), "explanation")
     assert "The figure figures/shap_dependence_1.png is too large for this page; it lies in the artifacts" in shown
     assert len(images(shown)) == 3
+
+
+def test_a_figure_of_photographs_is_embedded_as_jpeg(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    noise = np.random.default_rng(1).integers(0, 256, (60, 75, 3), np.uint8)
+    held = io.BytesIO()
+    Image.fromarray(noise).resize((900, 750), Image.Resampling.BICUBIC).save(held, "png", dpi=(150, 150))
+    assert len(held.getvalue()) > artifacts.LARGEST_IMAGE
+    left["register"]["figures/shap_dependence_1.png"] = held.getvalue()
+    shown = section(report_of(tmp_path, left), "explanation")
+    assert "too large" not in shown and len(images(shown)) == 3
+    (uri,) = re.findall(r'<img src="data:image/jpeg;base64,([^"]*)" alt="shap dependence 1" width="576">', shown)
+    photograph = base64.b64decode(uri)
+    assert len(photograph) < artifacts.LARGEST_IMAGE
+    got, given = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in (photograph, held.getvalue())
+    )
+    assert np.abs(got - given).mean() < 4
 
 
 def test_a_candidates_card_shows_its_own_figures(tmp_path):

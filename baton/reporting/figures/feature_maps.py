@@ -10,7 +10,18 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from baton.inspection.feature_maps import MAX_MAPS, STEPS, Adversarial, FeatureMaps, Filters
-from baton.reporting.figures.style import BLUE, GREY, INK, LIGHT, ORANGE, SMALL, add_note, blank_figure, plain
+from baton.reporting.figures.style import (
+    BLUE,
+    GREY,
+    LIGHT,
+    ORANGE,
+    SMALL,
+    add_note,
+    blank_figure,
+    draw_heading,
+    draw_picture,
+    plain,
+)
 
 ACROSS = 8  # filters in a row
 PAIRS = 2  # changed pictures in a row
@@ -55,14 +66,14 @@ def _stages(learnt: FeatureMaps) -> Figure:
     axes = figure.subplots(len(learnt.stages) + 1, MAX_MAPS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    _picture(axes[0][0], learnt.picture, "")
-    _line(axes[0][0], f"predicted: {plain(learnt.classified, 40)}")
+    draw_picture(axes[0][0], learnt.picture, "")
+    draw_heading(axes[0][0], f"predicted: {plain(learnt.classified, 40)}")
     for row, stage in zip(axes[1:], learnt.stages, strict=True):
         height, width, count = stage.maps.shape
         for axis, values in zip(row, np.moveaxis(stage.maps, -1, 0), strict=False):
             axis.imshow(values, cmap="viridis", interpolation="nearest")
         title = f"{height} × {width}, {count} of {stage.channels:,} maps, after {plain(stage.layer, 40)}"
-        _line(row[0], title)
+        draw_heading(row[0], title)
     return add_note(
         axes[0][0],
         f"Test row {learnt.row:,}. Of each stage the maps that vary most over the picture, each in its own scale: "
@@ -90,29 +101,15 @@ def _adversarial(learnt: FeatureMaps) -> Figure:
 
 def _example(axes: Any, example: Adversarial) -> None:
     before, change, after = axes
-    _picture(before, example.pixels, _answer(*example.before))
+    draw_picture(before, example.pixels, _answer(*example.before))
     moved = example.changed.astype(int) - example.pixels.astype(int)
     change.imshow(moved.mean(axis=2), cmap=NEGATIVE_POSITIVE, vmin=-example.step, vmax=example.step)
     change.set_title(f"row {example.row:,}\n±{example.step} of 255", fontsize=SMALL, color=GREY, loc="left")
-    _picture(after, example.changed, _answer(*example.after), ORANGE)
+    draw_picture(after, example.changed, _answer(*example.after), ORANGE)
 
 
 def _answer(name: str, probability: float) -> str:
     return f"{plain(name, 16)}\n{probability:.0%}"
-
-
-def _picture(axis: Axes, pixels: np.ndarray, title: str, colour: str = INK) -> None:
-    grey = pixels.shape[2] == 1
-    values = np.clip(pixels / 255, 0, 1)
-    axis.imshow(values[:, :, 0] if grey else values, cmap="Greys_r" if grey else None, vmin=0, vmax=1)
-    axis.set_title(title, fontsize=SMALL, color=colour, loc="left")
-
-
-def _line(axis: Axes, text: str) -> None:
-    """A title wider than its axes, for which the layout keeps the height but not the width."""
-    axis.set_title(" ", fontsize=SMALL)
-    line = axis.text(0, 1.05, text, transform=axis.transAxes, fontsize=SMALL, color=INK)
-    line.set_in_layout(False)
 
 
 def _bare(axis: Axes) -> None:

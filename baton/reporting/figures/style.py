@@ -158,6 +158,21 @@ def add_colour_bar(axis: Axes, cells: Any, label: str) -> None:
     bar.ax.tick_params(which="both", colors=GREY, labelsize=SMALL, length=0)
 
 
+def draw_picture(axis: Axes, pixels: np.ndarray, title: str, colour: str = INK) -> None:
+    """Draw pixels from 0 to 255, [h, w, 1 or 3], with a title above them."""
+    grey = pixels.shape[2] == 1
+    values = np.clip(pixels / 255, 0, 1)
+    axis.imshow(values[:, :, 0] if grey else values, cmap="Greys_r" if grey else None, vmin=0, vmax=1)
+    axis.set_title(title, fontsize=SMALL, color=colour, loc="left")
+
+
+def draw_heading(axis: Axes, text: str) -> None:
+    """Write a title wider than its axis, for which the layout keeps the height but not the width."""
+    axis.set_title(" ", fontsize=SMALL)
+    line = axis.text(0, 1.05, text, transform=axis.transAxes, fontsize=SMALL, color=INK)
+    line.set_in_layout(False)
+
+
 def thousands(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

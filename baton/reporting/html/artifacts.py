@@ -16,7 +16,8 @@ from baton import names
 from baton.errors import BatonError
 from baton.tracking import runs
 
-LARGEST_IMAGE = 800_000  # bytes; a page embeds what is smaller, as all figures but of many pictures are
+LARGEST_IMAGE = 800_000  # bytes that a page embeds; figures of many photographs are larger, and made smaller for it
+JPEG_QUALITY = 85
 CSS_DPI = 96  # a page's pixels an inch
 
 
@@ -55,17 +56,18 @@ class StepArtifacts:
         return (self._bytes(name) or b"").decode(errors="replace")
 
     def image(self, name: str) -> Picture:
-        """A figure by its name → the very bytes of its PNG, to be embedded, or why the page has none."""
+        """A figure by its name → its PNG to be embedded, a large one as JPEG; or why the page has none."""
         title, artifact = name.replace("_", " "), f"{names.FIGURES}/{name}.png"
         content = self._bytes(artifact)
         if content is None:
             return Picture(title, lacking=self.lacking(artifact))
-        if len(content) > LARGEST_IMAGE:
+        kind, embedded = ("png", content) if len(content) <= LARGEST_IMAGE else ("jpeg", _jpeg(content))
+        if embedded is None or len(embedded) > LARGEST_IMAGE:
             sentence = (
                 f"The figure {artifact} is too large for this page; it lies in the artifacts of {self.step}'s run."
             )
             return Picture(title, lacking=sentence)
-        return Picture(title, f"data:image/png;base64,{base64.b64encode(content).decode()}", _width(content))
+        return Picture(title, f"data:image/{kind};base64,{base64.b64encode(embedded).decode()}", _width(content))
 
     def figures(self, prefix: str) -> list[str]:
         """The names of the run's figures that begin so, in order."""
@@ -122,6 +124,17 @@ def _width(png: bytes) -> int:
             return round(image.width * CSS_DPI / image.info.get("dpi", (CSS_DPI,))[0])
     except OSError:  # as of a damaged file, which the browser shows by its name
         return 0
+
+
+def _jpeg(png: bytes) -> bytes | None:
+    """A PNG → the same as JPEG, which photographs are small in; None of what is no picture."""
+    held = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            image.convert("RGB").save(held, "jpeg", quality=JPEG_QUALITY, subsampling=0)
+    except (OSError, Image.DecompressionBombError):
+        return None
+    return held.getvalue()
 
 
 def _run(run_id: str | None, finished_runs: Mapping[str, Any]) -> Any | None:

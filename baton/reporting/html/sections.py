@@ -22,6 +22,7 @@ Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
 SUSPECTS, TRIALS, SLICES = 20, 12, 50
 SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order given
+LOOKED = ("cnn_grad_cam", "cnn_confusions")
 LEARNT = ("cnn_filters", "cnn_feature_maps", "cnn_adversarial")
 REGRESSION, CLASSIFICATION = ("predicted_vs_actual", "residuals"), ("confusion_matrix", "roc", "precision_recall")
 
@@ -180,18 +181,24 @@ def calibration(steps: Steps) -> Values:
 
 
 def explanation(steps: Steps) -> Values:
-    """SHAP: figures of the columns and of single predictions, each column in numbers; of pictures, what was learnt."""
+    """SHAP: figures of the columns and of single predictions, each column in numbers.
+
+    Of pictures it is where the network looks, what it mixes up and what it learnt too.
+    """
     register = _of(steps, "register")
     found = register.json(names.EXPLANATION)
-    if not found or not (found.get("rows") or found.get("feature_maps")):
+    if not found or not any(found.get(key) for key in ("rows", "grad_cam", "confusions", "feature_maps")):
         return (found or {}).get("reason") or register.lacking(names.EXPLANATION)
     drawn = [name for prefix in SHAP for name in register.figures(prefix)]
-    learnt = [name for name in LEARNT if name in register.figures("cnn_")]
+    of_network = register.figures("cnn_")
     return {
         "found": found,
         "figures": [register.image(name) for name in drawn or SHAP[:1]] if found.get("rows") else [],
+        "looked": found.get("grad_cam"),
+        "mixed": found.get("confusions"),
+        "looked_figures": [register.image(name) for name in LOOKED if name in of_network],
         "learnt": found.get("feature_maps"),
-        "learnt_figures": [register.image(name) for name in learnt],
+        "learnt_figures": [register.image(name) for name in LEARNT if name in of_network],
     }
 
 
