@@ -19,6 +19,8 @@ from baton.networks.costs import calls
 from baton.networks.layers import ReversedChannels
 
 NETWORK_FILE = ".keras"
+SMALLER = 1.5  # how much larger than the next block's a block's maps are, at least
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 SMALLEST, SMALLEST_OF = 32, {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}  # pixels of the shorter side
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of red, green and blue
 BLUE_FIRST = (-103.939, -116.779, -123.68)  # Caffe's offsets
@@ -39,16 +41,37 @@ def build_backbone(model: Model, shape: tuple[int, int, int]) -> keras.Model:
 
 
 def block_ends(backbone: keras.Model) -> list[str]:
-    """The last layers before each change of a map's size, and the last of all; shallow ones first."""
-    maps = [node for node in calls(backbone) if len(node.outputs[0].shape) == 4]
-    first = next((index for index, node in enumerate(maps) if node.operation.weights), 0)
-    maps = [node for node in maps[first:] if not isinstance(node.operation, keras.layers.ZeroPadding2D)]
-    ends, largest = list[str](), 0  # of the maps behind: within squeeze-and-excitation a map is small for a moment
-    for node in reversed(maps):
-        if (side := min(node.outputs[0].shape[1:3])) > largest:
+    """The last layers before maps get a third smaller, and the last of all; shallow ones first.
+
+    Of layers that are passed by, as those of a branch are, none is such an end: all that is computed goes through one.
+    """
+    nodes = calls(backbone)
+    first = next((index for index, node in enumerate(nodes) if isinstance(node.operation, CONVOLUTIONS)), 0)
+    through = [index for index in _not_passed_by(nodes) if index >= first and len(nodes[index].outputs[0].shape) == 4]
+    ends, largest = list[str](), 0.0
+    for index in reversed(through):
+        node = nodes[index]
+        side = min(node.outputs[0].shape[1:3])
+        if side >= SMALLER * largest and not isinstance(node.operation, keras.layers.ZeroPadding2D):
             ends.insert(0, node.operation.name)
             largest = side
     return ends
+
+
+def _not_passed_by(nodes: list[Any]) -> list[int]:
+    """Which of a network's calls see all that is used behind them."""
+    place = {id(tensor): index for index, node in enumerate(nodes) for tensor in node.outputs}
+    used = list(range(len(nodes)))  # the last place where each call's output is used
+    for index, node in enumerate(nodes):
+        for tensor in node.arguments.keras_tensors:
+            if (producer := place.get(id(tensor))) is not None:
+                used[producer] = max(used[producer], index)
+    through, reach = [], 0
+    for index, last in enumerate(used):
+        if reach <= index:
+            through.append(index)
+        reach = max(reach, last)
+    return through
 
 
 def flat(network: keras.Model, features: Any) -> Any:
