@@ -234,6 +234,13 @@ class Model(Section):
         [], max_length=12, description="of cnn's convolutions, a number a stage; []: 32, 64 and 128"
     )
     convolutions: int = Field(2, ge=1, le=20, description="of each of cnn's stages")
+    backbone: str | None = Field(
+        None, description="of images: one of keras.applications' networks, or a .keras file, up to its last map"
+    )
+    weights: str = Field(
+        "none",
+        description="the backbone's: none, imagenet (downloaded), a file, or models:/name@alias of Baton's",
+    )
     l2: float = Field(0.0, ge=0)
     layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
     graph: list[dict[str, Any]] | None = Field(
@@ -556,6 +563,8 @@ class Config(Section):
         interval = None if self.batch_infer is None else self.batch_infer.interval
         unsuited = [
             (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
+            (("model", "backbone"), task == "image" or not self.model.backbone, self.model.backbone),
+            (("model", "weights"), task == "image" or self.model.weights == "none", self.model.weights),
             (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
             (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),
             (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),

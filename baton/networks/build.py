@@ -16,6 +16,7 @@ import keras
 from baton.config.schema import Model
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput
+from baton.networks import backbones
 from baton.networks.blocks import BLOCKS, demand_strides
 from baton.networks.layers import (
     CATEGORY_ROWS,
@@ -93,6 +94,8 @@ def _members(preprocessor: Preprocessor, model: Model) -> int:
 
 
 def _body(inputs: dict[str, Any], preprocessor: Preprocessor, model: Model) -> Any:
+    if model.backbone or model.weights != "none":
+        return _backbone(inputs["image"], model)
     recipe = model.recipe or ("cnn" if "image" in inputs else "mlp")
     if "image" in inputs:
         features = keras.layers.Rescaling(1 / 255, name="pixels")(inputs["image"])
@@ -167,6 +170,13 @@ def _cnn(features: Any, model: Model) -> Any:
             features = _convolution(features, filters, stride, model, pooled)
             stride = 1
     features = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.layers.Dropout(model.dropout)(features) if model.dropout else features
+
+
+def _backbone(pixels: Any, model: Model) -> Any:
+    """The means of a backbone's last map."""
+    maps = backbones.flat(backbones.build_backbone(model, pixels.shape[1:]), pixels)
+    features = keras.layers.GlobalAveragePooling2D()(maps)
     return keras.layers.Dropout(model.dropout)(features) if model.dropout else features
 
 
