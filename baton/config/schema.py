@@ -234,6 +234,13 @@ class Model(Section):
         [], max_length=12, description="of cnn's convolutions, a number a stage; []: 32, 64 and 128"
     )
     convolutions: int = Field(2, ge=1, le=20, description="of each of cnn's stages")
+    backbone: str | None = Field(
+        None, description="of images: one of keras.applications' networks, or a .keras file, up to its last map"
+    )
+    weights: str = Field(
+        "none",
+        description="the backbone's: none, imagenet (downloaded), a file, or models:/name@alias, which Baton registered",
+    )
     l2: float = Field(0.0, ge=0)
     layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
     graph: list[dict[str, Any]] | None = Field(
@@ -284,6 +291,14 @@ class Fit(Section):
     warmup_epochs: float = Field(0.5, ge=0)
     augment: Literal["auto", "none"] | Augment = Field(
         "auto", description="of pictures: auto (light, a flip if classes stay), none, or {operation: strength}"
+    )
+    transfer: Literal["auto", "scratch", "probe", "head_then_blocks", "all"] = Field(
+        "auto",
+        description="what becomes of a backbone's weights: auto (measured on validation), scratch (the default CNN "
+        "without it), probe (a linear head alone), head_then_blocks (its last blocks after the head), all (its blocks)",
+    )
+    transfer_depth: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="the block after which the backbone is cut, 1 the shallowest; auto: the best probe's"
     )
     label_smoothing: float | None = Field(
         None, ge=0, lt=1, description="share of each target that all classes share; default: 0.1 for images, else 0"
@@ -556,6 +571,7 @@ class Config(Section):
         unsuited = [
             (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
             (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
+            (("train", "transfer"), task == "image" or self.train.transfer == "auto", self.train.transfer),
             (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),
             (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),
             (("batch_infer", "interval"), not classes or interval is None, interval),
@@ -584,6 +600,17 @@ class Config(Section):
     def scoring_model(self) -> str:
         """The registered model whose alias decides who scores, and which a rollback is of."""
         return (self.batch_infer and self.batch_infer.model) or self.registered_model
+
+    @property
+    def transfers(self) -> bool:
+        """Whether what a backbone has learnt elsewhere is put to use: it has weights, and `train.transfer` wants them.
+
+        Without weights a backbone is a network as any other, unless `train.transfer` names what is to become of it.
+        """
+        if self.train.transfer == "scratch":
+            return False
+        weights = self.model.weights != "none" or (self.model.backbone or "").endswith(".keras")
+        return weights or (self.model.backbone is not None and self.train.transfer != "auto")
 
     def to_score(self) -> BatchInfer:
         """What is scored, and where the predictions go; raises `BadInput` if the config says nothing of it."""

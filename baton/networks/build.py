@@ -16,6 +16,7 @@ import keras
 from baton.config.schema import Model
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput
+from baton.networks.backbones import block_ends, build_backbone
 from baton.networks.blocks import BLOCKS, demand_strides
 from baton.networks.layers import (
     CATEGORY_ROWS,
@@ -60,6 +61,9 @@ STATISTICS_MOMENTUM = 0.9  # of cnn's batch normalisation: few rows make few ste
 
 def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
     """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack."""
+    if model.backbone is not None:
+        backbone = build_backbone(model, preprocessor.image_shape)
+        return on_backbone(backbone, block_ends(backbone)[-1], preprocessor, model)
     inputs = _inputs(preprocessor)
     try:
         networks = model.networks if _is_mlp(preprocessor, model) else 1
@@ -68,6 +72,16 @@ def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
         return keras.Model(inputs, _output_layer(answers, inputs, preprocessor, model))
     except (ValueError, TypeError) as error:
         raise BadInput(f"model: Keras cannot build this network: {_reason(error)}") from None
+
+
+def on_backbone(backbone: keras.Model, end: str, preprocessor: Preprocessor, model: Model) -> keras.Model:
+    """A backbone up to the layer `end` → the network whose head is linear in the mean of that layer's map."""
+    inputs = {"image": backbone.inputs[0]}
+    features = keras.layers.GlobalAveragePooling2D()(backbone.get_layer(end).output)
+    features = keras.layers.Dropout(model.dropout)(features) if model.dropout else features
+    return keras.Model(
+        inputs, _output_layer([_answers(features, preprocessor, model, "head")], inputs, preprocessor, model)
+    )
 
 
 def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
@@ -83,7 +97,7 @@ def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
 
 
 def _is_mlp(preprocessor: Preprocessor, model: Model) -> bool:
-    described = model.layers is not None or model.graph is not None
+    described = model.layers is not None or model.graph is not None or model.backbone is not None
     return not described and model.recipe in (None, "mlp") and not preprocessor.names("image")
 
 

@@ -92,6 +92,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
         "seconds": result.seconds,
         "restarts": result.restarts,
         "augmentation": result.augmentation,
+        "transfer": result.transfer,
         "parameters": result.model.count_params(),
         "files": runs.model_files(uri),
     }

@@ -160,4 +160,5 @@ def _result(folder: Path, started: float) -> Result:
     network = keras.models.load_model(folder / horovod.NETWORK, compile=False)
     waited = max(0.0, answer["began"] - started)
     trained = answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"]
-    return Result(network, *trained, waited=waited, augmentation=answer["augmentation"])
+    measured = {key: answer[key] for key in ("augmentation", "transfer")}
+    return Result(network, *trained, waited=waited, **measured)

@@ -1,0 +1,118 @@
+"""A split's pictures in, pooled features of a frozen base at each of its depths out: computed once, and kept.
+
+They lie beside the dataset that they are of and go with it: the same rows and the same base never see each other
+twice, whichever step, trial or worker asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from baton.data.feed import Feed
+from baton.networks.backbones import block_ends
+from baton.networks.prediction import picture_rows
+from baton.runtime import heartbeat
+from baton.runtime.files import whole
+from baton.training.checkpoints import DAMAGE
+
+log = logging.getLogger("baton")
+
+FOLDER = "features"  # of a dataset's
+Features = list[np.ndarray]  # float32 [rows, channels] of each depth, shallow to deep
+
+
+class Extractor:
+    """A base, frozen, with the mean of its map at the end of each block."""
+
+    def __init__(self, backbone: keras.Model):
+        self.digest = digest(backbone)
+        pooled = [_pooled(backbone.get_layer(name).output) for name in block_ends(backbone)]
+        self.model = keras.Model(backbone.inputs, pooled)
+        self.shape = tuple(backbone.inputs[0].shape[1:])
+
+    def features(self, feed: Feed, *, most: int | None = None, flipped: bool = False) -> Features:
+        """Of the feed's rows in order, its shard's first `most` of them; `flipped`, of their mirror images."""
+        count = feed.rows if most is None else min(most, feed.rows)
+        name = f"{self.digest}-{feed.split}-{feed.shard[0]}-of-{feed.shard[1]}-{count}{'-flipped' * flipped}.npz"
+        file = feed.dataset.folder / FOLDER / name
+        if (kept := _read(file, count)) is None:
+            kept = self._computed(feed, count, flipped)
+            _write(file, kept)
+        return kept
+
+    def _computed(self, feed: Feed, count: int, flipped: bool) -> Features:
+        import tensorflow as tf
+
+        signature = [tf.TensorSpec([None, *self.shape], tf.uint8)]
+        call = tf.function(lambda pixels: self.model(pixels, training=False), input_signature=signature)
+        parts: list[list[np.ndarray]] = []
+        step, left = picture_rows(self.shape), count
+        for rows in feed.in_order():
+            pixels = rows["image"][:left, :, ::-1] if flipped else rows["image"][:left]
+            for start in range(0, len(pixels), step):
+                parts.append([depth.numpy() for depth in keras.tree.flatten(call(pixels[start : start + step]))])
+                heartbeat.beat()
+            left -= len(pixels)
+            if not left:
+                break
+        return [np.concatenate(depth) for depth in zip(*parts, strict=True)]
+
+
+def targets(feed: Feed, count: int) -> np.ndarray:
+    """The classes of the feed's first `count` rows in order, int [count]."""
+    found: list[np.ndarray] = []
+    for rows in feed.in_order():
+        found.append(rows["target"])
+        if sum(map(len, found)) >= count:
+            break
+    return np.concatenate(found)[:count]
+
+
+def digest(backbone: keras.Model) -> str:
+    """A hash of what a base computes: its layers and their weights, whatever they are called."""
+    total = hashlib.sha256(str([tuple(tensor.shape) for tensor in backbone.inputs]).encode())
+    for layer in backbone.layers:
+        settings = {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable")}
+        total.update(json.dumps([type(layer).__name__, settings], sort_keys=True, default=str).encode())
+    for weight in backbone.get_weights():
+        total.update(np.ascontiguousarray(weight).tobytes())
+    return total.hexdigest()[:32]
+
+
+def _pooled(output: Any) -> Any:
+    return keras.layers.GlobalAveragePooling2D()(output)
+
+
+def _read(file: Path, count: int) -> Features | None:
+    """What was kept; None where nothing was, or (with a warning) what cannot be used."""
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            found = [held[f"depth_{index}"] for index in range(len(held.files))]
+        if any(len(depth) != count for depth in found):
+            raise ValueError("other rows")
+    except DAMAGE as error:
+        log.warning("The features %s are damaged and computed anew: %s", file, error)
+        return None
+    return found
+
+
+def _write(file: Path, features: Features) -> None:
+    """Whole or not at all; where the dataset's folder cannot be written to, the next one computes them again."""
+    held = io.BytesIO()
+    np.savez(held, **{f"depth_{index}": depth for index, depth in enumerate(features)})  # type: ignore[arg-type]
+    try:
+        file.parent.mkdir(exist_ok=True)
+        with whole(file) as aside:
+            aside.write_bytes(held.getbuffer())
+    except OSError as error:
+        log.warning("The features could not be kept and will be computed again: %s", error)
