@@ -239,7 +239,7 @@ class Model(Section):
     )
     weights: str = Field(
         "none",
-        description="the backbone's: none, imagenet (downloaded), a file, or models:/name@alias, which Baton registered",
+        description="the backbone's: none, imagenet (downloaded), a file, or models:/name@alias of Baton's",
     )
     l2: float = Field(0.0, ge=0)
     layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")

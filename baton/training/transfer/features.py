@@ -33,10 +33,13 @@ class Extractor:
     """A base, frozen, with the mean of its map at the end of each block."""
 
     def __init__(self, backbone: keras.Model):
-        self.digest = digest(backbone)
+        import tensorflow as tf
+
+        self.digest, self.shape = digest(backbone), tuple(backbone.inputs[0].shape[1:])
         pooled = [_pooled(backbone.get_layer(name).output) for name in block_ends(backbone)]
-        self.model = keras.Model(backbone.inputs, pooled)
-        self.shape = tuple(backbone.inputs[0].shape[1:])
+        model = keras.Model(backbone.inputs[0], pooled)
+        signature = [tf.TensorSpec([None, *self.shape], tf.uint8)]
+        self.call = tf.function(lambda pixels: keras.tree.flatten(model(pixels, training=False)), signature)
 
     def features(self, feed: Feed, *, most: int | None = None, flipped: bool = False) -> Features:
         """Of the feed's rows in order, its shard's first `most` of them; `flipped`, of their mirror images."""
@@ -49,16 +52,12 @@ class Extractor:
         return kept
 
     def _computed(self, feed: Feed, count: int, flipped: bool) -> Features:
-        import tensorflow as tf
-
-        signature = [tf.TensorSpec([None, *self.shape], tf.uint8)]
-        call = tf.function(lambda pixels: self.model(pixels, training=False), input_signature=signature)
         parts: list[list[np.ndarray]] = []
         step, left = picture_rows(self.shape), count
         for rows in feed.in_order():
             pixels = rows["image"][:left, :, ::-1] if flipped else rows["image"][:left]
             for start in range(0, len(pixels), step):
-                parts.append([depth.numpy() for depth in keras.tree.flatten(call(pixels[start : start + step]))])
+                parts.append([depth.numpy() for depth in self.call(pixels[start : start + step])])
                 heartbeat.beat()
             left -= len(pixels)
             if not left:

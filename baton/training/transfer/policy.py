@@ -91,7 +91,9 @@ def planned(task: Task, rows: int, probes: list[Probe]) -> Plan:
     """What the config says, and where it leaves the choice, what rows and probes say."""
     settings, classes = task.config.train, len(task.feed.preprocessor.classes)
     best = 1 + int(np.argmin([probe.log_loss for probe in probes]))
-    method, why = (str(settings.transfer), "the config says so") if settings.transfer != "auto" else _by_rows(rows, classes)
+    method, why = (
+        (str(settings.transfer), "the config says so") if settings.transfer != "auto" else _by_rows(rows, classes)
+    )
     depth = best if settings.transfer_depth == "auto" else settings.transfer_depth
     if method == "all" and settings.transfer_depth == "auto":
         depth = len(probes)
