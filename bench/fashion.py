@@ -30,7 +30,7 @@ def measure(runs: int) -> list[Comparison]:
     if not SOURCE.exists():
         raise SystemExit(f"{SOURCE} is missing: apt-get install dataset-fashion-mnist")
     folder = build_once("datasets/fashion-whole", build)
-    ours, theirs, minutes = [], [], []
+    ours, theirs, minutes = list[float](), list[float](), list[float]()
     for seed in range(runs):
         right, seconds = fresh(baton, str(folder), seed)
         ours, minutes = [*ours, right], [*minutes, seconds / 60]

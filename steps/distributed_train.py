@@ -10,6 +10,7 @@ from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.orchestration import resume
 from baton.orchestration.step import step
+from baton.registry import pretrained
 from baton.tracking import runs
 from baton.tracking.runs import Run
 from baton.training import distributed, horovod
@@ -41,10 +42,10 @@ def distributed_train(
     """Train with Horovod, each worker on its own shards, and log the model as a candidate."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
-    config = tuned = config.sized(dataset.rows["train"])
+    config = tuned = pretrained.local(config).sized(dataset.rows["train"])
     if tune_run_id:
         tune = runs.of_step(tune_run_id, "tune", "tune_run_id")
-        tuned = config.overridden(runs.artifact(tune, names.BEST_PARAMETERS))
+        tuned = pretrained.local(config.overridden(runs.artifact(tune, names.BEST_PARAMETERS)))
     scaled = distributed.scaled(tuned, dataset.rows["train"])
     run.params({f"distributed_train.{k}": v for k, v in config.dump()["distributed_train"].items()})
     with resume.acquire(scaled, "distributed_train", dataset, run) as folder:

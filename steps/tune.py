@@ -15,6 +15,7 @@ from baton.data.dataset import Dataset
 from baton.data.sources.files import engine_for
 from baton.orchestration import resume
 from baton.orchestration.step import step
+from baton.registry import pretrained
 from baton.reporting.figures import training
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
@@ -46,6 +47,7 @@ def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id
     """Search the hyperparameters, in warm local workers or with SparkTrials."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
+    config = pretrained.local(config)
     own, config = hyperopt.own_values(config, dataset.rows["train"]), config.sized(dataset.rows["train"])
     inputs.log_dataset(run, dataset, ("train", "validation"))
     with resume.acquire(config, "tune", dataset, run) as state:

@@ -570,6 +570,8 @@ class Config(Section):
         interval = None if self.batch_infer is None else self.batch_infer.interval
         unsuited = [
             (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
+            (("model", "backbone"), task == "image" or not self.model.backbone, self.model.backbone),
+            (("model", "weights"), task == "image" or self.model.weights == "none", self.model.weights),
             (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
             (("train", "transfer"), task == "image" or self.train.transfer == "auto", self.train.transfer),
             (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),

@@ -16,7 +16,7 @@ import keras
 from baton.config.schema import Model
 from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput
-from baton.networks.backbones import block_ends, build_backbone
+from baton.networks import backbones
 from baton.networks.blocks import BLOCKS, demand_strides
 from baton.networks.layers import (
     CATEGORY_ROWS,
@@ -61,9 +61,6 @@ STATISTICS_MOMENTUM = 0.9  # of cnn's batch normalisation: few rows make few ste
 
 def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
     """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack."""
-    if model.backbone is not None:
-        backbone = build_backbone(model, preprocessor.image_shape)
-        return on_backbone(backbone, block_ends(backbone)[-1], preprocessor, model)
     inputs = _inputs(preprocessor)
     try:
         networks = model.networks if _is_mlp(preprocessor, model) else 1
@@ -75,13 +72,11 @@ def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
 
 
 def on_backbone(backbone: keras.Model, end: str, preprocessor: Preprocessor, model: Model) -> keras.Model:
-    """A backbone up to the layer `end` → the network whose head is linear in the mean of that layer's map."""
+    """A backbone, of whose layers, which are shared, those up to `end` are taken → the network with a linear head."""
     inputs = {"image": backbone.inputs[0]}
-    features = keras.layers.GlobalAveragePooling2D()(backbone.get_layer(end).output)
-    features = keras.layers.Dropout(model.dropout)(features) if model.dropout else features
-    return keras.Model(
-        inputs, _output_layer([_answers(features, preprocessor, model, "head")], inputs, preprocessor, model)
-    )
+    features = _means(backbone.get_layer(end).output, model)
+    answers = _answers(features, preprocessor, model, "head")
+    return keras.Model(inputs, _output_layer([answers], inputs, preprocessor, model))
 
 
 def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
@@ -97,7 +92,7 @@ def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
 
 
 def _is_mlp(preprocessor: Preprocessor, model: Model) -> bool:
-    described = model.layers is not None or model.graph is not None or model.backbone is not None
+    described = model.layers is not None or model.graph is not None
     return not described and model.recipe in (None, "mlp") and not preprocessor.names("image")
 
 
@@ -107,6 +102,8 @@ def _members(preprocessor: Preprocessor, model: Model) -> int:
 
 
 def _body(inputs: dict[str, Any], preprocessor: Preprocessor, model: Model) -> Any:
+    if model.backbone or model.weights != "none":
+        return _backbone(inputs["image"], model)
     recipe = model.recipe or ("cnn" if "image" in inputs else "mlp")
     if "image" in inputs:
         features = keras.layers.Rescaling(1 / 255, name="pixels")(inputs["image"])
@@ -181,6 +178,16 @@ def _cnn(features: Any, model: Model) -> Any:
             features = _convolution(features, filters, stride, model, pooled)
             stride = 1
     features = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.layers.Dropout(model.dropout)(features) if model.dropout else features
+
+
+def _backbone(pixels: Any, model: Model) -> Any:
+    """The means of a backbone's last map."""
+    return _means(backbones.flat(backbones.build_backbone(model, pixels.shape[1:]), pixels), model)
+
+
+def _means(maps: Any, model: Model) -> Any:
+    features = keras.layers.GlobalAveragePooling2D()(maps)
     return keras.layers.Dropout(model.dropout)(features) if model.dropout else features
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from baton.errors import BadInput, listed
-from baton.networks.layers import Maxout
+from baton.networks.layers import Maxout, ReversedChannels
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def totals(costs: list[LayerCost]) -> tuple[int, int]:
 
 def _costs(model: Any, place: str, counted: set[int], uncounted: list[str]) -> list[LayerCost]:
     found = []
-    for node in _calls(model):
+    for node in calls(model):
         layer = node.operation
         if isinstance(layer, keras.Model):
             found += _costs(layer, f"{place}{layer.name}/", counted, uncounted)
@@ -64,7 +64,7 @@ def _costs(model: Any, place: str, counted: set[int], uncounted: list[str]) -> l
     return found
 
 
-def _calls(model: Any) -> list[Any]:
+def calls(model: Any) -> list[Any]:
     """The calls of layers in a functional model, those nearest to its inputs first."""
     model = model._functional if isinstance(model, keras.Sequential) else model
     if not hasattr(model, "_nodes_by_depth"):
@@ -123,6 +123,7 @@ FREE = {
     L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D,
     L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, L.Resizing, L.Flatten, L.Reshape, L.Permute, L.RepeatVector,
     L.Concatenate, L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Identity, L.Embedding,
+    ReversedChannels,
 }  # fmt: skip
 ELEMENTWISE = {
     "keras.src.ops": {"Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Maximum", "Minimum", "Relu", "Relu6"},

@@ -251,6 +251,17 @@ class MeanOfMembers(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("baton")
+class ReversedChannels(keras.layers.Layer):
+    """Pictures [..., channels] with their channels the other way round: blue first, as Caffe's networks want them."""
+
+    def call(self, inputs: Any) -> Any:
+        return ops.flip(inputs, axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("baton")
 class EachMember(keras.losses.Loss):
     """The mean over members of a loss, a Keras function's name; of a network without members it is that loss.
 

@@ -13,7 +13,7 @@ from baton.data.dataset import Dataset
 from baton.data.sources import content, files
 from baton.errors import BatonError
 from baton.orchestration import cache
-from baton.registry import versions
+from baton.registry import pretrained, versions
 from baton.runtime.files import folder_hashes
 from baton.tracking import runs
 
@@ -25,7 +25,8 @@ def key(step: str, config: Config, inputs: dict[str, str], finished_runs: Mappin
 
     `finished_runs` are finished MLflow runs by their IDs: those that need not be asked for again.
     """
-    return cache.key(step, config, _contents(step, config), _upstream(step, config, inputs, finished_runs))
+    named = pretrained.local(config) if "model" in cache.CONFIG_READ[step] else config
+    return cache.key(step, named, _contents(step, config), _upstream(step, config, inputs, finished_runs))
 
 
 def broken(step: str, run: Any, config: Config, key: cache.Key = NO_KEY) -> str | None:

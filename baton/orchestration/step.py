@@ -79,7 +79,7 @@ def step(
 
     def decorate(function: Callable[..., None]) -> click.Command:
         def command(config: str, overrides: str, **inputs: Any) -> None:
-            asked = [view for flag, (_, view) in views.items() if inputs.pop(flag)]
+            asked = [view for flag, (_, view) in views.items() if inputs.pop(flag.replace("-", "_"))]
             if asked:
                 sys.exit(guarded(name, lambda: asked[0](lambda: loading.load(enter_project(config), overrides))))
             serving = [partial(serve, value) for key, (_, serve) in servers.items() if (value := inputs.pop(key))]

@@ -23,6 +23,7 @@ from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import assessment, calibration, metrics
 from baton.networks import layers, prediction
+from baton.registry import pretrained
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
 from baton.reporting.figures import pictures, training
@@ -39,9 +40,9 @@ def config_of(candidate: Any) -> Config:
     tree = with_new_names(runs.artifact(candidate, names.CONFIG, yaml.safe_load))
     config = validate(tree, {}, f"run {candidate.info.run_id}")
     if not (tune := runs.parameters(candidate).get("tune_run_id")):
-        return config
+        return pretrained.local(config)
     best = runs.artifact(runs.of_step(tune, "tune", "tune_run_id"), names.BEST_PARAMETERS)
-    return config.overridden({RENAMED.get(key, key): value for key, value in best.items()})
+    return pretrained.local(config.overridden({RENAMED.get(key, key): value for key, value in best.items()}))
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def train(
     are put to use as `train.transfer: auto` finds best, the CNN from scratch is in the `race`.
     """
     collective = collective or SingleProcess()
-    config = _without_backbone(config) if config.train.transfer == "scratch" else config
+    config = without_backbone(config) if config.train.transfer == "scratch" else config
     config = config.sized(dataset.rows["train"])
     shard = (collective.rank, collective.size)
     feed = Feed(
@@ -76,10 +76,11 @@ def _settled(config: Config, augmentation: Augmentation | None) -> tuple[Config,
 
 def _from_scratch(task: Task) -> Result:
     """The same task without the backbone."""
-    return train_on(**{**vars(task), "config": _without_backbone(task.config)})
+    return train_on(**{**vars(task), "config": without_backbone(task.config)})
 
 
-def _without_backbone(config: Config) -> Config:
+def without_backbone(config: Config) -> Config:
+    """The config of the default network."""
     return config.overridden({"model.backbone": None, "model.weights": "none"})
 
 
