@@ -6,17 +6,20 @@ The numbers are counted by `baton.networks.costs`; the picture is the bundled sa
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pyarrow.parquet as pq
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 
+from baton.networks import zoo
 from baton.networks.build import LAYERS
 from baton.networks.costs import LayerCost, layer_costs
 from baton.reporting.figures.style import (
@@ -43,11 +46,33 @@ def main() -> None:
     """Write each figure as a PNG of few colours."""
     FOLDER.mkdir(exist_ok=True)
     figures = {"padding": padding(), "pooling": pooling(), "one_by_one": one_by_one(), "vgg16": vgg16()}
-    for name, figure in {**figures, "blocks": blocks()}.items():
+    for name, figure in {**figures, "blocks": blocks(), "zoo": accuracy_against_operations()}.items():
         held = io.BytesIO()
         figure.savefig(held, format="png", dpi=DPI)
         Image.open(held).convert("RGB").quantize(COLOURS).save(FOLDER / f"{name}.png", optimize=True)
         print(f"{name}.png: {(FOLDER / f'{name}.png').stat().st_size:,} bytes")
+
+
+def accuracy_against_operations() -> Figure:
+    """The zoo's networks by their multiply-adds and what was published of their top-1 accuracy."""
+    figure, axes = figure_and_axes("Accuracy against multiply-adds", 1, 1, (9.6, 5.6))
+    axis = axes[0]
+    rows = zoo.models()
+    families = sorted({_family(row.name) for row in rows})
+    for family, colour in zip(families, colormaps["tab20"].colors, strict=False):
+        own = [row for row in rows if _family(row.name) == family]
+        axis.plot([row.multiply_adds for row in own], [row.top1 for row in own], "o-", color=colour, lw=0.8, ms=4)
+        axis.annotate(family, (own[-1].multiply_adds, own[-1].top1), (4, 4), textcoords="offset points", fontsize=SMALL)
+    axis.set_xscale("log")
+    label_axes(axis, "", "multiply-adds a picture, at the network's own size", "top-1, % of ImageNet's validation")
+    add_note(axis, "One model and one crop each, as published; a line joins a family.")
+    return figure
+
+
+def _family(name: str) -> str:
+    """A network's name without what tells its size."""
+    version = "V2" if re.fullmatch(r"ResNet\d+V2", name) else ""
+    return re.sub(r"(?<!V)\d+(V2)?$|(B\d|[SML]|Tiny|Small|Base|Large|XLarge|Mobile)$", "", name) + version
 
 
 def chain(shape: tuple[int, ...], *layers: Any) -> keras.Model:

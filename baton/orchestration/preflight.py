@@ -29,7 +29,7 @@ from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
 from baton.redaction import masked
-from baton.registry import store
+from baton.registry import pretrained, store
 from baton.reporting import console
 from baton.runtime import file_systems
 from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
@@ -76,11 +76,19 @@ def _of_config(config: Config) -> list[Check]:
         ("artifacts", lambda: experiments.check_artifacts(servers.uris()[0], config.experiment_name)),
         ("java", lambda: _java(config)),
     ]
+    if config.model.backbone or config.model.weights != "none":
+        checks.append(("backbone", lambda: _backbone(config)))
     if store.is_limited(servers.uris()[1]):
         checks.append(("model", lambda: store.check_names(config, servers.uris()[1])))
     if (settings := config.batch_infer) is not None:
         checks += [("scoring", lambda: _scoring(config, settings)), ("output", lambda: _check_output(config, settings))]
     return checks
+
+
+def _backbone(config: Config) -> str:
+    """The files, or the registered model, that training begins with are there."""
+    model = pretrained.local(config).model
+    return ", ".join(filter(None, (model.backbone, model.weights)))
 
 
 def _passes(check: Check) -> bool:
