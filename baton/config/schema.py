@@ -399,7 +399,9 @@ class Tune(Section):
     hang_timeout_s: float = Field(
         120, gt=0, description="a local trial that trains and scores no batch for so long has failed"
     )
-    space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
+    space: dict[str, Any] | None = Field(
+        None, description="default: conf/spaces/table.yaml, image.yaml or transfer.yaml"
+    )
 
     @field_validator("space")
     @classmethod

@@ -160,5 +160,7 @@ def _result(folder: Path, started: float) -> Result:
     network = keras.models.load_model(folder / horovod.NETWORK, compile=False)
     waited = max(0.0, answer["began"] - started)
     trained = answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"]
+    if found := answer["transfer"]:  # the workers' own logs are not passed on
+        log.info("transfer: %s at block %d: %s; kept: %s", *(found[k] for k in ("method", "depth", "reason", "chosen")))
     measured = {key: answer[key] for key in ("augmentation", "transfer")}
     return Result(network, *trained, waited=waited, **measured)
