@@ -400,7 +400,7 @@ class Tune(Section):
         120, gt=0, description="a local trial that trains and scores no batch for so long has failed"
     )
     space: dict[str, Any] | None = Field(
-        None, description="default: conf/spaces/table.yaml, image.yaml or transfer.yaml"
+        None, description="default: one of conf/spaces, for tables, images or transfer"
     )
 
     @field_validator("space")

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from baton.config.schema import Config
 from baton.errors import BadInput
 from baton.networks import build
 from baton.networks.backbones import block_ends, build_backbone
@@ -29,6 +30,7 @@ log = logging.getLogger("baton")
 FEW = 20  # rows a class, below which nothing but a linear head is learnt
 MANY = 5_000  # rows, from which on all blocks learn
 PROBE_ROWS = 5_000  # that probes are fitted to and judged on, where they only choose
+SEEN, EPOCHS = 60_000, 6  # pictures that fine-tuning sees, at most, but so many epochs at least
 SCRATCH = "scratch"
 
 FromScratch = Callable[[Task], Result]
@@ -144,7 +146,8 @@ def _contest(
         results["probe"] = Contestant.of(task, _of_probe(network, probe, task, only=plan.method == "probe"))
     if plan.method != "probe":
         last = len(ends) if plan.method == "all" else finetuning.LAST
-        results[plan.method] = Contestant.of(task, finetuning.finetune(network, ends, last, task))
+        short = replace(task, config=_shortened(task)) if free else task
+        results[plan.method] = Contestant.of(task, finetuning.finetune(network, ends, last, short))
     if free and from_scratch:
         results[SCRATCH] = Contestant.of(task, from_scratch(_aside(task)))
     for name, contestant in results.items():
@@ -158,6 +161,12 @@ def _of_probe(network: keras.Model, probe: Probe, task: Task, *, only: bool) -> 
     if only and task.on_epoch and task.collective.rank == 0:
         task.on_epoch(0, logs)
     return Result(network, {name: [value] for name, value in logs.items()}, 0, probe.log_loss)
+
+
+def _shortened(task: Task) -> Config:
+    """The config with as many epochs as fine-tuning needs: it begins near its end."""
+    enough = max(EPOCHS, SEEN // task.feed.dataset.rows["train"])
+    return task.config.overridden({"train.epochs": min(task.config.train.epochs, enough)})
 
 
 def _aside(task: Task) -> Task:

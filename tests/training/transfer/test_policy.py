@@ -17,6 +17,7 @@ from baton.training import fit
 from baton.training.checkpoints import Checkpoint
 from baton.training.transfer import policy
 from baton.training.transfer.probes import Probe
+from baton.tuning import hyperopt
 
 
 def plan(rows: int, losses: list[float], **settings) -> policy.Plan:
@@ -150,3 +151,22 @@ def test_a_depth_that_the_base_lacks_is_named(striped, base):
 def test_transfer_is_of_images():
     with pytest.raises(BadInput, match=r"train\.transfer: does not go with the task regression"):
         tiny.config("regression", train={"transfer": "probe"})
+
+
+def test_a_search_where_a_backbone_has_weights_is_of_transfer(striped):
+    config, dataset = striped
+    space = hyperopt.space_of(config)
+    assert "train.transfer" in space and "model.filters" not in space
+    assert "model.filters" in hyperopt.space_of(config.overridden({"train.transfer": "scratch"}))
+    assert hyperopt.own_values(config, dataset.rows["train"])  # the first trial is the config's own
+
+
+def test_fine_tuning_takes_no_more_epochs_than_it_needs(striped, monkeypatch):
+    config, dataset = striped
+    monkeypatch.setattr(policy, "SEEN", 60)
+    monkeypatch.setattr(policy, "EPOCHS", 1)
+    for settings, epochs in (({}, 1), ({"train.transfer": "head_then_blocks"}, 2)):
+        losses = iter([0.1] if settings else [0.9, 0.1])  # of the probe, and of what was fine-tuned
+        monkeypatch.setattr(policy.Task, "log_loss", lambda task, network, losses=losses: next(losses))
+        result = fit.train(config.overridden(settings), dataset, race=False)
+        assert result.transfer["chosen"] == "head_then_blocks" and len(result.history["loss"]) == epochs
