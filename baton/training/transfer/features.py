@@ -67,12 +67,12 @@ class Extractor:
 
 def targets(feed: Feed, count: int) -> np.ndarray:
     """The classes of the feed's first `count` rows in order, int [count]."""
-    found: list[np.ndarray] = []
+    result: list[np.ndarray] = []
     for rows in feed.in_order():
-        found.append(rows["target"])
-        if sum(map(len, found)) >= count:
+        result.append(rows["target"])
+        if sum(map(len, result)) >= count:
             break
-    return np.concatenate(found)[:count]
+    return np.concatenate(result)[:count]
 
 
 def digest(backbone: keras.Model) -> str:
@@ -86,8 +86,8 @@ def digest(backbone: keras.Model) -> str:
     return total.hexdigest()[:32]
 
 
-def _pooled(output: Any) -> Any:
-    return keras.layers.GlobalAveragePooling2D()(output)
+def _pooled(maps: Any) -> Any:
+    return keras.layers.GlobalAveragePooling2D()(maps)
 
 
 def _read(file: Path, count: int) -> Features | None:
@@ -96,13 +96,13 @@ def _read(file: Path, count: int) -> Features | None:
         return None
     try:
         with np.load(file, allow_pickle=False) as held:
-            found = [held[f"depth_{index}"] for index in range(len(held.files))]
-        if any(len(depth) != count for depth in found):
+            result = [held[f"depth_{index}"] for index in range(len(held.files))]
+        if any(len(depth) != count for depth in result):
             raise ValueError("other rows")
     except DAMAGE as error:
         log.warning("The features %s are damaged and computed anew: %s", file, error)
         return None
-    return found
+    return result
 
 
 def _write(file: Path, features: Features) -> None:

@@ -27,8 +27,8 @@ from baton.training.transfer.task import Task
 
 log = logging.getLogger("baton")
 
-FEW = 20  # rows a class, below which nothing but a linear head is learnt
-MANY = 5_000  # rows, from which on all blocks learn
+MIN_CLASS_ROWS = 20  # rows a class, below which nothing but a linear head is learnt
+MIN_ROWS = 5_000  # rows, from which on all blocks learn
 PROBE_ROWS = 5_000  # that probes are fitted to and judged on, where they only choose
 SEEN, EPOCHS = 60_000, 6  # pictures that fine-tuning sees, at most, but so many epochs at least
 SCRATCH = "scratch"
@@ -82,11 +82,11 @@ def measured(task: Task, extractor: features.Extractor) -> list[Probe]:
     train, validation = (_rows(feed, extractor, most) for feed in (task.feed, task.validation))
     if task.feed.augmentation and task.feed.augmentation.settings.flip is True:
         train = [_both(*pair) for pair in zip(train, _rows(task.feed, extractor, most, flipped=True), strict=True)]
-    found, classes = [], len(task.feed.preprocessor.classes)
+    result, classes = [], len(task.feed.preprocessor.classes)
     for depth, (own, others) in enumerate(zip(train, validation, strict=True), 1):
-        found.append(fit_probe(own, others, classes, task.collective))
-        log.info("transfer: block %d: log_loss %.4f  accuracy %.4f", depth, found[-1].log_loss, found[-1].accuracy)
-    return found
+        result.append(fit_probe(own, others, classes, task.collective))
+        log.info("transfer: block %d: log_loss %.4f  accuracy %.4f", depth, result[-1].log_loss, result[-1].accuracy)
+    return result
 
 
 def planned(task: Task, rows: int, probes: list[Probe]) -> Plan:
@@ -106,10 +106,10 @@ def planned(task: Task, rows: int, probes: list[Probe]) -> Plan:
 
 def _by_rows(rows: int, classes: int) -> tuple[str, str]:
     each = rows / max(classes, 1)
-    if rows >= MANY:
-        return "all", f"{rows:,} rows are enough to train all blocks ({MANY:,})"
-    if each < FEW:
-        return "probe", f"{each:.0f} rows a class are too few for more than a linear head ({FEW})"
+    if rows >= MIN_ROWS:
+        return "all", f"{rows:,} rows are enough to train all blocks ({MIN_ROWS:,})"
+    if each < MIN_CLASS_ROWS:
+        return "probe", f"{each:.0f} rows a class are too few for more than a linear head ({MIN_CLASS_ROWS})"
     return "head_then_blocks", f"{each:.0f} rows a class are enough for the last blocks, {rows:,} in all not for all"
 
 

@@ -100,8 +100,8 @@ def _minimum(start: np.ndarray, scaled: np.ndarray, rows: Rows, penalty: float, 
         return sums[0] + penalty / 2 * float((decayed**2).sum()), sums[1:] + penalty * decayed.ravel()
 
     with threadpool_limits(1):  # BLAS' threads wait actively: on busy cores two took a hundred times as long
-        found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-6})
-    return found.x.reshape(start.shape)
+        result = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-6})
+    return result.x.reshape(start.shape)
 
 
 def _measured(weights: np.ndarray, scaler: _Standardization, rows: Rows, collective: Collective) -> tuple[float, float]:
