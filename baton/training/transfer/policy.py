@@ -22,7 +22,7 @@ from baton.networks.backbones import block_ends, build_backbone
 from baton.training.callbacks import Result
 from baton.training.checkpoints import Checkpoint
 from baton.training.transfer import features, finetuning
-from baton.training.transfer.probes import Probe, Rows, fit_probe
+from baton.training.transfer.probes import Probe, Rows, best_depth, fit_probe
 from baton.training.transfer.task import Task
 
 log = logging.getLogger("baton")
@@ -92,16 +92,20 @@ def measured(task: Task, extractor: features.Extractor) -> list[Probe]:
 def planned(task: Task, rows: int, probes: list[Probe]) -> Plan:
     """What the config says, and where it leaves the choice, what rows and probes say."""
     settings, classes = task.config.train, len(task.feed.preprocessor.classes)
-    best = 1 + int(np.argmin([probe.log_loss for probe in probes]))
+    best = 1 + best_depth(probes, task.collective)
     method, why = (
         (str(settings.transfer), "the config says so") if settings.transfer != "auto" else _by_rows(rows, classes)
     )
     depth = best if settings.transfer_depth == "auto" else settings.transfer_depth
     if method == "all" and settings.transfer_depth == "auto":
         depth = len(probes)
-    alike = "like" if best == len(probes) else "unlike"
-    seen = f"block {best} of {len(probes)} tells the classes best: the pictures are {alike} those of the base"
-    return Plan(method, depth, f"{why}; {seen}")
+    return Plan(method, depth, f"{why}; {_likeness(best, len(probes))}")
+
+
+def _likeness(best: int, depth: int) -> str:
+    if best < depth:
+        return f"block {best} of {depth} tells the classes best: the pictures are unlike those of the base"
+    return "no block tells the classes surely better than the last: the pictures are like those of the base"
 
 
 def _by_rows(rows: int, classes: int) -> tuple[str, str]:

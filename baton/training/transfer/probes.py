@@ -16,6 +16,7 @@ from baton.runtime import heartbeat
 from baton.training.collective import Collective
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of squared weights; the smallest comes last
+MIN_GAIN = 1.28  # standard errors: nine times in ten it is no chance
 STEPS = 200  # of L-BFGS, at most
 
 
@@ -30,13 +31,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear classifier of raw features: kernel [d, classes] and bias [classes]; how it does on validation."""
+    """A linear classifier of raw features: kernel [d, classes] and bias [classes]; how it does on validation.
+
+    `losses` are those of this process's validation rows.
+    """
 
     kernel: np.ndarray
     bias: np.ndarray
     penalty: float
     log_loss: float
     accuracy: float
+    losses: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
         """What it is like, without its weights."""
@@ -51,7 +56,7 @@ def fit_probe(train: Rows, validation: Rows, classes: int, collective: Collectiv
     best: Probe | None = None
     for penalty in PENALTIES:
         weights = _minimum(weights, scaled, train, penalty, collective)
-        probe = scaler.unscaled(weights, penalty, *_measured(weights, scaler, validation, collective))
+        probe = _measured(weights, penalty, scaler, validation, collective)
         if best is not None and probe.log_loss > best.log_loss:
             break
         best = probe
@@ -75,10 +80,10 @@ class _Standardization:
     def applied(self, features: np.ndarray) -> np.ndarray:
         return ((features - self.mean) / self.std).astype(np.float32)
 
-    def unscaled(self, weights: np.ndarray, penalty: float, log_loss: float, accuracy: float) -> Probe:
-        """Weights of standardised features → the same probe of raw ones."""
+    def unscaled(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights of standardised features → kernel and bias of raw ones."""
         kernel = weights[:-1] / self.std[:, None]
-        return Probe(kernel, weights[-1] - self.mean @ kernel, penalty, log_loss, accuracy)
+        return kernel, weights[-1] - self.mean @ kernel
 
 
 def _minimum(start: np.ndarray, scaled: np.ndarray, rows: Rows, penalty: float, collective: Collective) -> np.ndarray:
@@ -104,13 +109,25 @@ def _minimum(start: np.ndarray, scaled: np.ndarray, rows: Rows, penalty: float, 
     return result.x.reshape(start.shape)
 
 
-def _measured(weights: np.ndarray, scaler: _Standardization, rows: Rows, collective: Collective) -> tuple[float, float]:
-    """Log loss and accuracy on the rows of all processes."""
+def _measured(
+    weights: np.ndarray, penalty: float, scaler: _Standardization, rows: Rows, collective: Collective
+) -> Probe:
+    """The probe of these weights, judged on the rows of all processes."""
     shares = _shares(scaler.applied(rows.features), weights)
     losses = -np.log(np.clip(shares[np.arange(len(shares)), rows.target], EPSILON, 1.0))
     hits = (shares.argmax(axis=1) == rows.target).sum()
     count, loss, right = collective.sum(np.array([len(shares), losses.sum(), hits], np.float64))
-    return float(loss / count), float(right / count)
+    return Probe(*scaler.unscaled(weights), penalty, float(loss / count), float(right / count), losses)
+
+
+def best_depth(probes: list[Probe], collective: Collective) -> int:
+    """Probes, shallow to deep → the index of the one that is surely the best, or the last: few rows go by chance."""
+    best = int(np.argmin([probe.log_loss for probe in probes]))
+    gain = (probes[-1].losses - probes[best].losses).astype(np.float64)
+    count, total, squares = collective.sum(np.array([len(gain), gain.sum(), (gain**2).sum()]))
+    mean = total / count
+    error = np.sqrt(max(squares / count - mean**2, 0.0) / count)
+    return best if mean > MIN_GAIN * error else len(probes) - 1
 
 
 def _shares(scaled: np.ndarray, weights: np.ndarray) -> np.ndarray:

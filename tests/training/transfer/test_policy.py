@@ -15,6 +15,7 @@ from baton.networks import prediction
 from baton.networks.backbones import block_ends
 from baton.training import fit
 from baton.training.checkpoints import Checkpoint
+from baton.training.collective import SingleProcess
 from baton.training.transfer import policy
 from baton.training.transfer.probes import Probe
 from baton.tuning import hyperopt
@@ -23,15 +24,15 @@ from baton.tuning import hyperopt
 def plan(rows: int, losses: list[float], **settings) -> policy.Plan:
     config = tiny.config("image", train=settings)
     feed = SimpleNamespace(preprocessor=SimpleNamespace(classes=list("abc")))
-    probes = [Probe(np.zeros((2, 3)), np.zeros(3), 0.1, loss, 0.5) for loss in losses]
-    return policy.planned(SimpleNamespace(config=config, feed=feed), rows, probes)
+    probes = [Probe(np.zeros((2, 3)), np.zeros(3), 0.1, loss, 0.5, np.full(9, loss)) for loss in losses]
+    return policy.planned(SimpleNamespace(config=config, feed=feed, collective=SingleProcess()), rows, probes)
 
 
 @pytest.mark.parametrize(
     ("rows", "losses", "settings", "method", "depth", "reason"),
     [
         (30, [0.9, 0.5, 0.7], {}, "probe", 2, r"10 rows a class are too few .*block 2 of 3 .*unlike those"),
-        (30, [0.9, 0.7, 0.5], {}, "probe", 3, r"block 3 of 3 .* like those of the base"),
+        (30, [0.9, 0.7, 0.5], {}, "probe", 3, r"no block .*than the last: .* like those"),
         (300, [0.9, 0.5, 0.7], {}, "head_then_blocks", 2, r"100 rows a class are enough for the last blocks"),
         (9000, [0.9, 0.5, 0.7], {}, "all", 3, r"9,000 rows are enough to train all blocks"),
         (9000, [0.9, 0.5, 0.7], {"transfer": "probe"}, "probe", 2, "the config says so"),

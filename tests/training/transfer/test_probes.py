@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from baton.training.collective import Collective, SingleProcess
-from baton.training.transfer.probes import PENALTIES, Rows, fit_probe
+from baton.training.transfer.probes import PENALTIES, Probe, Rows, best_depth, fit_probe
 
 
 class Threads(Collective):
@@ -80,3 +80,17 @@ def test_a_row_counts_as_its_weight_says():
     one, other = (fit_probe(part, validation, 3, SingleProcess()) for part in (twice, heavy))
     light = fit_probe(train, validation, 3, SingleProcess())
     assert abs(one.log_loss - other.log_loss) < abs(one.log_loss - light.log_loss)
+
+
+def test_a_shallow_depth_has_to_be_surely_better():
+    rng = np.random.default_rng(0)
+    deep = rng.exponential(size=40)
+
+    def best(shallow):
+        probes = [Probe(np.zeros((2, 3)), np.zeros(3), 0.1, x.mean(), 0.5, x) for x in (shallow, deep)]
+        return best_depth(probes, SingleProcess())
+
+    noise = rng.normal(size=40)
+    noise -= noise.mean()
+    assert best(deep - 0.05 + noise) == 1  # better on the mean, and by chance
+    assert best(deep - 0.05 + noise / 10) == 0 and best(deep + 0.05) == 1
