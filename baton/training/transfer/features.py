@@ -44,12 +44,27 @@ class Extractor:
     def features(self, feed: Feed, *, most: int | None = None, flipped: bool = False) -> Features:
         """Of the feed's rows in order, its shard's first `most` of them; `flipped`, of their mirror images."""
         count = feed.rows if most is None else min(most, feed.rows)
-        name = f"{self.digest}-{feed.split}-{feed.shard[0]}-of-{feed.shard[1]}-{count}{'-flipped' * flipped}.npz"
-        file = feed.dataset.folder / FOLDER / name
-        if (kept := _read(file, count)) is None:
-            kept = self._computed(feed, count, flipped)
+        file = self._file(feed, feed.shard, count, flipped)
+        kept = _read(file, count)
+        if kept is None:
+            kept = self._of_all(feed, count, flipped) or self._computed(feed, count, flipped)
             _write(file, kept)
         return kept
+
+    def _file(self, feed: Feed, shard: tuple[int, int], count: int, flipped: bool) -> Path:
+        name = f"{self.digest}-{feed.split}-{shard[0]}-of-{shard[1]}-{count}{'-flipped' * flipped}.npz"
+        return feed.dataset.folder / FOLDER / name
+
+    def _of_all(self, feed: Feed, count: int, flipped: bool) -> Features | None:
+        """The first `count` rows of a shard, where one process has seen the rows of all before."""
+        rows = feed.dataset.rows[feed.split]
+        everything = _read(self._file(feed, (0, 1), rows, flipped), rows)
+        if everything is None:
+            return None
+        ends = np.cumsum(feed.dataset.row_groups(feed.split))
+        group = np.searchsorted(ends, np.arange(rows), side="right")
+        mine = np.flatnonzero(group % feed.shard[1] == feed.shard[0])[:count]
+        return [depth[mine] for depth in everything]
 
     def _computed(self, feed: Feed, count: int, flipped: bool) -> Features:
         parts: list[list[np.ndarray]] = []

@@ -45,7 +45,8 @@ def test_the_same_rows_and_base_meet_once(extractor, base, striped, monkeypatch)
     twin.set_weights(base.get_weights())
     again = Extractor(twin).features(Feed(dataset, "train", 16))
     assert not computed and all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert len(Extractor(twin).features(Feed(dataset, "train", 16), most=5)[0]) == 5 and computed
+    assert len(Extractor(twin).features(Feed(dataset, "train", 16), most=5)[0]) == 5 and not computed
+    assert len(Extractor(twin).features(Feed(dataset, "train", 16), flipped=True)[0]) == 60 and computed
 
 
 def _renamed(layer):
@@ -62,9 +63,14 @@ def test_what_is_damaged_is_computed_anew(extractor, striped, caplog):
     assert features._read(file, feed.rows) is not None
 
 
-def test_shards_are_computed_by_those_who_have_them(extractor, striped):
+def test_shards_are_computed_by_those_who_have_them_or_taken_from_the_whole(extractor, striped, monkeypatch):
     _, dataset = striped
+    shards = [Feed(dataset, "train", 16, shard=(rank, 2)) for rank in range(2)]
+    computed = [extractor.features(shard)[-1] for shard in shards]
+    for file in (dataset.folder / features.FOLDER).glob("*"):
+        file.unlink()
     whole = extractor.features(Feed(dataset, "train", 16))[-1]
-    halves = [extractor.features(Feed(dataset, "train", 16, shard=(rank, 2)))[-1] for rank in range(2)]
-    assert 0 < len(halves[0]) < len(whole)
-    np.testing.assert_allclose(np.sort(np.concatenate(halves), axis=0), np.sort(whole, axis=0), atol=1e-5)
+    monkeypatch.setattr(Extractor, "_computed", None)
+    for shard, own in zip(shards, computed, strict=True):
+        np.testing.assert_allclose(extractor.features(shard)[-1], own, atol=1e-5)
+        assert 0 < len(own) == shard.rows < len(whole)
