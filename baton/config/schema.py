@@ -338,6 +338,12 @@ class Fit(Section):
         good = all(_is_number(weight) and 0 < weight < math.inf for weight in value.values())
         return _demanded({_class_name(k): v for k, v in value.items()}, good, "must give each class a weight above 0")
 
+    @field_validator("transfer_depth", mode="before")
+    @classmethod
+    def _is_a_block(cls, value: Any) -> Any:
+        good = value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+        return _demanded(value, good, "must be auto or the number of a block, 1 or more")
+
     @field_validator("threshold", mode="before")
     @classmethod
     def _is_inside(cls, value: Any) -> Any:

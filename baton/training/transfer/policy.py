@@ -51,6 +51,7 @@ def train(task: Task, from_scratch: FromScratch | None) -> Result:
     Only where the config leaves the choice: what `train.transfer` names is done as it says.
     """
     config, preprocessor = task.config, task.feed.preprocessor
+    keras.utils.set_random_seed(config.seed)
     backbone = build_backbone(config.model, preprocessor.image_shape)
     ends = block_ends(backbone)
     _demand_depth(task, ends)
@@ -59,6 +60,7 @@ def train(task: Task, from_scratch: FromScratch | None) -> Result:
     plan = planned(task, rows, probes)
     log.info("transfer: %s at block %d of %d: %s", plan.method, plan.depth, len(ends), plan.reason)
     ends = ends[: plan.depth]
+    keras.utils.set_random_seed(config.seed)  # again: what is imported when rows are first read draws numbers too
     network = build.on_backbone(backbone, ends[-1], preprocessor, config.model)
     results = _contest(task, plan, network, ends, probes[plan.depth - 1], from_scratch)
     chosen, result = min(results.items(), key=lambda named: named[1].log_loss)

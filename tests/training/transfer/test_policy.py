@@ -59,6 +59,7 @@ def test_a_base_that_knows_such_pictures_beats_the_cnn(striped, caplog):
     rows = {"image": np.zeros((2, backbone.SIDE, backbone.SIDE, 1), np.uint8)}
     assert prediction.predict(result.model, rows).shape == (2, 3)
     assert not any(isinstance(layer, keras.Model) for layer in result.model.layers)
+    assert sum(layer.count_params() for layer in result.model.layers) == result.model.count_params()  # the base, once
 
 
 def test_the_cnn_wins_where_it_is_better(striped, monkeypatch):
@@ -112,7 +113,7 @@ class Kill(keras.callbacks.Callback):
 
 def test_fine_tuning_goes_on_where_it_was_killed(striped, tmp_path):
     config, dataset = striped
-    config = config.overridden({"train.transfer": "head_then_blocks"})
+    config = config.overridden({"train.transfer": "head_then_blocks", "model.dropout": 0.3})
     undisturbed, checkpoint = fit.train(config, dataset), Checkpoint(tmp_path / "epoch.npz")
     with pytest.raises(KeyboardInterrupt):
         fit.train(config, dataset, callbacks=[Kill()], checkpoint=checkpoint)
