@@ -63,19 +63,12 @@ def train(task: Task, from_scratch: FromScratch | None) -> Result:
     keras.utils.set_random_seed(config.seed)  # again: what is imported when rows are first read draws numbers too
     network = build.on_backbone(backbone, ends[-1], preprocessor, config.model)
     results = _contest(task, plan, network, ends, probes[plan.depth - 1], from_scratch)
-    chosen, result = min(results.items(), key=lambda named: named[1].log_loss)
-    return replace(
-        result.restored(),
-        transfer={
-            "backbone": config.model.backbone,
-            "weights": config.model.weights,
-            **asdict(plan),
-            "rows": rows,
-            "depths": [{"depth": i, **probe.to_dict()} for i, probe in enumerate(probes, 1)],
-            "contest": {name: contestant.log_loss for name, contestant in results.items()},
-            "chosen": chosen,
-        },
-    )
+    chosen, best = min(results.items(), key=lambda named: named[1].log_loss)
+    contest = {name: contestant.log_loss for name, contestant in results.items()}
+    depths = [{"depth": number, **probe.to_dict()} for number, probe in enumerate(probes, 1)]
+    base = {"backbone": config.model.backbone, "weights": config.model.weights, "rows": rows}
+    transfer = {**base, **asdict(plan), "depths": depths, "contest": contest, "chosen": chosen}
+    return replace(best.restored(), transfer=transfer)
 
 
 def measured(task: Task, extractor: features.Extractor) -> list[Probe]:
