@@ -101,7 +101,8 @@ class Epochs:
             logs = json.loads(line)
             epoch, key = logs.pop("epoch"), f"val_{self.config.primary_metric}"
             total = self.config.train.epochs
-            log.info("epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, total, logs["loss"], key, logs[key])
+            loss = f"loss {logs['loss']:.4g}  " if "loss" in logs else ""  # a probe of fixed features has none
+            log.info("epoch %d/%d  %s%s %.4g", epoch + 1, total, loss, key, logs[key])
             self.on_epoch(epoch, logs)
             self.told += 1
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from baton.config.schema import Config
-from baton.errors import BadInput
+from baton.errors import BadInput, Diverged
 from baton.networks import build
 from baton.networks.backbones import block_ends, build_backbone
 from baton.training.callbacks import Result
@@ -146,17 +146,27 @@ def _contest(
     if plan.method != "probe":
         last = len(ends) if plan.method == "all" else finetuning.LAST
         short = replace(task, config=_shortened(task)) if free else task
-        results[plan.method] = Contestant.of(task, finetuning.finetune(network, ends, last, short))
+        _enter(results, plan.method, task, lambda: finetuning.finetune(network, ends, last, short))
     if free and from_scratch:
-        results[SCRATCH] = Contestant.of(task, from_scratch(_aside(task)))
+        _enter(results, SCRATCH, task, lambda: from_scratch(_aside(task)))
     for name, contestant in results.items():
         log.info("transfer: %s: log_loss %.4f on validation", name, contestant.log_loss)
     return results
 
 
+def _enter(results: dict[str, Contestant], name: str, task: Task, train: Callable[[], Result]) -> None:
+    """Add what is trained; what diverges, on all processes alike, is out of the contest, if another is in it."""
+    try:
+        results[name] = Contestant.of(task, train())
+    except Diverged as error:
+        if not results:
+            raise
+        log.warning("transfer: %s is out: %s", name, error)
+
+
 def _of_probe(network: keras.Model, probe: Probe, task: Task, *, only: bool) -> Result:
     """The result of a network that was trained in no epoch; if it is the `only` one, its values are logged as one's."""
-    logs = {"loss": probe.log_loss, "val_log_loss": probe.log_loss, "val_accuracy": probe.accuracy}
+    logs = {"val_log_loss": probe.log_loss, "val_accuracy": probe.accuracy}
     if only and task.on_epoch and task.collective.rank == 0:
         task.on_epoch(0, logs)
     return Result(network, {name: [value] for name, value in logs.items()}, 0, probe.log_loss)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from baton.errors import BadInput
+from baton.errors import BadInput, Diverged
 from baton.networks import prediction
 from baton.networks.backbones import block_ends
 from baton.training import fit
@@ -80,6 +80,18 @@ def test_the_probe_is_kept_as_it_was_where_fine_tuning_was_worse(striped, monkey
     assert result.transfer["chosen"] == "probe" and result.transfer["method"] == "head_then_blocks"
     for one, other in zip(result.model.get_weights(), alone.model.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_what_diverges_is_out_of_the_contest(striped, monkeypatch, caplog):
+    config, dataset = striped
+
+    def diverging(*_):
+        raise Diverged("The loss is not finite.")
+
+    monkeypatch.setattr(policy.finetuning, "finetune", diverging)
+    assert fit.train(config, dataset, race=False).transfer["chosen"] == "probe" and "is out" in caplog.text
+    with pytest.raises(Diverged):
+        fit.train(config.overridden({"train.transfer": "all"}), dataset)
 
 
 def test_a_probe_answers_as_its_regression_does_and_tells_one_epoch(striped):
