@@ -292,6 +292,14 @@ class Fit(Section):
     augment: Literal["auto", "none"] | Augment = Field(
         "auto", description="of pictures: auto (light, a flip if classes stay), none, or {operation: strength}"
     )
+    transfer: Literal["auto", "scratch", "probe", "head_then_blocks", "all"] = Field(
+        "auto",
+        description="what becomes of a backbone's weights: auto (measured on validation), scratch (the default CNN "
+        "without it), probe (a linear head alone), head_then_blocks (its last blocks after the head), all (its blocks)",
+    )
+    transfer_depth: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="the block after which the backbone is cut, 1 the shallowest; auto: the best probe's"
+    )
     label_smoothing: float | None = Field(
         None, ge=0, lt=1, description="share of each target that all classes share; default: 0.1 for images, else 0"
     )
@@ -329,6 +337,12 @@ class Fit(Section):
             return _demanded(value, value in ("none", "balanced"), "must be none, balanced or {class: weight}")
         good = all(_is_number(weight) and 0 < weight < math.inf for weight in value.values())
         return _demanded({_class_name(k): v for k, v in value.items()}, good, "must give each class a weight above 0")
+
+    @field_validator("transfer_depth", mode="before")
+    @classmethod
+    def _is_a_block(cls, value: Any) -> Any:
+        good = value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+        return _demanded(value, good, "must be auto or the number of a block, 1 or more")
 
     @field_validator("threshold", mode="before")
     @classmethod
@@ -391,7 +405,9 @@ class Tune(Section):
     hang_timeout_s: float = Field(
         120, gt=0, description="a local trial that trains and scores no batch for so long has failed"
     )
-    space: dict[str, Any] | None = Field(None, description="default: conf/spaces/table.yaml or image.yaml")
+    space: dict[str, Any] | None = Field(
+        None, description="default: one of conf/spaces, for tables, images or transfer"
+    )
 
     @field_validator("space")
     @classmethod
@@ -566,6 +582,7 @@ class Config(Section):
             (("model", "backbone"), task == "image" or not self.model.backbone, self.model.backbone),
             (("model", "weights"), task == "image" or self.model.weights == "none", self.model.weights),
             (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
+            (("train", "transfer"), task == "image" or self.train.transfer == "auto", self.train.transfer),
             (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),
             (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),
             (("batch_infer", "interval"), not classes or interval is None, interval),
@@ -594,6 +611,17 @@ class Config(Section):
     def scoring_model(self) -> str:
         """The registered model whose alias decides who scores, and which a rollback is of."""
         return (self.batch_infer and self.batch_infer.model) or self.registered_model
+
+    @property
+    def transfers(self) -> bool:
+        """Whether what a backbone has learnt elsewhere is put to use: it has weights, and `train.transfer` wants them.
+
+        Without weights a backbone is a network as any other, unless `train.transfer` names what is to become of it.
+        """
+        if self.train.transfer == "scratch":
+            return False
+        weights = self.model.weights != "none" or (self.model.backbone or "").endswith(".keras")
+        return weights or (self.model.backbone is not None and self.train.transfer != "auto")
 
     def to_score(self) -> BatchInfer:
         """What is scored, and where the predictions go; raises `BadInput` if the config says nothing of it."""

@@ -2,7 +2,7 @@
 
 Rows travel as blocks. Petastorm hands over whole row groups; a buffer of at most `shuffle_rows`
 rows is permuted at once; blocks of stacked batches go through tf.data to the training step, and only
-it takes them apart (`fit.each_batch`). The order is a function of seed, epoch and shard. A split that
+it takes them apart (`loop.each_batch`). The order is a function of seed, epoch and shard. A split that
 fits the buffer is read once and kept. Pictures are decoded when they are read, and travel as bytes of pixels: what a
 network makes of them, it makes of a batch.
 """

@@ -193,6 +193,7 @@ def _trained(config: Config, preprocessor: Preprocessor, parts: list[Block], bud
         block_batches=blocks,
     )  # fmt: skip
     validation = HeldFeed(**options, batch_size=prediction.PREDICT_ROWS, held=parts[1])
+    config = fit.without_backbone(config)  # folds are many and rows few: a small network judges them
     return fit.train_on(config, feed, validation, SingleProcess(), [budget]).model
 
 

@@ -71,6 +71,14 @@ def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
         raise BadInput(f"model: Keras cannot build this network: {_reason(error)}") from None
 
 
+def on_backbone(backbone: keras.Model, end: str, preprocessor: Preprocessor, model: Model) -> keras.Model:
+    """A backbone, of whose layers, which are shared, those up to `end` are taken → the network with a linear head."""
+    inputs = {"image": backbone.inputs[0]}
+    features = _means(backbone.get_layer(end).output, model)
+    answers = _answers(features, preprocessor, model, "head")
+    return keras.Model(inputs, _output_layer([answers], inputs, preprocessor, model))
+
+
 def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
     inputs = {}
     if names := preprocessor.names("number"):
@@ -175,7 +183,10 @@ def _cnn(features: Any, model: Model) -> Any:
 
 def _backbone(pixels: Any, model: Model) -> Any:
     """The means of a backbone's last map."""
-    maps = backbones.flat(backbones.build_backbone(model, pixels.shape[1:]), pixels)
+    return _means(backbones.flat(backbones.build_backbone(model, pixels.shape[1:]), pixels), model)
+
+
+def _means(maps: Any, model: Model) -> Any:
     features = keras.layers.GlobalAveragePooling2D()(maps)
     return keras.layers.Dropout(model.dropout)(features) if model.dropout else features
 

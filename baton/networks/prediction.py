@@ -44,7 +44,7 @@ def predict(model: keras.Model, rows: dict[str, np.ndarray]) -> np.ndarray:
     count = len(next(iter(rows.values())))
     call, step = _traced(model), PREDICT_ROWS
     if "image" in rows:
-        step = max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(rows["image"].shape[1:]))))
+        step = picture_rows(rows["image"].shape[1:])
     parts = []
     for i in range(0, count, step):
         parts.append(call({name: values[i : i + step] for name, values in rows.items()}))
@@ -52,6 +52,11 @@ def predict(model: keras.Model, rows: dict[str, np.ndarray]) -> np.ndarray:
     if not parts:
         return np.zeros((0, model.output_shape[-1]), np.float32)
     return np.concatenate([part.numpy() for part in parts])
+
+
+def picture_rows(shape: tuple[int, ...]) -> int:
+    """The (height, width, channels) of pictures → how many of them go through a network at once."""
+    return max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(shape))))
 
 
 def _traced(model: keras.Model) -> Any:

@@ -26,7 +26,7 @@ from baton.networks import layers, prediction
 from baton.registry import pretrained
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
-from baton.reporting.figures import pictures, training
+from baton.reporting.figures import pictures, training, transfer
 from baton.serving import export, layout, raw_columns
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
@@ -71,6 +71,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     run.figures(training.curves(result.history))
     if result.pictures:
         run.figures(pictures.augmented(*result.pictures, result.augmentation))
+    run.figures(transfer.depths(result.transfer))
     run.figures(figures.draw(preprocessor, rows.targets, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
@@ -93,6 +94,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
         "seconds": result.seconds,
         "restarts": result.restarts,
         "augmentation": result.augmentation,
+        "transfer": result.transfer,
         "parameters": result.model.count_params(),
         "files": runs.model_files(uri),
     }

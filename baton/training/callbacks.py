@@ -39,6 +39,7 @@ class Result:
     restarts: int = 0  # after the loss of a worker
     waited: float = 0.0  # seconds until the workers were up
     augmentation: dict[str, Any] = field(default_factory=dict)  # what was done to pictures, the flip decided
+    transfer: dict[str, Any] = field(default_factory=dict)  # what was done with a backbone, and why
     pictures: tuple[np.ndarray, np.ndarray] | None = None  # some before and after it, uint8 [n, h, w, c]
 
 

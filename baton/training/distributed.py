@@ -101,7 +101,8 @@ class Epochs:
             logs = json.loads(line)
             epoch, key = logs.pop("epoch"), f"val_{self.config.primary_metric}"
             total = self.config.train.epochs
-            log.info("epoch %d/%d  loss %.4g  %s %.4g", epoch + 1, total, logs["loss"], key, logs[key])
+            loss = f"loss {logs['loss']:.4g}  " if "loss" in logs else ""  # a probe of fixed features has none
+            log.info("epoch %d/%d  %s%s %.4g", epoch + 1, total, loss, key, logs[key])
             self.on_epoch(epoch, logs)
             self.told += 1
 
@@ -160,4 +161,7 @@ def _result(folder: Path, started: float) -> Result:
     network = keras.models.load_model(folder / horovod.NETWORK, compile=False)
     waited = max(0.0, answer["began"] - started)
     trained = answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"]
-    return Result(network, *trained, waited=waited, augmentation=answer["augmentation"])
+    if found := answer["transfer"]:  # the workers' own logs are not passed on
+        log.info("transfer: %s at block %d: %s; kept: %s", *(found[k] for k in ("method", "depth", "reason", "chosen")))
+    measured = {key: answer[key] for key in ("augmentation", "transfer")}
+    return Result(network, *trained, waited=waited, **measured)

@@ -6,8 +6,6 @@ train, tune and distributed_train all call `fit`; distribution is handed in as a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,12 +16,13 @@ from baton.data.feed import Feed
 from baton.evaluation import thresholds
 from baton.networks import build, initialization, optimizers
 from baton.networks.prediction import PREDICT_ROWS
-from baton.runtime import heartbeat
-from baton.training import flips, microbatches
+from baton.training import flips, loop
 from baton.training.augmentation import Augmentation
-from baton.training.callbacks import BestWeights, Epoch, OnEpoch, Result
+from baton.training.callbacks import OnEpoch, Result
 from baton.training.checkpoints import Checkpoint
 from baton.training.collective import Collective, SingleProcess
+from baton.training.transfer import policy
+from baton.training.transfer.task import Task
 
 log = logging.getLogger("baton")
 
@@ -39,13 +38,16 @@ def train(
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
     train_shards: int = 1,
+    race: bool = True,
 ) -> Result:
     """Config and dataset → a trained `Result`; raises `Diverged` when the loss is not finite.
 
     With a `checkpoint` that holds a state, training goes on after its epoch, to the same end.
-    `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do.
+    `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do. Where a backbone's weights
+    are put to use as `train.transfer: auto` finds best, the CNN from scratch is in the `race`.
     """
     collective = collective or SingleProcess()
+    config = without_backbone(config) if config.train.transfer == "scratch" else config
     config = config.sized(dataset.rows["train"])
     shard = (collective.rank, collective.size)
     feed = Feed(
@@ -59,7 +61,27 @@ def train(
         class_weights=thresholds.weights(config.train.class_weights, dataset.preprocessor.spec["target"]),
     )
     validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard, shuffle_rows=config.train.shuffle_rows)
-    return train_on(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
+    if not config.transfers:
+        return train_on(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
+    config, feed.augmentation = _settled(config, augmentation_of(config, feed, validation, collective))
+    task = Task(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
+    return _with_pictures(policy.train(task, _from_scratch if race else None), feed)
+
+
+def _settled(config: Config, augmentation: Augmentation | None) -> tuple[Config, Augmentation | None]:
+    """A config that says itself what its pictures are changed by, the flip decided."""
+    settings = augmentation.settings.model_dump(mode="json") if augmentation else "none"
+    return config.overridden({"train.augment": settings}), augmentation
+
+
+def _from_scratch(task: Task) -> Result:
+    """The same task without the backbone."""
+    return train_on(**{**vars(task), "config": without_backbone(task.config)})
+
+
+def without_backbone(config: Config) -> Config:
+    """The config of the default network."""
+    return config.overridden({"model.backbone": None, "model.weights": "none"})
 
 
 def train_on(
@@ -79,7 +101,11 @@ def train_on(
     initialization.initialize(model, preprocessor, feed.in_order())
     made = optimizers.optimizer(config.train, feed.steps)
     optimizers.compile_model(model, preprocessor, config.train, collective.distribute(made))
-    result = fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)
+    result = loop.fit(model, feed, validation, config, collective, callbacks, on_epoch, checkpoint)
+    return _with_pictures(result, feed)
+
+
+def _with_pictures(result: Result, feed: Feed) -> Result:
     if feed.augmentation:
         result.augmentation, result.pictures = feed.augmentation.to_dict(), _before_and_after(feed)
     return result
@@ -102,64 +128,3 @@ def _before_and_after(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
     """A few train pictures, and what the first epoch makes of them."""
     rows = {name: values[:PICTURES].copy() for name, values in next(feed.in_order()).items()}
     return rows["image"], feed.augmentation(rows, 0, PICTURES)["image"]
-
-
-def fit(
-    model: keras.Model,
-    feed: Feed,
-    validation: Feed,
-    config: Config,
-    collective: Collective,
-    callbacks: list[keras.callbacks.Callback],
-    on_epoch: OnEpoch | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> Result:
-    """A compiled model and feeds → the best weights by the validation metric, restored."""
-    model.optimizer.build(model.trainable_variables)
-    result = Result(model)
-    keeper = BestWeights(config, feed, validation, collective, result, on_epoch, checkpoint)
-    first = keeper.resume()
-    collective.broadcast(model)
-    if first and keeper.patience_is_over(first - 1):
-        first = config.train.epochs
-    model.train_function, model.steps_per_execution = (
-        each_batch(model, feed.batch_size),
-        1,
-    )  # of Keras' steps; each takes a block
-    # Of a training that had ended no epoch is left: then this only lets MLflow's autologging know of it.
-    model.fit(
-        feed.stream(),
-        initial_epoch=first,
-        epochs=config.train.epochs,
-        verbose=0,
-        shuffle=False,  # the feed shuffles
-        callbacks=[Epoch(feed), keeper, *callbacks],
-    )
-    result.seconds = keeper.seconds()
-    keeper.restore()
-    return result
-
-
-def each_batch(model: keras.Model, batch_size: int) -> Callable[[Any], dict[str, Any]]:
-    """What Keras' fit calls with an iterator of blocks: a training step on each batch of the next one.
-
-    Keras' own loop over steps asks the iterator for every batch; each time threads hand over, and with a
-    core a process that takes longer than many a step.
-    """
-    import tensorflow as tf
-
-    train_step, beat = microbatches.train_step(model, batch_size), heartbeat.beat_in_graph()
-
-    @tf.function(autograph=False)
-    def train(iterator: Any) -> dict[str, Any]:
-        block = next(iterator)
-
-        def step(index: Any) -> Any:
-            train_step(tf.nest.map_structure(lambda stacked: stacked[index], block))
-            beat()
-            return index + 1
-
-        tf.while_loop(lambda index: index < tf.shape(block[-1])[0], step, [0])
-        return model.get_metrics_result()
-
-    return train

@@ -124,6 +124,7 @@ def _work(job: Job) -> None:
         answer = {"history": result.history, "best_epoch": result.best_epoch, "best_value": result.best_value}
         answer |= {
             "augmentation": result.augmentation,
+            "transfer": result.transfer,
             "seconds": result.seconds,
             "workers": collective.size,
             "began": began,

@@ -30,7 +30,8 @@ def train_step(model: keras.Model, batch_size: int) -> Callable[[Any], Any]:
 def rows(model: keras.Model, batch_size: int) -> int:
     """Of a batch, the rows that go through the network at a time: all where they are small, or have to be together."""
     everything = model._flatten_layers()  # layers within layers, too
-    if any(isinstance(layer, keras.layers.BatchNormalization) for layer in everything):
+    # What is frozen normalises by statistics that it has, not by its batch's.
+    if any(isinstance(layer, keras.layers.BatchNormalization) and layer.trainable for layer in everything):
         return batch_size
     outputs = [output.shape for layer in model.layers for output in keras.tree.flatten(layer.output)]
     pictures = [4 * math.prod(shape[1:]) for shape in outputs if len(shape) == 4]

@@ -57,7 +57,7 @@ Evaluate = Callable[[list[Trial], float], Iterator[Trial]]
 def space_of(config: Config) -> dict[str, Any]:
     """The config's search space, or the default one for its kind of data, checked alike."""
     if config.tune.space is None:
-        kind = "image" if config.data.task == "image" else "table"
+        kind = "transfer" if config.transfers else "image" if config.data.task == "image" else "table"
         config = config.overridden({"tune.space": yaml.safe_load((SPACES / f"{kind}.yaml").read_text())})
     return config.tune.space or {}
 

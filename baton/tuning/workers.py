@@ -139,7 +139,7 @@ def run_trial(config: Config, folder: str, parameters: dict[str, Any]) -> dict[s
         trial_config = config.overridden({"model.networks": networks, **parameters, "train.epochs": config.tune.epochs})
         dataset = Dataset.load(folder)
         shards = min(math.ceil(dataset.rows["train"] / config.tune.max_rows), len(dataset.row_groups("train")))
-        result = fit.train(trial_config, dataset, on_epoch=remember, train_shards=shards)
+        result = fit.train(trial_config, dataset, on_epoch=remember, train_shards=shards, race=False)
         outcome["loss"] = result.best_value
     except Diverged as error:
         outcome |= {"status": "diverged", "error": str(error)}

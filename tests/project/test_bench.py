@@ -16,7 +16,7 @@ from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import PART
-from baton.training import collective, fit
+from baton.training import collective, loop
 from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
@@ -105,7 +105,7 @@ def test_baton_and_keras_in_memory_train_alike(regression):
     config = config.overridden({"train.epochs": 1, "train.batch_size": 8, "train.steps_per_execution": 4})
     feed, validation = Feed(dataset, "train", 8), Feed(dataset, "validation", 64)
     model = fit_bench.compiled(config, dataset, feed.steps, 4)
-    result = fit.fit(model, feed, validation, config, collective.SingleProcess(), [])
+    result = loop.fit(model, feed, validation, config, collective.SingleProcess(), [])
     rows = feed.arrays()
     target = rows.pop("target")
     twin = fit_bench.compiled(config, dataset, feed.steps, 1)

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from baton import formatting
-from baton.reporting.figures import assessment, drift, evaluation, style, training
+from baton.reporting.figures import assessment, drift, evaluation, style, training, transfer
 from baton.reporting.figures import data as data_module
 from baton.reporting.html import pages, profile
 
@@ -546,3 +546,18 @@ def test_calibration_is_drawn_before_and_after_the_temperature(cancer):
     written = [int(text.get_text().split("\n")[0]) for text in drawn["confusion_matrix"].axes[0].texts]
     assert written == metrics.confusion_matrix(targets, probabilities[:, 1] > 0.9).ravel().tolist()
     assert "“benign” is predicted above a probability of 0.9." in texts(drawn["confusion_matrix"])
+
+
+def test_depth_against_accuracy_says_what_was_measured_and_kept():
+    found = {
+        "method": "head_then_blocks", "depth": 2, "reason": "50 rows a class are enough", "chosen": "scratch",
+        "contest": {"probe": 0.9, "head_then_blocks": 0.8, "scratch": 0.7},
+        "depths": [{"depth": n, "accuracy": a} for n, a in ((1, 0.4), (2, 0.75), (3, 0.6))],
+    }  # fmt: skip
+    figure = transfer.depths(found)["transfer"]
+    left, right = figure.axes
+    np.testing.assert_allclose(np.column_stack(left.lines[0].get_data()), [[1, 0.4], [2, 0.75], [3, 0.6]])
+    assert [bar.get_width() for bar in right.patches] == [0.7, 0.8, 0.9]
+    said = texts(figure)
+    assert "50 rows a class are enough. Cut at block 2; kept: CNN from scratch." in said and "0.750" in said
+    assert to_hex(right.patches[0].get_facecolor()) == style.ORANGE.lower() and not transfer.depths({})

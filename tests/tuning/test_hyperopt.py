@@ -76,9 +76,11 @@ def test_every_proposal_makes_a_config_and_is_plain_json():
         tiny.config().overridden(point)
 
 
-@pytest.mark.parametrize("task", ["regression", "image"])
-def test_the_default_spaces_make_configs(task):
-    made = tiny.config(task)
+@pytest.mark.parametrize(
+    ("task", "model"), [("regression", {}), ("image", {}), ("image", {"backbone": "VGG16", "weights": "imagenet"})]
+)
+def test_the_default_spaces_make_configs(task, model):
+    made = tiny.config(task, model=model)
     for point in proposed(hyperopt.space_of(made), 20):
         made.overridden(point)
 

@@ -83,13 +83,14 @@ def search(steps: Steps) -> Values:
 
 
 def training(steps: Steps) -> Values:
-    """Each candidate's learning curves, and what was made of pictures for it."""
+    """Each candidate's learning curves, what was made of pictures for it, and what a backbone knew of them."""
     shown = []
     for step in _candidates(steps):
         evaluation = steps[step].json(names.EVALUATION)
         if evaluation:
-            drawn = ["curves", *steps[step].figures("augmentation")]
-            shown.append({"step": step, "figures": [steps[step].image(name) for name in drawn]})
+            drawn = ["curves", *steps[step].figures("augmentation"), *steps[step].figures("transfer")]
+            figures = [steps[step].image(name) for name in drawn]
+            shown.append({"step": step, "figures": figures, "transfer": evaluation.get("transfer")})
     if not shown:
         return _lacking(steps, CANDIDATES, names.EVALUATION)
     missing = [steps[s].lacking(names.EVALUATION) for s in _candidates(steps) if not steps[s].json(names.EVALUATION)]
