@@ -41,7 +41,12 @@ def pins(path: Path) -> dict[str, set[str]]:
 
 LOCK = pins(ROOT / "requirements.txt")
 # They print or serve, and are no parameters.
-COMMAND_LINE_ONLY = {"main": {"--validate"}, "rollback": {"--history"}, "reconcile": {"--listen"}}
+COMMAND_LINE_ONLY = {
+    "main": {"--validate"},
+    "train": {"--list-models"},
+    "rollback": {"--history"},
+    "reconcile": {"--listen"},
+}
 
 
 def test_every_step_is_an_entry_point_and_a_file():
