@@ -23,6 +23,7 @@ from baton.data.dataset import Dataset
 from baton.data.feed import Block, Feed, HeldFeed
 from baton.data.preprocessing import Preprocessor
 from baton.errors import OverBudget
+from baton.inspection.probe_judges import ProbeJudges, affordable
 from baton.networks import prediction
 from baton.training import fit
 from baton.training.collective import SingleProcess
@@ -37,6 +38,7 @@ JUDGING = 0.1  # of all seconds, kept for what follows: judging the outputs, the
 ANSWERING = 0.3  # of what learning a row takes, what answering for one does
 BLOCKS = 4  # an epoch, at least: after the second is known what it will take
 MIN_LEARNT = 100  # rows; a network that has seen fewer can judge no label
+ANSWERED_AGAIN = 1.0  # other rows that each fold answers for, as a share of its own, about
 HELD_OUT = 0.1  # of the rows a network learns from, to choose its best epoch: never the fold that it judges
 
 
@@ -137,6 +139,7 @@ class _Learner:
         self.config = config.sized(self.most)
         self.config = self.config.overridden({"model.networks": min(self.config.model.networks, NETWORKS)})
         self.judged = judged / folds  # rows that a network answers for
+        self.judges: ProbeJudges | None = None
 
     @property
     def epochs(self) -> int:
@@ -145,6 +148,11 @@ class _Learner:
     def learn(self, mine: np.ndarray, seconds: float, folds: int, *, foreseeing: bool) -> keras.Model:
         """Which of the rows to learn from within so many seconds, as each of the `folds` left → a network."""
         numbers = self.rng.permutation(np.flatnonzero(mine))
+        if foreseeing and self.config.transfers:
+            self._ask_backbone(seconds * folds, folds)
+        if self.judges:
+            aside, most = self._aside(numbers)
+            return self.judges.learnt(most, aside)
         ended = time.monotonic() + seconds * folds
         budget = self._budget(seconds, folds, numbers, foreseeing=foreseeing)
         network = _trained(self.config, self.preprocessor, self._parts(numbers), budget)
@@ -160,6 +168,13 @@ class _Learner:
         if budget.over:  # the folds to come learn no more than this one had time for
             self.config = self.config.overridden({"train.epochs": max(1, len(budget.took))})
         return network
+
+    def _ask_backbone(self, seconds: float, folds: int) -> None:
+        """Let a frozen backbone judge, if it can look at all pictures once and at what is judged in that time."""
+        judges = ProbeJudges(self.config, self.preprocessor, self.held)
+        looks = len(self.held["target"]) + round(self.judged * folds * (1 + ANSWERED_AGAIN))
+        if affordable(judges, looks, seconds):
+            self.judges, self.config = judges, self.config.overridden({"train.epochs": 1})
 
     def _learn_fewer(self, budget: TimeBudget) -> None:
         """Take only the share of the rows from here on that there is time for, once; raises `OverBudget` for a few."""
@@ -179,10 +194,13 @@ class _Learner:
 
     def _parts(self, numbers: np.ndarray) -> list[Block]:
         """Numbers of rows, in an order by chance → those to learn from, and those that choose the best epoch."""
+        aside, most = self._aside(numbers)
+        return [{name: values[part] for name, values in self.held.items()} for part in (most, aside)]
+
+    def _aside(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         numbers = numbers[: self.limit]
         aside = max(1, round(HELD_OUT * len(numbers)))
-        parts = (numbers[aside:], numbers[:aside])
-        return [{name: values[part] for name, values in self.held.items()} for part in parts]
+        return numbers[:aside], numbers[aside:]
 
 
 def _trained(config: Config, preprocessor: Preprocessor, parts: list[Block], budget: TimeBudget) -> keras.Model:
