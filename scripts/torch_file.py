@@ -43,7 +43,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """The file's tensors by name; raises `ValueError` for anything else than a dict of tensors."""
     with path.open("rb") as file:
         if (_value(file), _value(file)) != (MAGIC, PROTOCOL) or not _value(file)["little_endian"]:
-            raise ValueError(f"Only PyTorch's files from before 1.6 with the low byte first can be read. Received: {path}")
+            raise ValueError(
+                f"Only PyTorch's files from before 1.6 with the low byte first can be read. Received: {path}"
+            )
         tensors, keys = _value(file), _value(file)
         used = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
         values = {key: _numbers(file, used[key]) for key in keys}
@@ -59,7 +61,9 @@ def _numbers(file: BinaryIO, storage: Storage) -> np.ndarray:
 
 
 def _part(values: np.ndarray, tensor: Tensor) -> np.ndarray:
-    last = tensor.offset + sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True))
+    last = tensor.offset + sum(
+        (length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True)
+    )
     if min((tensor.offset, *tensor.strides, *(length - 1 for length in tensor.shape))) < 0 or last >= len(values):
         raise ValueError(f"A tensor reaches beyond its storage. Received: {tensor}")
     strides = [stride * values.itemsize for stride in tensor.strides]
@@ -153,6 +157,7 @@ OPCODES: dict[str, Callable[[list[Any], Any], Any]] = {
     "TUPLE3": _tuple_of(3),
     "TUPLE": lambda stack, _: stack.append(tuple(_since_mark(stack))),
     "EMPTY_LIST": lambda stack, _: stack.append([]),
+    "APPEND": lambda stack, _: stack[-2].append(stack.pop()),
     "APPENDS": _append,
     "EMPTY_DICT": lambda stack, _: stack.append({}),
     "SETITEM": _set_item,
