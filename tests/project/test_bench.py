@@ -249,9 +249,7 @@ def test_the_gates_shares_have_goals_that_look_their_way(monkeypatch):
 def test_labelled_pictures_are_of_all_classes_and_in_one_split():
     labels = np.repeat(["cat", "dog", "ship"], 20)
     train, validation = transfer._drawn(labels, 10, 1)
-    assert {label: int((labels[train] == label).sum()) for label in "cat dog ship".split()} == dict(
-        cat=8, dog=8, ship=8
-    )
+    assert sorted(labels[train]) == ["cat"] * 8 + ["dog"] * 8 + ["ship"] * 8
     assert sorted(labels[validation]) == ["cat"] * 2 + ["dog"] * 2 + ["ship"] * 2
     assert len({*train, *validation}) == 30
     assert not np.array_equal(train, transfer._drawn(labels, 10, 2)[0])
