@@ -34,8 +34,9 @@ def measure(runs: int) -> list[Comparison]:
     for seed in range(runs):
         right, seconds = fresh(baton, str(folder), seed)
         ours, minutes = [*ours, right], [*minutes, seconds / 60]
+        say(f"{seed + 1}/{runs} Baton: {right:.4f} right after {seconds:.0f} s")
         theirs.append(fresh(tutorial, str(folder), seed, seconds))
-        say(f"{seed + 1}/{runs} right: Baton {right:.4f} after {seconds:.0f} s, Keras' tutorial {theirs[-1]:.4f}")
+        say(f"{seed + 1}/{runs} Keras' tutorial: {theirs[-1]:.4f}")
     mean = float(np.mean(ours))
     return [
         Comparison("Keras' tutorial network, as many minutes", mean, float(np.mean(theirs)), 1.0, "higher", "right"),
@@ -105,7 +106,7 @@ def tutorial(folder: str, seed: int, seconds: float) -> float:
             keras.layers.Dense(CLASSES, activation="softmax"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     best, weights, until = -1.0, model.get_weights(), time.perf_counter() + seconds
     while time.perf_counter() < until:
         history = model.fit(*pictures["train"], 128, verbose=0, validation_data=pictures["validation"]).history

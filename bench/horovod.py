@@ -1,5 +1,5 @@
-"""Two Horovod ranks with a core each, Baton's cnn on 60,000 images (5,000 of Fashion-MNIST, twelve times),
-batches as Baton sizes them: images a second, from an epoch's first step to its last.
+"""Two Horovod ranks with a core each, a cnn of two convolutions on 60,000 images (5,000 of Fashion-MNIST, twelve
+times) as they are, batches as Baton sizes them: images a second, from an epoch's first step to its last.
 Against two single processes that train the same share each, side by side, without talking; and against a bare
 Horovod script of the same network, with Keras' own fit on arrays in memory and an all-reduce in the optimizer.
 All with 1 thread a rank, and with Baton's build of Horovod. The ranks of all sides are up at the same time and their
@@ -32,6 +32,10 @@ from bench.harness import Comparison, alternate, build_once, say
 RUNS = 15
 RANKS = 2
 EPOCHS = 6  # of a rank's life; the first does not count
+SMALL = (
+    "model.filters=[32,64],model.convolutions=1,model.batch_normalization=false,model.dropout=0,"
+    "train.augment=none,train.label_smoothing=0,train.weight_average=0"
+)
 COPIES = 12  # of the images: as many as Fashion-MNIST has
 SIDES = ("baton", "apart", "bare")
 LOOK_EVERY_S = 0.1
@@ -78,7 +82,7 @@ def settings() -> Any:
     """The config of all sides."""
     from baton.config import loading
 
-    return loading.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS}")
+    return loading.load("conf/fashion.yaml", f"train.epochs={EPOCHS},train.patience={EPOCHS},{SMALL}")
 
 
 class Workers:
