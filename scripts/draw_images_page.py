@@ -62,10 +62,13 @@ def accuracy_against_operations() -> Figure:
     for family, colour in zip(families, colormaps["tab20"].colors, strict=False):
         own = [row for row in rows if _family(row.name) == family]
         axis.plot([row.multiply_adds for row in own], [row.top1 for row in own], "o-", color=colour, lw=0.8, ms=4)
+        larger = [row for row in own if "21k" in row.protocol]
+        marked = [row.multiply_adds for row in larger], [row.top1 for row in larger]
+        axis.plot(*marked, "o", color=colour, mfc="white", ms=5)
         axis.annotate(family, (own[-1].multiply_adds, own[-1].top1), (4, 4), textcoords="offset points", fontsize=SMALL)
     axis.set_xscale("log")
     label_axes(axis, "", "multiply-adds a picture, at the network's own size", "top-1, % of ImageNet's validation")
-    add_note(axis, "One model and one crop each, as published; a line joins a family.")
+    add_note(axis, "One model each, as published; a line joins a family. Hollow: learnt from ImageNet-21k before.")
     return figure
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 KERAS = "keras.io/api/applications"
-# Top-1 and top-5 in per cent, of one model and one crop of ImageNet's validation pictures, as Keras' table has them.
+# Top-1 and top-5 in per cent, as Keras' table has them.
 PUBLISHED: dict[str, tuple[float, float | None]] = {
     "Xception": (79.0, 94.5), "VGG16": (71.3, 90.1), "VGG19": (71.3, 90.0), "ResNet50": (74.9, 92.1),
     "ResNet50V2": (76.0, 93.0), "ResNet101": (76.4, 92.8), "ResNet101V2": (77.2, 93.8), "ResNet152": (76.6, 93.1),
@@ -29,13 +30,13 @@ PUBLISHED: dict[str, tuple[float, float | None]] = {
     "ConvNeXtTiny": (81.3, None), "ConvNeXtSmall": (82.3, None), "ConvNeXtBase": (85.3, None),
     "ConvNeXtLarge": (86.3, None), "ConvNeXtXLarge": (86.7, None),
 }  # fmt: skip
-# What Keras' table lacks, by the paper.
-OTHERS = {
-    "MobileNetV3Large": (75.2, "Howard et al., 2019, table 3"),
-    "MobileNetV3Small": (67.4, "Howard et al., 2019, table 3"),
-}
+# What Keras' table lacks, by the docstring of its module, for the weights that Keras has.
+DOCSTRING, DOCSTRINGS = "keras.applications.mobilenet_v3", {"MobileNetV3Large": 75.6, "MobileNetV3Small": 68.1}
 USUAL = 224  # pixels, where Keras leaves the size open
-PROTOCOL = "validation, 1 model, 1 crop"
+PROTOCOL = "ImageNet's validation, 1 model"
+# The table says nothing of crops; of its older networks, the README of keras-applications does.
+CENTRE = re.compile(r"VGG|Xception|ResNet|Inception|DenseNet|NASNet|EfficientNetB|MobileNet(V2)?$")
+LARGER = ("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge")  # learnt from ImageNet-21k's 14 million pictures first
 
 
 def main(names: list[str]) -> None:
@@ -66,10 +67,17 @@ def measured(name: str):
         network = build(weights=None, input_shape=(size, size, 3))
     parameters, multiply_adds = totals(layer_costs(network))
     keras.backend.clear_session()
-    top1, top5 = PUBLISHED.get(name, (OTHERS.get(name, (None,))[0], None))
-    source = KERAS if name in PUBLISHED else OTHERS[name][1]
     smallest = backbones.SMALLEST_OF.get(name, backbones.SMALLEST)
-    return zoo.Pretrained(name, size, smallest, parameters, multiply_adds, top1, top5, PROTOCOL, source)
+    return zoo.Pretrained(name, size, smallest, parameters, multiply_adds, *published(name))
+
+
+def published(name: str) -> tuple[float, float | None, str, str]:
+    """A network's top-1 and top-5, by what protocol, and where that stands."""
+    crop = "centre crop" if CENTRE.match(name) else "crop not stated"
+    protocol = f"{PROTOCOL}, {crop}{', ImageNet-21k before' if name in LARGER else ''}"
+    if name in DOCSTRINGS:
+        return DOCSTRINGS[name], None, protocol, DOCSTRING
+    return *PUBLISHED[name], protocol, KERAS
 
 
 if __name__ == "__main__":
