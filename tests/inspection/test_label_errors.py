@@ -87,15 +87,8 @@ def test_planted_errors_are_found_in_real_tables(tmp_path, load, task, epochs, p
 
 def test_planted_errors_are_found_in_pictures(tmp_path):
     pictures = pq.read_table("data/fashion.parquet").slice(0, 1200)
-    config, dataset = tiny.build(
-        pictures,
-        tmp_path,
-        "image",
-        model={"filters": [16, 32, 64]},
-        train={"epochs": 12, "learning_rate": 0.003},
-        data={"row_group_size": 400},
-    )
-    precision, recall, _, _ = audited(config, dataset, folds=2)
+    config, dataset = tiny.build(pictures, tmp_path, "image", train={"epochs": 6}, data={"row_group_size": 400})
+    precision, recall, suspects, _ = audited(config, dataset, folds=2)
     assert precision > 0.15 and recall > 0.6  # the network itself is wrong on a fifth of so few
 
 
