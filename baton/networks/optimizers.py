@@ -9,7 +9,7 @@ import keras
 
 from baton.config.schema import Fit
 from baton.data.preprocessing import Preprocessor
-from baton.networks import layers
+from baton.networks import losses
 from baton.networks.layers import Warmup
 
 OPTIMIZERS: dict[str, Callable[[Any, Fit], Any]] = {
@@ -44,15 +44,15 @@ def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float 
 def compile_model(model: keras.Model, preprocessor: Preprocessor, fit: Fit, optimizer_: Any) -> None:
     """Give `model` its loss, metrics and optimizer. Regression's loss is in units of the target's variance."""
     if not preprocessor.classes:
-        loss, metric = "mean_squared_error", layers.RootMeanSquaredError("rmse")
+        loss, metric = "mean_squared_error", losses.RootMeanSquaredError("rmse")
     elif model.output_shape[-1] == 1:
-        loss, metric = "binary_crossentropy", layers.BinaryAccuracy("accuracy")
+        loss, metric = "binary_crossentropy", losses.BinaryAccuracy("accuracy")
     else:
-        loss, metric = "sparse_categorical_crossentropy", layers.SparseCategoricalAccuracy("accuracy")
+        loss, metric = "sparse_categorical_crossentropy", losses.SparseCategoricalAccuracy("accuracy")
     weights = None if preprocessor.classes else [preprocessor.spec["target"]["std"] ** -2]
     model.compile(
         optimizer_,
-        layers.EachMember(loss, fit.label_smoothing or 0.0),
+        losses.EachMember(loss, fit.label_smoothing or 0.0),
         loss_weights=weights,
         weighted_metrics=[metric],
         jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled

@@ -14,14 +14,13 @@ from baton.networks import build, initialization, optimizers, prediction
 from baton.networks.layers import (
     CategoryEmbedding,
     Cross,
-    EachMember,
     LinearPart,
     Maxout,
     MemberDense,
     PiecewiseLinear,
-    SparseCategoricalAccuracy,
     Warmup,
 )
+from baton.networks.losses import EachMember, SparseCategoricalAccuracy
 from baton.training import fit
 
 ACTIVATIONS = ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu", "linear"]
