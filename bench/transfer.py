@@ -77,9 +77,10 @@ def extract(name: str, place: str) -> None:
     import keras
 
     from baton.data.images import Decoder
+    from baton.networks.backbones import block_ends
 
-    network = _network(name)
-    ends = [network.get_layer(layer).output for layer in _block_ends(network)]
+    network = _backbone(name)
+    ends = [network.get_layer(layer).output for layer in block_ends(network)]
     model = keras.Model(network.input, [keras.layers.GlobalAveragePooling2D()(end) for end in ends])
     arrays: dict[str, Any] = {}
     for split, pictures in (("train", _pictures("train", POOL)), ("test", _pictures("test", TEST))):
@@ -191,26 +192,14 @@ def _pictures(split: str, count: int) -> dict[str, np.ndarray]:
     return {"image": np.array(taken["image"].to_pylist(), object), "label": labels[rows]}
 
 
-def _network(name: str) -> Any:
+def _backbone(name: str) -> Any:
     """The convolutional part, which takes raw pixels."""
-    import keras
+    from baton.config.schema import Model
+    from baton.networks.backbones import build_backbone
 
-    image = keras.Input((SIZE, SIZE, 3), name="image")
-    if name == "EfficientNet-Lite0":
-        base = keras.models.load_model(NETWORKS[name])
-        network = keras.models.clone_model(base, image)
-        network.set_weights(base.get_weights())
-        return network
-    scaled = keras.layers.Rescaling(1 / 127.5, -1)(image)
-    network = keras.applications.MobileNetV2(input_tensor=scaled, weights=None, include_top=False)
-    network.load_weights(NETWORKS[name])
-    return network
-
-
-def _block_ends(network: Any) -> list[str]:
-    """The layers at whose outputs a depth ends: the last one of each size."""
-    ends = {layer.output.shape[1]: layer.name for layer in network.layers if not layer.name.endswith("_pad")}
-    return [name for size, name in ends.items() if size < SIZE]
+    weights = str(NETWORKS[name])
+    own = Model(backbone=weights) if weights.endswith(".keras") else Model(backbone=name, weights=weights)
+    return build_backbone(own, (SIZE, SIZE, 3))
 
 
 def _place(name: str) -> str:

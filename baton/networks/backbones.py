@@ -15,6 +15,7 @@ import keras
 
 from baton.config.schema import Model
 from baton.errors import BadInput, listed
+from baton.networks import zoo
 from baton.networks.costs import calls
 from baton.networks.layers import ReversedChannels
 
@@ -93,18 +94,14 @@ def flat(network: keras.Model, features: Any) -> Any:
 
 
 def _named(model: Model, shape: tuple[int, int, int]) -> keras.Model:
-    if model.backbone not in names():
-        raise BadInput(
-            f"model.backbone is one of keras.applications' networks (python -m steps.train --list-models) or a .keras "
-            f"file. Received: {model.backbone}"
-        )
+    name = zoo.demand(model.backbone)
     inputs = keras.Input(shape, name="image")
-    pixels = _at_least(_coloured(inputs), SMALLEST_OF.get(model.backbone, SMALLEST))
+    pixels = _at_least(_coloured(inputs), SMALLEST_OF.get(name, SMALLEST))
     downloaded = "imagenet" if model.weights == "imagenet" else None
-    network = _application(model.backbone, tuple(pixels.shape[1:]), downloaded)
+    network = _application(name, tuple(pixels.shape[1:]), downloaded)
     if model.weights not in ("none", "imagenet"):
-        _load(network, Path(model.weights), model.backbone)
-    return keras.Model(inputs, flat(network, _scaled(pixels, model.backbone)))
+        _load(network, Path(model.weights), name)
+    return keras.Model(inputs, flat(network, _scaled(pixels, name)))
 
 
 def _application(name: str, shape: tuple[int, ...], weights: str | None) -> keras.Model:

@@ -9,6 +9,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from baton.errors import BadInput
+
 TABLE = Path(__file__).with_name("zoo.csv")
 
 
@@ -36,6 +38,16 @@ def models() -> list[Pretrained]:
     with TABLE.open(newline="", encoding="utf-8") as file:
         rows = [_of(row) for row in csv.DictReader(file)]
     return sorted(rows, key=lambda row: row.multiply_adds)
+
+
+def demand(name: str | None) -> str:
+    """A network's name; raises `BadInput` if it is not in the table."""
+    if name is None or name not in {row.name for row in models()}:
+        raise BadInput(
+            f"model.backbone is one of keras.applications' networks (python -m steps.train --list-models) or a .keras "
+            f"file. Received: {name}"
+        )
+    return name
 
 
 def lines() -> list[str]:

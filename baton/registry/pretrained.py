@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from baton.config.schema import Config
+from baton.config.schema import Config, Model
 from baton.errors import BadInput
+from baton.networks import zoo
 from baton.registry import versions
 from baton.runtime.files import sha256, whole
 from baton.serving.layout import KERAS_FILE
@@ -26,9 +27,21 @@ FILES = (".keras", ".h5")
 
 def local(config: Config) -> Config:
     """The config with copies of what its backbone and weights name; raises `BadInput` for what is not there."""
+    _demand(config.model)
     places = {f"model.{key}": getattr(config.model, key) for key in KEYS}
     copies = {key: str(_copied(place, key, config)) for key, place in places.items() if _is_place(place)}
     return config.overridden(copies) if copies else config
+
+
+def _demand(model: Model) -> None:
+    if model.backbone and not _is_place(model.backbone):
+        zoo.demand(model.backbone)
+    if not _is_place(model.weights) and model.weights not in ("none", "imagenet"):
+        raise BadInput(
+            f"model.weights is none, imagenet, a .keras or .h5 file, or models:/…. Received: {model.weights}"
+        )
+    if not model.backbone and model.weights.endswith(("imagenet", ".h5")):
+        raise BadInput(f"model.weights {model.weights} are of a network that model.backbone has to name.")
 
 
 def _is_place(place: str | None) -> bool:

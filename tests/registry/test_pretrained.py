@@ -76,7 +76,13 @@ def test_the_content_decides_what_is_another_backbone(images, tmp_path):
     ("changes", "answer"),
     [
         ({"model.backbone": "gone.keras"}, r"model\.backbone names a file that is not there\. Received: gone\.keras"),
-        ({"model.weights": "gone.weights.h5"}, r"model\.weights names a file that is not there"),
+        (
+            {"model.backbone": "VGG16", "model.weights": "gone.weights.h5"},
+            r"model\.weights names a file that is not there",
+        ),
+        ({"model.backbone": "VGG17"}, r"one of keras.applications' networks .*Received: VGG17"),
+        ({"model.weights": "imagnet"}, r"model\.weights is none, imagenet, a \.keras or .*Received: imagnet"),
+        ({"model.weights": "imagenet"}, r"of a network that model\.backbone has to name"),
         ({"model.weights": "models:/shoes"}, r"models:/name@alias or models:/name/version\. Received: models:/shoes"),
         ({"model.weights": "models:/shoes@best"}, r"an alias that no version bears\. Received: models:/shoes@best"),
         ({"model.weights": "models:/shoes/7"}, r"Model shoes has no version 7"),

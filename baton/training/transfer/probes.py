@@ -14,9 +14,9 @@ import numpy as np
 from baton.data.target import EPSILON
 from baton.runtime import heartbeat
 from baton.training.collective import Collective
+from baton.training.flips import MIN_GAIN
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # of squared weights; the smallest comes last
-MIN_GAIN = 1.28  # standard errors: nine times in ten it is no chance
 STEPS = 200  # of L-BFGS, at most
 
 
