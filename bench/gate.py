@@ -138,7 +138,7 @@ def is_less_than_trivial(rng: np.random.Generator, rows: int) -> bool:
 def rings(rng: np.random.Generator, rows: int, live: int, times: float = 1.0) -> bool:
     """Whether the alarm rings for so many live rows, on which the error is `times` that on so many test rows."""
     test, now = rng.normal(size=rows) ** 2, (times * rng.normal(size=live)) ** 2
-    scored = {"loss": vars(Moments.of(now)), "metrics": {"rmse": float(np.sqrt(now.mean()))}}
+    scored = {"loss": vars(Moments.of(now)), "metric": "rmse", "metrics": {"rmse": float(np.sqrt(now.mean()))}}
     found = drift.live_difference(scored, Moments.of(test))
     return found is not None and found["low"] > 0
 

@@ -149,7 +149,8 @@ def log_label_audit(
         log.warning("%s", reason)
         run.json(label_audit.lacking(reason), names.AUDIT)
         return
-    losses = evidence.losses_by_model(dataset, chosen, candidate_ids, gathered, judged.targets[judged.numbers("test")])
+    targets = judged.targets[judged.numbers("test")]
+    losses = evidence.losses_by_model(config, dataset, chosen, candidate_ids, gathered, targets)
     ranking = label_errors.ranking(
         losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
     )

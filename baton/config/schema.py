@@ -289,6 +289,11 @@ class Fit(Section):
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     warmup_epochs: float = Field(0.5, ge=0)
+    objective: Literal["auto", "squared", "absolute", "huber", "poisson", "tweedie", "gamma"] = Field(
+        "auto",
+        description="a regression's loss; auto: that of evaluation.primary_metric. poisson, tweedie and gamma are for "
+        "counts and amounts: every prediction is above 0",
+    )
     augment: Literal["auto", "none"] | Augment = Field(
         "auto", description="of pictures: auto (light, a flip if classes stay), none, or {operation: strength}"
     )
@@ -357,6 +362,13 @@ class Evaluation(Section):
     confidence: float = Field(0.95, ge=0.5, lt=1, description="of the intervals of metrics and slices")
     resamples: int = Field(1000, ge=100, le=100_000, description="of the rows, for the metrics' intervals")
     slice_rows: int = Field(50, ge=10, description="fewer rows are no slice")
+    primary_metric: (
+        Literal["rmse", "mae", "poisson_deviance", "tweedie_deviance", "gamma_deviance", "log_loss"] | None
+    ) = Field(
+        None,
+        description="what stopping, search, the choice among candidates and the gate go by; default: rmse, of classes "
+        "log_loss",
+    )
 
 
 @dataclass(frozen=True)
@@ -373,6 +385,14 @@ class Unsaid:
 
 OF_TABLES = Unsaid(0.003, 0.1, 0.0, 0.0, 6, math.inf)
 OF_IMAGES = Unsaid(0.008, 0.3, 0.1, 0.5, 3, 720_000)
+# The metric that a regression is judged by → the loss that it learns by.
+OBJECTIVES = {
+    "rmse": "squared",
+    "mae": "absolute",
+    "poisson_deviance": "poisson",
+    "tweedie_deviance": "tweedie",
+    "gamma_deviance": "gamma",
+}
 EPOCHS = 6, 60  # at least, at most
 FILTERS = [32, 64, 128]  # of the stages of the default for images
 AUGMENT = Augment(flip="auto", shift=0.08, contrast=0.1, erasing=0.3)
@@ -577,6 +597,7 @@ class Config(Section):
         """What only some tasks have is asked of those alone."""
         task, classes = self.data.task, self.data.task != "regression"
         interval = None if self.batch_infer is None else self.batch_infer.interval
+        metric = self.evaluation.primary_metric
         unsuited = [
             (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
             (("model", "backbone"), task == "image" or not self.model.backbone, self.model.backbone),
@@ -584,6 +605,8 @@ class Config(Section):
             (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
             (("train", "transfer"), task == "image" or self.train.transfer == "auto", self.train.transfer),
             (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),
+            (("train", "objective"), not classes or self.train.objective == "auto", self.train.objective),
+            (("evaluation", "primary_metric"), metric is None or classes == (metric == "log_loss"), metric),
             (("train", "threshold"), task == "binary" or self.train.threshold == "argmax", self.train.threshold),
             (("batch_infer", "interval"), not classes or interval is None, interval),
         ]
@@ -631,8 +654,14 @@ class Config(Section):
 
     @property
     def primary_metric(self) -> str:
-        """The metric that compares candidates: `rmse` or `log_loss`."""
-        return names.PRIMARY_METRIC[self.data.task]
+        """The metric that stops trainings and compares candidates: `rmse` or `log_loss`, if the config names none."""
+        return self.evaluation.primary_metric or names.PRIMARY_METRIC[self.data.task]
+
+    @property
+    def objective(self) -> str:
+        """The loss that a regression learns by; of classes `auto`, for there is one."""
+        own = self.train.objective
+        return OBJECTIVES.get(self.primary_metric, own) if own == "auto" else own
 
     def sized(self, rows: int) -> Config:
         """The config with what depends on the number of rows filled in for a train split of `rows` rows.
@@ -659,6 +688,7 @@ class Config(Section):
                 "train.learning_rate": self.train.learning_rate or unsaid.learning_rate * math.sqrt(batch / 512),
                 "train.patience": self.train.patience or max(4, epochs // unsaid.patience),
                 "train.label_smoothing": _first(self.train.label_smoothing, unsaid.label_smoothing),
+                "train.objective": self.objective,
                 "train.weight_average": _first(self.train.weight_average, unsaid.weight_average),
                 "tune.epochs": self.tune.epochs or max(1, epochs // 3),
                 "model.dropout": _first(self.model.dropout, unsaid.dropout),

@@ -89,6 +89,17 @@ class Dataset:
             groups += [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         return groups
 
+    def smallest_target(self) -> float:
+        """The smallest target of a regression, of all splits.
+
+        Example:
+            >>> dataset.smallest_target() < dataset.preprocessor.spec["target"]["mean"]
+            True
+        """
+        column = self.preprocessor.target_encoded
+        files = [file for split in names.SPLITS for file in self.files(split)]
+        return min(pc.min(pq.read_table(file, columns=[column]).column(0)).as_py() for file in files)
+
     def raw_test(self) -> pa.Table:
         """The test rows with the source's own columns.
 

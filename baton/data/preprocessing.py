@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from baton import names
 from baton.data import images
 from baton.data import target as target_module
 from baton.data.columns import Column, as_text, canonical, typed
@@ -91,6 +92,11 @@ class Preprocessor:
         """How pictures become what the network sees."""
         decoders = [column.decoder for column in self.features if column.decoder is not None]
         return decoders[0]
+
+    @property
+    def metric(self) -> str:
+        """The primary metric that the model was trained by."""
+        return self.spec["target"].get("metric", names.PRIMARY_METRIC[self.task])
 
     def names(self, kind: str) -> list[str]:
         """Names of the encoded columns of one kind: number, category or image.

@@ -1,10 +1,12 @@
-"""What a target means in numbers: how a class is decided, and how near to certainty a probability may come."""
+"""What a target means in numbers: how a class is decided, how near to 0 what is above it comes, and what is."""
 
 from __future__ import annotations
 
 import numpy as np
 
-EPSILON = 1e-7  # probabilities are kept this far from 0 and 1, as Keras does
+EPSILON = 1e-7  # probabilities are kept this far from 0 and 1, as Keras does; predictions of deviances from 0
+# Losses of targets that are not below 0 → the power of the mean that their variance goes with (Tweedie's family).
+POWERS = {"poisson": 1.0, "tweedie": 1.5, "gamma": 2.0}
 DEFAULT_THRESHOLD = 0.5  # the threshold at which the likelier of two classes is predicted
 
 

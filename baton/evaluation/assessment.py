@@ -24,13 +24,16 @@ def fit_postprocessing(
 ) -> dict[str, Any]:
     """Targets and a trained network's output on validation → what the model's spec keeps with the target.
 
-    Regression: `intervals`. Classes: `calibration` (None for too few rows); two classes: the best
-    `thresholds`; a binary task: the `threshold` that the config asks for.
+    Regression: `intervals`, and the `metric` that it was trained by if it isn't the usual one. Classes: `calibration`
+    (None for too few rows); two classes: the best `thresholds`; a binary task: the `threshold` that the config asks for.
     """
+    kept: dict[str, Any]
     if not preprocessor.classes:
-        return {"intervals": conformal.fit_intervals(targets, predictions[:, 0])}
+        least = 0.0 if config.objective in target.POWERS else None
+        kept = {"intervals": conformal.fit_intervals(targets, predictions[:, 0], least)}
+        return kept if config.primary_metric == preprocessor.metric else {**kept, "metric": config.primary_metric}
     found = calibration.fit_temperature(targets, predictions, config.seed) if config.train.calibrate else None
-    kept: dict[str, Any] = {"calibration": None}
+    kept = {"calibration": None}
     if found:
         kept["calibration"] = {"temperature": found.temperature, "applied": found.applied}
         predictions = calibration.scaled(predictions, found.temperature) if found.applied else predictions
@@ -53,10 +56,10 @@ def assess(
     cross-validated, for the intervals were made from these very rows.
     """
     settings = config.evaluation
-    kept = preprocessor.spec["target"]
+    kept, metric = preprocessor.spec["target"], preprocessor.metric
     return {
         "rows": len(targets),
-        "metrics": metrics.finite(metrics.evaluate(targets, predictions, preprocessor.threshold)),
+        "metrics": metrics.finite(metrics.evaluate(targets, predictions, preprocessor.threshold, metric)),
         "intervals": intervals.of_metrics(
             targets,
             predictions,
@@ -64,9 +67,10 @@ def assess(
             confidence=settings.confidence,
             resamples=settings.resamples,
             seed=config.seed,
+            metric=metric,
         ),
         "confidence": settings.confidence,
-        "slices": slices.find(pieces, preprocessor, metrics.row_losses(targets, predictions), settings),
+        "slices": slices.find(pieces, preprocessor, metrics.row_losses(targets, predictions, metric), settings),
         "calibration": calibration.before_and_after(targets, predictions, kept.get("calibration")),
         "conformal": _coverage(config, kept.get("intervals"), split, targets, predictions),
         "thresholds": _evaluated_thresholds(preprocessor, targets, predictions),

@@ -18,8 +18,10 @@ GROUPS, GROUP_ROWS = 10, 100  # by predicted value; fewer groups where validatio
 FOLDS = 5
 
 
-def fit_intervals(targets: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+def fit_intervals(targets: np.ndarray, predicted: np.ndarray, least: float | None = None) -> dict[str, Any]:
     """Targets and prediction [rows] → {"edges": between groups of predictions, "half_widths": {level: one a group}}.
+
+    Where no target can be below `least`, it is kept too, and no interval begins below it.
 
     A level that the smallest group has too few rows for (below n = level / (1 - level)) is left out.
     """
@@ -28,14 +30,15 @@ def fit_intervals(targets: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     widths = [_half_widths(targets[group], predicted[group]) for group in (groups == g for g in range(len(edges) + 1))]
     of_levels = zip(map(str, INTERVAL_LEVELS), np.transpose(widths).tolist(), strict=True)
     known = {level: each for level, each in of_levels if all(map(math.isfinite, each))}
-    return {"edges": [float(edge) for edge in edges], "half_widths": known}
+    kept = {"edges": [float(edge) for edge in edges], "half_widths": known}
+    return kept if least is None else {**kept, "least": least}
 
 
 def bounds(kept: dict[str, Any], predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """What `fit_intervals` gave, predictions [rows] and one of its levels → lower and upper ends [rows]."""
     widths = np.asarray(kept["half_widths"][str(level)])
     half = widths[np.searchsorted(np.asarray(kept["edges"]), predicted, side="right")]
-    return predicted - half, predicted + half
+    return np.maximum(predicted - half, kept.get("least", -np.inf)), predicted + half
 
 
 def coverage(kept: dict[str, Any], targets: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:

@@ -17,7 +17,14 @@ Interval = list[float] | None
 
 
 def of_metrics(
-    targets: np.ndarray, predictions: np.ndarray, *, threshold: float, confidence: float, resamples: int, seed: int
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    *,
+    threshold: float,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    metric: str | None = None,
 ) -> dict[str, Interval]:
     """Targets [rows] and predictions as in `metrics.evaluate` → {metric: [low, high]}, None where it is not defined.
 
@@ -26,6 +33,12 @@ def of_metrics(
     rng = np.random.default_rng(seed)
     if np.issubdtype(targets.dtype, np.floating):
         found = _regression(targets, predictions[:, 0], resamples, rng)
+        if metric in metrics.DEVIANCES:
+            losses, times = (
+                metrics.row_losses(targets, predictions, metric),
+                _affordable(resamples, len(targets), SUMMED),
+            )
+            found[metric] = bootstrap.sums((losses,), times, rng)[0] / len(targets)
     else:
         found = _classification(targets, predictions.astype(np.float64), threshold, resamples, rng)
     return {name: _interval(values, confidence) for name, values in found.items()}

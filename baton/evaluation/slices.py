@@ -120,7 +120,7 @@ def find(
 
     Those that are surely worse come first, then by difference; at most `MOST` are told.
     """
-    cuts, whole = list(cuts_of(preprocessor)), Overall.of(losses, "log_loss" if preprocessor.classes else "rmse")
+    cuts, whole = list(cuts_of(preprocessor)), Overall.of(losses, preprocessor.metric)
     parts = [
         (cut, int(code), SliceStats(*(float(total[code]) for total in sums)))
         for cut, sums in zip(cuts, _summed(pieces, cuts, losses - whole.mean), strict=True)

@@ -182,11 +182,12 @@ def live_metrics(preprocessor: Preprocessor, rows: pa.Table) -> dict[str, Any] |
     if len(targets) < MIN_LIVE_ROWS:
         return live
     output = _predictions(preprocessor, rows.filter(good))
-    settings: dict[str, Any] = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": 0}
+    metric = live["metric"] = preprocessor.metric
+    settings: dict[str, Any] = {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": 0, "metric": metric}
     ranges = intervals.of_metrics(targets, output, threshold=preprocessor.threshold, **settings)
-    live["metrics"] = metrics.finite(metrics.evaluate(targets, output, preprocessor.threshold))
+    live["metrics"] = metrics.finite(metrics.evaluate(targets, output, preprocessor.threshold, metric))
     live["intervals"] = {name: ends for name, ends in ranges.items() if ends}
-    moments = Moments.of(metrics.row_losses(targets, output))
+    moments = Moments.of(metrics.row_losses(targets, output, metric))
     live["loss"] = asdict(moments) if np.isfinite([moments.variance, moments.skewness]).all() else None
     return live
 
@@ -196,7 +197,7 @@ def live_difference(live: dict[str, Any], before: Moments | None) -> dict[str, A
     interval; both sets of rows are samples. None if one of the two is not known."""
     if before is None or live["loss"] is None:
         return None
-    metric = "rmse" if "rmse" in live["metrics"] else "log_loss"
+    metric = live["metric"]
     found = differences.independent(metric, Moments(**live["loss"]), before, (1 - CONFIDENCE) / 2)
     return {"metric": metric, "confidence": CONFIDENCE, **asdict(found)} if found.is_finite else None
 

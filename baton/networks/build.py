@@ -15,6 +15,7 @@ import keras
 
 from baton.config.schema import Model
 from baton.data.preprocessing import Preprocessor
+from baton.data.target import POWERS
 from baton.errors import BadInput
 from baton.networks import backbones
 from baton.networks.blocks import BLOCKS, demand_strides
@@ -23,6 +24,7 @@ from baton.networks.layers import (
     CategoryEmbedding,
     Cross,
     LinearPart,
+    LogLink,
     Maxout,
     MeanOfMembers,
     MemberDense,
@@ -59,14 +61,17 @@ LAYERS: dict[str, Callable[..., Any]] = {
 STATISTICS_MOMENTUM = 0.9  # of cnn's batch normalisation: few rows make few steps, in which 0.99 learns too little
 
 
-def build(preprocessor: Preprocessor, model: Model) -> keras.Model:
-    """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack."""
+def build(preprocessor: Preprocessor, model: Model, objective: str = "squared") -> keras.Model:
+    """Preprocessor and model config → an untrained Keras model; raises `BadInput` for an unusable stack.
+
+    A regression's `objective` decides its last layer: losses of targets above 0 have a logarithmic link.
+    """
     inputs = _inputs(preprocessor)
     try:
         networks = model.networks if _is_mlp(preprocessor, model) else 1
         heads = ["head", *(f"head_{index}" for index in range(1, networks))]
         answers = [_answers(_body(inputs, preprocessor, model), preprocessor, model, head) for head in heads]
-        return keras.Model(inputs, _output_layer(answers, inputs, preprocessor, model))
+        return keras.Model(inputs, _output_layer(answers, inputs, preprocessor, model, objective))
     except (ValueError, TypeError) as error:
         raise BadInput(f"model: Keras cannot build this network: {_reason(error)}") from None
 
@@ -76,7 +81,7 @@ def on_backbone(backbone: keras.Model, end: str, preprocessor: Preprocessor, mod
     inputs = {"image": backbone.inputs[0]}
     features = _means(backbone.get_layer(end).output, model)
     answers = _answers(features, preprocessor, model, "head")
-    return keras.Model(inputs, _output_layer([answers], inputs, preprocessor, model))
+    return keras.Model(inputs, _output_layer([answers], inputs, preprocessor, model, "auto"))
 
 
 def _inputs(preprocessor: Preprocessor) -> dict[str, Any]:
@@ -275,7 +280,9 @@ def _answers(body: Any, preprocessor: Preprocessor, model: Model, name: str) -> 
     return keras.layers.Dense(units, kernel_regularizer=_regularizer(model), name=name)(body)
 
 
-def _output_layer(answers: list[Any], inputs: dict[str, Any], preprocessor: Preprocessor, model: Model) -> Any:
+def _output_layer(
+    answers: list[Any], inputs: dict[str, Any], preprocessor: Preprocessor, model: Model, objective: str
+) -> Any:
     """The networks' answers and the linear part → the output; several are members of one ensemble."""
     units, activation = _units(preprocessor)
     members = len(answers) > 1 or len(answers[0].shape) > 2
@@ -286,12 +293,18 @@ def _output_layer(answers: list[Any], inputs: dict[str, Any], preprocessor: Prep
         linear = LinearPart(_edges(preprocessor), units)(inputs["numbers"])
         out = keras.layers.Add()([out, keras.layers.Reshape((1, units))(linear) if members else linear])
     last = "each" if members else "output"
-    if preprocessor.classes:
-        out = keras.layers.Activation(activation, name=last)(out)
-    else:
-        target = preprocessor.spec["target"]
-        out = keras.layers.Rescaling(target["std"], target["mean"], name=last)(out)
+    out = _link(preprocessor, activation, objective, last)(out)
     return MeanOfMembers(name="output")(out) if members else out
+
+
+def _link(preprocessor: Preprocessor, activation: str, objective: str, name: str) -> Any:
+    """The layer that makes probabilities, or numbers in the target's unit, of a network's answers."""
+    if preprocessor.classes:
+        return keras.layers.Activation(activation, name=name)
+    target = preprocessor.spec["target"]
+    if objective in POWERS:
+        return LogLink(target["mean"], name=name)
+    return keras.layers.Rescaling(target["std"], target["mean"], name=name)
 
 
 def _edges(preprocessor: Preprocessor) -> list[list[float]]:

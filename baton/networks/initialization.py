@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from baton.data.preprocessing import Preprocessor
-from baton.networks.layers import CATEGORY_ROWS, VALUE_ROWS, CategoryEmbedding, LinearPart, dropout_rates
+from baton.networks.layers import CATEGORY_ROWS, VALUE_ROWS, CategoryEmbedding, LinearPart, LogLink, dropout_rates
 
 MIN_CREDIBILITY = 1.0  # even of a column that tells all, some is forgotten: there are new categories to come
 BEGIN_ROWS = 25_000  # that the credibility of columns is estimated on: more would not change who is forgotten
@@ -90,8 +90,11 @@ def _sums(codes: np.ndarray, target: np.ndarray) -> np.ndarray:
 def initialize_linear(model: keras.Model, preprocessor: Preprocessor, numbers: np.ndarray, target: np.ndarray) -> None:
     """Let a regression's linear part begin as the ridge regression on these rows' numbers [rows, d].
 
-    Rare rows with large targets, which clipped gradients hardly move, are met by a trend from the start.
+    Rare rows with large targets, which clipped gradients hardly move, are met by a trend from the start. That of a
+    logarithmic link begins at zero: as an exponent such a trend would be far off.
     """
+    if any(isinstance(layer, LogLink) for layer in model.layers):
+        return
     part = next((layer for layer in model.layers if isinstance(layer, LinearPart)), None)
     if part is None or preprocessor.classes or len(numbers) < RIDGE_ROWS:
         return

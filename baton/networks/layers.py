@@ -250,6 +250,27 @@ class MeanOfMembers(keras.layers.Layer):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), inputs.dtype)
 
 
+LARGEST_EXPONENT = 15.0  # of e: a few million times the mean, either way
+
+
+@keras.saving.register_keras_serializable("baton")
+class LogLink(keras.layers.Layer):
+    """Answers of any shape → `mean` times e to their power: what is above 0, about the mean before training."""
+
+    def __init__(self, mean: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.mean = float(mean)
+
+    def call(self, inputs: Any) -> Any:
+        return self.mean * ops.exp(ops.clip(inputs, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mean": self.mean}
+
+
 @keras.saving.register_keras_serializable("baton")
 class ReversedChannels(keras.layers.Layer):
     """Pictures [..., channels] with their channels the other way round: blue first, as Caffe's networks want them."""

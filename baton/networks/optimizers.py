@@ -9,6 +9,7 @@ import keras
 
 from baton.config.schema import Fit
 from baton.data.preprocessing import Preprocessor
+from baton.data.target import POWERS
 from baton.networks import losses
 from baton.networks.layers import Warmup
 
@@ -42,18 +43,19 @@ def optimizer(fit: Fit, steps: int, *, scale: float = 1.0, warmup_epochs: float 
 
 
 def compile_model(model: keras.Model, preprocessor: Preprocessor, fit: Fit, optimizer_: Any) -> None:
-    """Give `model` its loss, metrics and optimizer. Regression's loss is in units of the target's variance."""
+    """Give `model` its loss, metrics and optimizer. Regression's loss has no unit: it is that of scaled numbers."""
+    loss: str
+    unit = 1.0
     if not preprocessor.classes:
-        loss, metric = "mean_squared_error", losses.RootMeanSquaredError("rmse")
+        loss, metric = fit.objective, losses.RootMeanSquaredError("rmse")
+        unit = preprocessor.spec["target"]["mean" if loss in POWERS else "std"]
     elif model.output_shape[-1] == 1:
         loss, metric = "binary_crossentropy", losses.BinaryAccuracy("accuracy")
     else:
         loss, metric = "sparse_categorical_crossentropy", losses.SparseCategoricalAccuracy("accuracy")
-    weights = None if preprocessor.classes else [preprocessor.spec["target"]["std"] ** -2]
     model.compile(
         optimizer_,
-        losses.EachMember(loss, fit.label_smoothing or 0.0),
-        loss_weights=weights,
+        losses.EachMember(loss, fit.label_smoothing or 0.0, unit),
         weighted_metrics=[metric],
         jit_compile=False,  # slower on CPU here, and Horovod's ops cannot be compiled
     )

@@ -42,7 +42,7 @@ READABLE = ("python", VERSION, REGISTRY)
 CONFIG_READ: dict[str, tuple[str, ...]] = {
     "ingest": ("engine", "spark", "data", "distributed_train.workers"),
     "train": ("seed", "data.task", "model", "train", "evaluation"),
-    "tune": ("seed", "engine", "spark", "data.task", "model", "train", "tune"),
+    "tune": ("seed", "engine", "spark", "data.task", "model", "train", "evaluation.primary_metric", "tune"),
     "distributed_train": ("seed", "spark", "data.task", "model", "train", "evaluation", "distributed_train"),
     "register": ("name", "seed", "data.task", "evaluation", "register"),
     "batch_infer": (

@@ -88,6 +88,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     run.tag(names.TAG_DATASET, str(dataset.folder))
     evaluation = {
         "validation": validation,
+        "metric": config.primary_metric,
         "assessment": assessed,
         "best_epoch": result.best_epoch,
         "history": result.history,
@@ -116,7 +117,7 @@ class EvaluatedSplit:
 
     def metrics(self, preprocessor: Preprocessor) -> dict[str, float]:
         """All metrics, of what the model decides."""
-        return metrics.evaluate(self.targets, self.output, preprocessor.threshold)
+        return metrics.evaluate(self.targets, self.output, preprocessor.threshold, preprocessor.metric)
 
 
 def finished(config: Config, dataset: Dataset, network: Any) -> tuple[raw_columns.RawColumnModel, EvaluatedSplit]:

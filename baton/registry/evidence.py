@@ -52,9 +52,9 @@ def gather(
     asked = [version for name in models for version in versions.versions(name)]
     incumbent = None if champion is None else champion_losses(config, champion, model, raw, targets, output)
     evidence = Evidence(
-        metrics=measured(targets, output, model.preprocessor.threshold),
-        trivial=metrics.row_losses(targets, metrics.trivial(model.preprocessor.spec["target"], len(targets))),
-        losses=losses(targets, output),
+        metrics=measured(targets, output, model.preprocessor.threshold, config.primary_metric),
+        trivial=trivial_losses(config, model.preprocessor, targets),
+        losses=losses(targets, output, config.primary_metric),
         skew=gate.skew(encoded, output),
         fingerprints={
             "dataset": dataset.fingerprint,
@@ -87,18 +87,29 @@ def auc_interval(config: Config, targets: np.ndarray, predictions: np.ndarray) -
     return intervals.of_auc(targets, predictions[:, 1], settings.confidence, settings.resamples, config.seed)
 
 
-def measured(targets: np.ndarray, predictions: np.ndarray, threshold: float) -> dict[str, float]:
+def measured(targets: np.ndarray, predictions: np.ndarray, threshold: float, metric: str) -> dict[str, float]:
     """Targets and predictions as in `metrics.evaluate` → all metrics; none if an output is not finite."""
-    return metrics.evaluate(targets, predictions, threshold) if np.isfinite(predictions).all() else {}
+    return metrics.evaluate(targets, predictions, threshold, metric) if np.isfinite(predictions).all() else {}
 
 
-def losses(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+def losses(targets: np.ndarray, predictions: np.ndarray, metric: str | None = None) -> np.ndarray:
     """Targets [rows] and predictions [rows, k] → each row's loss, nan where an output is not finite."""
-    return np.where(np.isfinite(predictions).all(axis=1), metrics.row_losses(targets, predictions), np.nan)
+    return np.where(np.isfinite(predictions).all(axis=1), metrics.row_losses(targets, predictions, metric), np.nan)
+
+
+def trivial_losses(config: Config, preprocessor: Preprocessor, targets: np.ndarray) -> np.ndarray:
+    """Targets [rows] → the trivial predictor's loss on each row."""
+    trivial = metrics.trivial(preprocessor.spec["target"], len(targets))
+    return metrics.row_losses(targets, trivial, config.primary_metric)
 
 
 def losses_by_model(
-    dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence, targets: np.ndarray
+    config: Config,
+    dataset: Dataset,
+    chosen: Any,
+    candidate_ids: list[str],
+    gathered: Evidence,
+    targets: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Each candidate's, the champion's and the trivial predictor's loss on every test row."""
     raw = dataset.raw_test()
@@ -111,11 +122,11 @@ def losses_by_model(
             by_name[name] = gathered.losses
             continue
         other = versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
-        by_name[name] = losses(*other.evaluate(raw))
+        by_name[name] = losses(*other.evaluate(raw), config.primary_metric)
     champion = None if gathered.champion is None else gathered.champion.losses
     if champion is not None and len(champion) == len(gathered.losses):
         by_name[CHAMPION] = champion
-    by_name[TRIVIAL] = metrics.row_losses(targets, metrics.trivial(dataset.preprocessor.spec["target"], len(targets)))
+    by_name[TRIVIAL] = trivial_losses(config, dataset.preprocessor, targets)
     return by_name
 
 
@@ -136,8 +147,8 @@ def champion_losses(
         if set(mine) != set(theirs):
             found = of_shared_classes(number, mine, theirs, targets, predictions, answers)
         else:
-            candidate = None if rows.all() else losses(targets, predictions)
-            found = Champion(number, losses(targets, answers), candidate=candidate)
+            candidate = None if rows.all() else losses(targets, predictions, config.primary_metric)
+            found = Champion(number, losses(targets, answers, config.primary_metric), candidate=candidate)
         return replace(found, overlap=overlap)
     except Exception as error:  # whatever it is: the gate refuses, and says it
         log.exception("the champion cannot be scored")

@@ -29,7 +29,9 @@ def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float
     candidates = []
     for run_id in ids:
         candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
-        validation = runs.artifact(candidate, names.EVALUATION)["validation"]
+        evaluation = runs.artifact(candidate, names.EVALUATION)
+        _demand_metric(config, run_id, evaluation)
+        validation = evaluation["validation"]
         value = validation[config.primary_metric]
         log.info("candidate %s (%s): %s %.6g", candidate.info.run_name, run_id, config.primary_metric, value)
         candidates.append((value if math.isfinite(value) else math.inf, candidate, validation))
@@ -40,6 +42,16 @@ def choose(config: Config, candidate_run_ids: str) -> tuple[Any, dict[str, float
 
 def candidate_ids(candidate_run_ids: str) -> list[str]:
     return [part.strip() for part in candidate_run_ids.split(",") if part.strip()]
+
+
+def _demand_metric(config: Config, run_id: str, evaluation: dict[str, Any]) -> None:
+    """Raise `BadInput` for a candidate that learnt by another metric; those of earlier versions name none."""
+    own = evaluation.get("metric", names.PRIMARY_METRIC[config.data.task])
+    if own != config.primary_metric:
+        raise BadInput(
+            f"evaluation.primary_metric is {config.primary_metric}, and the candidate {run_id} was trained by another: "
+            f"train it anew. Received: a run that was trained by {own}"
+        )
 
 
 def _demand_one_dataset(candidates: list[Any]) -> None:

@@ -160,11 +160,11 @@ class BestWeights(keras.callbacks.Callback):
         return [*model.variables, *model.optimizer.variables]
 
     def _validate(self) -> dict[str, float]:
-        mine = sum(
-            metrics.partial_sums(targets, output) for targets, output in predict_pieces(self.model, self.validation)
-        )
+        metric = self.config.primary_metric
+        pieces = predict_pieces(self.model, self.validation)
+        mine = sum(metrics.partial_sums(targets, output, metric) for targets, output in pieces)
         sums = self.collective.sum(np.asarray(mine))
-        return metrics.from_sums(sums, regression=not self.validation.preprocessor.classes)
+        return metrics.from_sums(sums, not self.validation.preprocessor.classes, metric)
 
     def _share_statistics(self) -> None:
         """Batch normalization's moving statistics as the mean over processes: no gradient evens them out."""

@@ -21,6 +21,7 @@ from baton.training.augmentation import Augmentation
 from baton.training.callbacks import OnEpoch, Result
 from baton.training.checkpoints import Checkpoint
 from baton.training.collective import Collective, SingleProcess
+from baton.training.objectives import demand_targets
 from baton.training.transfer import policy
 from baton.training.transfer.task import Task
 
@@ -40,13 +41,15 @@ def train(
     train_shards: int = 1,
     race: bool = True,
 ) -> Result:
-    """Config and dataset → a trained `Result`; raises `Diverged` when the loss is not finite.
+    """Config and dataset → a trained `Result`; raises `Diverged` when the loss is not finite, `BadInput` for targets
+    that it is not made for.
 
     With a `checkpoint` that holds a state, training goes on after its epoch, to the same end.
     `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do. Where a backbone's weights
     are put to use as `train.transfer: auto` finds best, the CNN from scratch is in the `race`.
     """
     collective = collective or SingleProcess()
+    demand_targets(config, dataset)
     config = without_backbone(config) if config.train.transfer == "scratch" else config
     config = config.sized(dataset.rows["train"])
     shard = (collective.rank, collective.size)
@@ -97,7 +100,7 @@ def train_on(
     preprocessor = feed.preprocessor
     feed.augmentation = augmentation_of(config, feed, validation, collective)
     keras.utils.set_random_seed(config.seed)  # not sooner: what is imported when rows are first read draws numbers too
-    model = build.build(preprocessor, config.model)
+    model = build.build(preprocessor, config.model, config.train.objective)
     initialization.initialize(model, preprocessor, feed.in_order())
     made = optimizers.optimizer(config.train, feed.steps)
     optimizers.compile_model(model, preprocessor, config.train, collective.distribute(made))
