@@ -349,6 +349,25 @@ def test_candidates_are_compared_by_one_metric(task, metric):
     assert config.validate(tree, {}, "here").primary_metric == metric
 
 
+@pytest.mark.parametrize(
+    ("task", "settings", "place"),
+    [
+        ("binary", {"train": {"objective": "squared"}}, "train.objective"),
+        ("binary", {"evaluation": {"primary_metric": "mae"}}, "evaluation.primary_metric"),
+        ("regression", {"evaluation": {"primary_metric": "log_loss"}}, "evaluation.primary_metric"),
+    ],
+)
+def test_losses_and_metrics_go_with_their_task(task, settings, place):
+    with pytest.raises(BadInput, match=f"{place}: does not go with the task {task}"):
+        config.validate({**SMALL, "data": {**SMALL["data"], "task": task}, **settings}, {}, "here")
+
+
+def test_a_loss_follows_the_metric_unless_one_is_asked_for():
+    of = lambda **settings: config.validate({**SMALL, **settings}, {}, "here").sized(100).train.objective  # noqa: E731
+    assert (of(), of(evaluation={"primary_metric": "mae"})) == ("squared", "absolute")
+    assert of(evaluation={"primary_metric": "poisson_deviance"}, train={"objective": "gamma"}) == "gamma"
+
+
 def test_batches_and_epochs_follow_the_rows():
     small = config.validate(SMALL, {}, "here")
     sizes = {

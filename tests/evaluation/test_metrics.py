@@ -27,6 +27,28 @@ def test_regression_is_sklearns():
     assert found["r2"] == pytest.approx(sk.r2_score(wide, guess))
 
 
+@pytest.mark.parametrize(("metric", "power"), metrics.DEVIANCES.items())
+def test_deviances_are_sklearns_and_add_up(metric, power):
+    rng = np.random.default_rng(2)
+    targets = rng.gamma(1, 30, 200).astype(np.float32)
+    targets[:5] = 0 if power < 2 else 1
+    output = rng.gamma(2, 20, (200, 1))
+    found = metrics.evaluate(targets, output, metric=metric)
+    assert found[metric] == pytest.approx(sk.mean_tweedie_deviance(targets, output[:, 0], power=power), rel=1e-6)
+    parts = (
+        metrics.partial_sums(targets[:70], output[:70], metric),
+        metrics.partial_sums(targets[70:], output[70:], metric),
+    )
+    sums = metrics.from_sums(np.add(*parts), True, metric)
+    assert sums == pytest.approx({name: found[name] for name in ("rmse", metric, "mae")})
+
+
+def test_a_prediction_below_zero_costs_a_finite_deviance_and_a_target_outside_has_none():
+    for metric in metrics.DEVIANCES:
+        losses = metrics.row_losses(np.array([2.0, -1.0]), np.array([[-3.0], [1.0]]), metric)
+        assert losses[0] > 10 and np.isfinite(losses[0]) and np.isnan(losses[1])
+
+
 def test_r2_of_a_constant_truth_is_nan():
     found = metrics.evaluate(np.full(4, 2.0, np.float32), np.arange(4.0)[:, None])
     assert math.isnan(found["r2"]) and found["mae"] == pytest.approx(1)

@@ -248,7 +248,7 @@ def test_a_live_metric_is_worse_where_the_intervals_of_both_allow_no_other_answe
 
 def test_the_live_interval_has_two_and_a_half_percent_at_either_end():
     loss, before = {"rows": 40, "mean": 4.0, "variance": 9.0, "skewness": 1.0}, Moments(50, 1.0, 2.0, 0.1)
-    found = drift.live_difference({"loss": loss, "metrics": {"rmse": 2.0}}, before)
+    found = drift.live_difference({"loss": loss, "metric": "rmse", "metrics": {"rmse": 2.0}}, before)
     expected = differences.independent("rmse", Moments(**loss), before, 0.025)
     assert (found["metric"], found["confidence"]) == ("rmse", 0.95)
     assert {key: found[key] for key in vars(expected)} == pytest.approx(vars(expected))

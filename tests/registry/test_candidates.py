@@ -31,6 +31,7 @@ def lab(tmp_path_factory):
         built[rows] = tiny.build(
             tiny.regression_table(), home / str(rows), "regression", name="lab", data={"reference_rows": rows},
             warehouse=str(home / "warehouse"), batch_infer={"source": "-", "output": "-"},
+            evaluation={"primary_metric": "mae"},
         )  # fmt: skip
     config, dataset = built[0]
     networks = {epochs: fit.train(config.overridden({"train.epochs": epochs}), dataset).model for epochs in (4, 30)}

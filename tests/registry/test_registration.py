@@ -41,6 +41,13 @@ def test_candidates_of_two_datasets_cannot_be_compared(store):
         registration.choose(tiny.config(), "a,b")
 
 
+def test_candidates_are_of_the_metric_that_they_are_judged_by(store):
+    store |= {"a": (candidate("a"), 2.0)}
+    by_errors = tiny.config(evaluation={"primary_metric": "mae"})
+    with pytest.raises(BadInput, match="is mae, and the candidate a was trained by another: .* trained by rmse"):
+        registration.choose(by_errors, "a")
+
+
 @pytest.mark.parametrize("given", ["", " , "])
 def test_no_candidate_at_all_is_bad_input(given):
     with pytest.raises(BadInput, match="candidate_run_ids is missing"):
