@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 CONFIG ?= conf/flights.yaml
 NAME = $(shell sed -nE 's/^name: *([A-Za-z0-9._-]+).*/\1/p' $(CONFIG))
 
-.PHONY: run test bench faults mutants peers weights runtime-17 wheel wheels lint ui gc lock schema clean
+.PHONY: run test bench faults mutants peers tables weights runtime-17 wheel wheels lint ui gc lock schema clean
 
 run: $(READY)  ## install, then run the whole pipeline of CONFIG
 	@case "$$PWD" in *[\#?%]*) python -c 'from baton.tracking import runs; runs.set_experiment("$(NAME)")';; esac
@@ -36,6 +36,8 @@ mutants: $(READY)  ## change the lines that matter most, one at a time, and see 
 
 peers: .peers/.ready  ## Petastorm's own tests, and with HOROVOD_SOURCE=checkout Horovod's, on the builds of them here
 	python -m peers
+
+tables: .tables/.ready  ## public tables with long tails, for `bench quality`, into .tables
 
 weights: .weights/.ready  ## networks trained on ImageNet, for benchmarks: EfficientNet-Lite0 and MobileNetV2, into .weights
 
@@ -78,6 +80,11 @@ $(READY): requirements.txt scripts/setup.sh scripts/python.sh $(wildcard $(BUILT
 .peers/.ready: $(READY) peers/requirements.txt
 	rm -rf .peers
 	uv pip install --quiet --target .peers --no-deps --require-hashes -r peers/requirements.txt
+	touch $@
+
+.tables/.ready: $(READY) bench/long_tails.txt
+	rm -rf .tables
+	uv pip install --quiet --target .tables --no-deps --require-hashes -r bench/long_tails.txt
 	touch $@
 
 .weights/.ready: $(READY) scripts/weights.txt scripts/torch_file.py $(wildcard scripts/convert_*.py)

