@@ -21,7 +21,7 @@ from bench import __main__ as bench
 from bench import feed as feed_bench
 from bench import fit as fit_bench
 from bench import gate as gate_bench
-from bench import harness, horovod, infer, ingest, inputs, memory, quality, reference, tables, transfer
+from bench import harness, horovod, infer, ingest, inputs, long_tails, memory, quality, reference, tables, transfer
 from bench.harness import Comparison
 
 
@@ -225,6 +225,23 @@ def test_a_win_is_more_than_chance():
         "lightgbm": "win", "lightgbm_tuned": "tie", "hist_gradient_boosting": "win", "linear": "loss",
     }  # fmt: skip
     assert found["values"]["baton"] == pytest.approx(base.mean())
+
+
+def test_a_tie_counts_half_and_long_tails_count_apart(monkeypatch):
+    verdicts = {"short": "win", "long": "tie", "tail": "loss"}
+    monkeypatch.setattr(quality, "splits", lambda table, runs: range(runs))
+    monkeypatch.setattr(quality, "losses", lambda table, seed: table)
+    monkeypatch.setattr(
+        quality, "compare", lambda table, seeds: {
+            "metric": "rmse", "values": dict.fromkeys(quality.SIDES, 1.0),
+            "verdicts": dict.fromkeys(quality.SIDES[1:], verdicts[seeds[0]]),
+        },
+    )  # fmt: skip
+    monkeypatch.setattr(quality.flights, "measure", lambda: [])
+    monkeypatch.setattr(tables, "TABLES", ["short"])
+    monkeypatch.setattr(long_tails, "LONG_TAILS", ["long", "tail"])
+    found = {each.against: each.baton for each in quality.measure(1)}
+    assert (found["lightgbm"], found["long tails: lightgbm"], found["long tails: lightgbm, not lost"]) == (1, 0.25, 0.5)
 
 
 def test_trees_get_no_values_that_networks_embed(tmp_path):
