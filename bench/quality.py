@@ -1,9 +1,10 @@
 """Baton's default network for tables against gradient boosting and a linear model, untuned and tuned.
 
 Every table of `bench.tables` and of `bench.long_tails`, whose points count apart, is split anew for each seed, small
-ones oftener, by seeds that no default was chosen on; all sides train on the same encoded rows and choose on the same validation rows. A side wins a table where the
-paired bootstrap interval (95 %) of the difference in the test metric, over the rows of all seeds, excludes zero; a
-tie counts half. The tuned LightGBM is the best on validation of a random search, with early stopping.
+ones oftener, by seeds that no default was chosen on; all sides train on the same encoded rows and choose on the same
+validation rows. A side wins a table where the paired bootstrap interval (95 %) of the difference in the test metric,
+over the rows of all seeds, excludes zero; a tie counts half. The tuned LightGBM is the best on validation of a random
+search, with early stopping.
 """
 
 from __future__ import annotations
