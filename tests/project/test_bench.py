@@ -200,6 +200,18 @@ def test_tables_of_quality_hold_what_is_predicted():
         assert classes > 10 if task == "regression" else classes == 2 if task == "binary" else 2 < classes < 12
 
 
+def test_tables_of_long_tails_come_without_what_tells_the_target(monkeypatch, tmp_path):
+    monkeypatch.setattr(long_tails, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit, match=r"Wage\.csv is missing: make tables"):
+        tables.table("wages")
+    place = tmp_path / "ISLP/data/Wage.csv"
+    place.parent.mkdir(parents=True)
+    place.write_text("age,logwage,wage\n30,4.6,100\n40,,\n")
+    rows, target, task = tables.table("wages")
+    assert (rows.to_dict("list"), target, task) == ({"age": [30], "wage": [100.0]}, "wage", "regression")
+    assert not set(long_tails.LONG_TAILS) & set(tables.TABLES)
+
+
 def test_small_tables_are_split_oftener_all_by_seeds_of_their_own():
     found = {name: quality.splits(name, 2) for name in ("iris", "seattle", "carrier")}
     assert {name: len(seeds) for name, seeds in found.items()} == {"iris": 8, "seattle": 4, "carrier": 2}

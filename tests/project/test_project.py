@@ -175,7 +175,10 @@ def test_horovod_is_built_against_the_locked_packages():
 
 
 def test_every_locked_package_has_hashes_and_no_file_names_a_host():
-    hashed = [ROOT / name for name in ("requirements.txt", "peers/requirements.txt", "scripts/weights.txt")]
+    hashed = [
+        ROOT / name
+        for name in ("requirements.txt", "peers/requirements.txt", "scripts/weights.txt", "bench/long_tails.txt")
+    ]
     for path in hashed:
         blocks = re.split(r"\n(?=\S)", path.read_text().strip())
         assert all("--hash=sha256:" in block for block in blocks)
