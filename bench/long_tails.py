@@ -23,7 +23,7 @@ def _read(path: str, target: str, drop: str = "") -> Callable[[], Table]:
         place = FOLDER / path
         if not place.exists():
             raise SystemExit(f"{place} is missing: make tables")
-        rows = pd.read_stata(place) if place.suffix == ".dta" else pd.read_csv(place, low_memory=False)
+        rows = pd.read_stata(place) if place.suffix == ".dta" else pd.read_csv(place, na_values=".")
         return rows.drop(columns=drop.split()), target, "regression"
 
     return load
