@@ -19,8 +19,8 @@ from baton.data.target import POWERS
 from baton.errors import BadInput
 from baton.networks import backbones
 from baton.networks.blocks import BLOCKS, demand_strides
+from baton.networks.initialization import CATEGORY_ROWS, dropout_rates
 from baton.networks.layers import (
-    CATEGORY_ROWS,
     CategoryEmbedding,
     Cross,
     LinearPart,
@@ -30,7 +30,6 @@ from baton.networks.layers import (
     MemberDense,
     Members,
     PiecewiseLinear,
-    dropout_rates,
 )
 
 # What a layer of `model.layers` or `model.graph` may be. All are plain: none runs code of its config.

@@ -8,20 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from baton.data.preprocessing import Encoded
 from baton.data.target import EPSILON
-
-# Train rows of a category that are forgotten every second time; of the value of a number, which the network sees as
-# a number too, more of them. Chosen on the tables of `bench quality`.
-CATEGORY_ROWS, VALUE_ROWS = 15.0, 30.0
-
-
-def dropout_rates(code: Encoded, few: float) -> list[float]:
-    """A categorical column → how often training takes each of its codes for unknown: one of `few` rows half the time.
-
-    What few rows say would be learnt by heart, and rows of new categories must be met prepared.
-    """
-    return [1 / (1 + (rows / few) ** 2) for rows in code.rows]
 
 
 @keras.saving.register_keras_serializable("baton")
@@ -314,22 +301,3 @@ class Temperature(keras.layers.Layer):
 def calibrated(model: keras.Model, temperature: float) -> keras.Model:
     """A model whose output are probabilities → the same with `layers.Temperature` as its last layer."""
     return keras.Model(model.input, Temperature(temperature, name="calibrated")(model.outputs[0]))
-
-
-@keras.saving.register_keras_serializable("baton")
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule behind a linear warm-up of `steps` steps (Goyal et al., 2017, section 2.2)."""
-
-    def __init__(self, schedule: Any, steps: int):
-        self.schedule, self.steps = schedule, steps
-
-    def __call__(self, step: Any) -> Any:
-        done = ops.cast(step, "float32")
-        return self.schedule(step) * ops.minimum((done + 1.0) / max(self.steps, 1), 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Warmup:
-        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])

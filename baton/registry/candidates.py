@@ -23,10 +23,10 @@ from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import assessment, calibration, metrics
 from baton.networks import layers, prediction
-from baton.registry import pretrained
+from baton.registry import pretrained, view_selection
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
-from baton.reporting.figures import pictures, training, transfer
+from baton.reporting.figures import pictures, training, transfer, views
 from baton.serving import export, layout, raw_columns
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
@@ -65,8 +65,9 @@ def unlogged() -> AbstractContextManager[None]:
 
 
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:
-    """Calibrate and evaluate on validation; log everything that register and people need of a candidate."""
-    model, rows = finished(config, dataset, result.model)
+    """Choose views, calibrate, evaluate on validation; log everything that register and people need of a candidate."""
+    network, selection = view_selection.select(config, dataset, result.model)
+    model, rows = finished(config, dataset, network)
     preprocessor = model.preprocessor
     validation = rows.metrics(preprocessor)
     log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
@@ -79,6 +80,8 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     if result.pictures:
         run.figures(pictures.augmented(*result.pictures, result.augmentation))
     run.figures(transfer.depths(result.transfer))
+    if selection:
+        run.figures(views.draw(selection.to_dict(), next(rows.feed.in_order())["image"][0]))
     run.figures(figures.draw(preprocessor, rows.targets, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
@@ -103,6 +106,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
         "restarts": result.restarts,
         "augmentation": result.augmentation,
         "transfer": result.transfer,
+        "views": selection and selection.to_dict(),
         "parameters": result.model.count_params(),
         "files": runs.model_files(uri),
     }

@@ -81,6 +81,8 @@ def test_sections_tell_the_numbers(whole):
     assert "rmse, live minus test: 4, 95 % interval 3.6 to 4.4." in section(whole, "drift")
     assert "8,140" in section(whole, "scoring")
     assert "1 trials did not end well" in section(whole, "search")
+    assert "-0.0218" in section(whole, "costs")
+    assert "144×" in section(whole, "costs") and "0.4 ms" in section(whole, "costs")
     assert "c" * 64 in section(whole, "lineage") and "f" * 64 in section(whole, "lineage")
 
 
@@ -88,6 +90,7 @@ EMBEDDED = {
     "search": ["tune search"],
     "training": ["train curves", "distributed_train curves"],
     "gate": ["register comparison", "register predicted_vs_actual", "register residuals"],
+    "costs": ["register costs"],
     "slices": ["register slices"],
     "calibration": ["register intervals"],
     "explanation": [f"register shap_{n}" for n in ("importance", "beeswarm", "dependence_1", "row_1")],
@@ -332,6 +335,17 @@ def test_a_figure_of_photographs_is_embedded_as_jpeg(tmp_path):
         np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in (photograph, held.getvalue())
     )
     assert np.abs(got - given).mean() < 4
+
+
+def test_how_many_views_a_candidate_has_and_what_they_brought_is_beside_its_metrics(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    views = {"asked": "auto", "views": [{}, {}], "tried": 18, "log_loss": 0.5, "added": [{"log_loss": 0.25}]}
+    left["train"][names.EVALUATION]["views"] = views
+    left["register"][names.EXPLANATION]["views"] = 2
+    html = report_of(tmp_path, left)
+    assert "2 of 18 tried, log_loss 0.5 → 0.25" in section(html, "candidates")
+    assert "by the mean of 2 views of each picture" in section(html, "explanation")
+    assert "Views of each picture" not in section(report_of(tmp_path / "none", made_up.artifacts()), "candidates")
 
 
 def test_a_candidates_card_shows_its_own_figures(tmp_path):

@@ -24,6 +24,7 @@ Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
 SUSPECTS, TRIALS, SLICES = 20, 12, 50
 SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order given
+TRAINED = ("augmentation", "transfer", "views")
 LOOKED = ("cnn_grad_cam", "cnn_confusions")
 LEARNT = ("cnn_filters", "cnn_feature_maps", "cnn_adversarial")
 REGRESSION, CLASSIFICATION = ("predicted_vs_actual", "residuals"), ("confusion_matrix", "roc", "precision_recall")
@@ -92,12 +93,12 @@ def _asked(step: StepArtifacts, transfer: dict[str, Any]) -> dict[str, Any]:
 
 
 def training(steps: Steps) -> Values:
-    """Each candidate's learning curves, what was made of pictures for it, and what a backbone knew of them."""
+    """Each candidate's learning curves, what was made of its pictures, what a backbone knew of them, and its views."""
     shown = []
     for step in _candidates(steps):
         evaluation = steps[step].json(names.EVALUATION)
         if evaluation:
-            drawn = ["curves", *steps[step].figures("augmentation"), *steps[step].figures("transfer")]
+            drawn = ["curves", *(f for name in TRAINED for f in steps[step].figures(name))]
             figures = [steps[step].image(name) for name in drawn]
             transfer = evaluation.get("transfer")
             shown.append({"step": step, "figures": figures, "transfer": transfer and _asked(steps[step], transfer)})
@@ -121,6 +122,8 @@ def candidates(steps: Steps) -> Values:
         "Parameters": [f"{e['parameters']:,}" for e in known.values()],
         "Restarts": [str(e.get("restarts", 0)) for e in known.values()],
     }
+    if any(e.get("views") for e in known.values()):
+        facts["Views of each picture"] = [_views(e.get("views")) for e in known.values()]
     parameters = {step: steps[step].run.data.params for step in known}
     keys = sorted({key for values in parameters.values() for key in values if key.startswith(("model.", "train."))})
     differing = [key for key in keys if len({p.get(key) for p in parameters.values()}) > 1]
@@ -152,6 +155,20 @@ def gate(steps: Steps) -> Values:
         "figures": _evaluated(register, assessment.get("test")),
         "metrics": _metrics(verdict["metrics"], assessment),
         "confidence": (assessment.get("test") or {}).get("confidence"),
+    }
+
+
+def costs(steps: Steps) -> Values:
+    """What models and views of pictures cost on test rows, and what they bring, each with its interval."""
+    register = _of(steps, "register")
+    found = register.json(names.COSTS)
+    if not found:
+        return "What models cost was not measured: register.costs.seconds says how long that may take."
+    return {
+        "found": found,
+        "figures": [register.image("costs")] if found["costs"] else [],
+        "level": confidence_text(found["confidence"]),
+        "rows": [_cost_row(cost, found["costs"][0]) for cost in found["costs"]],
     }
 
 
@@ -261,6 +278,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Steps], Values]]] = {
     "training": ("Training", training),
     "candidates": ("Candidates", candidates),
     "gate": ("Gate", gate),
+    "costs": ("Accuracy and cost", costs),
     "slices": ("Slices", slices),
     "calibration": ("Calibration", calibration),
     "explanation": ("Explanation", explanation),
@@ -386,10 +404,39 @@ def _difference(live: dict[str, Any]) -> str | None:
     return f"{found['metric']}, live minus test: {number_text(found['value'])}, {level} interval {ends}."
 
 
+def _cost_row(cost: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    change = cost["difference"]
+    sums = [entry["multiply_adds"] for entry in (cost, base)]
+    return {
+        "model": cost["model"],
+        "views": cost["views"],
+        "sums": f"{sums[0]:,}" if sums[0] else "–",
+        "times": f"{sums[0] / sums[1]:,.3g}" if all(sums) else "–",
+        "seconds": f"{1000 * cost['seconds_a_row']:.3g} ms",
+        "value": number_text(cost["value"]),
+        "interval": span_text(cost["interval"]),
+        "difference": "base" if change is None else f"{change['value']:+.4g}",
+        "span": "" if change is None else span_text([change["low"], change["high"]]),
+        "better": change is not None and change["high"] < 0,
+    }
+
+
 def _epochs(evaluation: dict[str, Any]) -> str:
     epochs = max((len(v) for v in (evaluation.get("history") or {}).values()), default=0)
     best = evaluation.get("best_epoch")
     return f"{epochs}" if best is None else f"{epochs}, best {best + 1}"
+
+
+def _views(selection: dict[str, Any] | None) -> str:
+    """evaluation.json's `views` → how many, and what the choice gave on validation."""
+    if not selection:
+        return "1"
+    count = f"{len(selection['views'])}"
+    if selection["asked"] != "auto":
+        return count
+    ends = [selection["log_loss"], *(step["log_loss"] for step in selection["added"])]
+    gain = f", log_loss {number_text(ends[0])} → {number_text(ends[-1])}" if selection["added"] else ""
+    return f"{count} of {selection['tried']} tried{gain}"
 
 
 def _setting(text: str | None) -> str:
