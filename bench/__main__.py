@@ -28,8 +28,9 @@ NAMES = (
     "gate",
     "augment",
     "image_feed",
+    "image_infer",
 )
-LONG = ("quality", "fashion", "transfer")  # by name only: they take an hour, or a quarter
+LONG = ("quality", "fashion", "transfer", "labels")  # by name only: they take an hour, or a quarter
 TABLE = Path("docs/BENCHMARKS.md")
 
 
