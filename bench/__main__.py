@@ -28,9 +28,9 @@ NAMES = (
     "gate",
     "augment",
     "image_feed",
-    "image_infer",
 )
-LONG = ("quality", "fashion", "transfer", "labels")  # by name only: they take an hour, or a quarter
+# By name only: they take an hour, or a quarter, or want pictures that are no part of the project.
+LONG = ("quality", "fashion", "transfer", "policy", "labels", "image_infer")
 TABLE = Path("docs/BENCHMARKS.md")
 
 
