@@ -29,7 +29,8 @@ NAMES = (
     "augment",
     "image_feed",
 )
-LONG = ("quality", "fashion", "transfer", "policy")  # by name only: they take an hour, or a quarter
+# By name only: they take an hour, or a quarter, or want pictures that are no part of the project.
+LONG = ("quality", "fashion", "transfer", "policy", "labels", "image_infer")
 TABLE = Path("docs/BENCHMARKS.md")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ def spark_session() -> Iterator[Any]:
     """Spark on all cores of this machine, stopped at the end."""
     from pyspark.sql import SparkSession
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers take the python of the PATH
     builder = SparkSession.builder.master(f"local[{os.cpu_count()}]").appName("bench")
     options = {
         "spark.ui.enabled": "false",

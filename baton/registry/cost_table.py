@@ -178,7 +178,7 @@ def _interval(
         settings = config.evaluation
         return value, intervals.of_metrics(
             targets, answers, threshold=target.DEFAULT_THRESHOLD, confidence=settings.confidence,
-            resamples=settings.resamples, seed=config.seed,
+            resamples=settings.resamples, seed=config.seed, metric=metric,
         )[metric]  # fmt: skip
     share = binomtest(int(losses.sum()), len(losses)).proportion_ci(config.evaluation.confidence, "wilson")
     return float(losses.mean()), [float(share.low), float(share.high)]

@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
@@ -18,10 +19,25 @@ from baton.serving.raw_columns import RawColumnModel
 from baton.serving.scoring import PART
 from baton.training import collective, loop
 from bench import __main__ as bench
+from bench import (
+    fashion,
+    harness,
+    horovod,
+    image_infer,
+    infer,
+    ingest,
+    inputs,
+    labels,
+    long_tails,
+    memory,
+    quality,
+    reference,
+    tables,
+    transfer,
+)
 from bench import feed as feed_bench
 from bench import fit as fit_bench
 from bench import gate as gate_bench
-from bench import harness, horovod, infer, ingest, inputs, long_tails, memory, quality, reference, tables, transfer
 from bench.harness import Comparison
 
 
@@ -301,3 +317,73 @@ def test_what_transfer_lacks_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(transfer, "NETWORKS", {"x": tmp_path / "x.keras"})
     with pytest.raises(SystemExit, match="x.keras is missing: make weights"):
         transfer.measure(1)
+
+
+def test_wrong_labels_are_the_share_asked_for_of_the_pictures_likest_the_other_class():
+    classes = np.repeat(np.arange(10), 200)
+    scores = np.random.default_rng(1).normal(size=len(classes))
+    few, many = (labels.flipped(classes, scores, share) != classes for share in (0.1, 0.3))
+    assert {label: int(many[classes == label].sum()) for label in range(10)} == {
+        label: 60 if label in np.ravel(labels.PAIRS) else 0 for label in range(10)
+    }
+    assert many.sum() == 3 * few.sum() and many[few].all()
+    assert scores[many].mean() > 1 > 0 > scores[~many & np.isin(classes, labels.PAIRS)].mean()
+    assert set(labels.flipped(classes, scores, 0.3)[(classes == 7) & many]) == {9}
+
+
+@pytest.mark.parametrize("kind", [labels.likeness, labels.trait])
+def test_a_score_is_of_the_class_alone_and_only_of_those_that_errors_touch(kind):
+    rng = np.random.default_rng(0)
+    classes = np.tile(np.arange(10), 40)
+    pixels = rng.uniform(size=(400, 5)) + classes[:, None] * np.arange(5)
+    scores = kind(pixels, classes)(pixels, classes)
+    touched = np.isin(classes, labels.PAIRS)
+    assert np.isneginf(scores[~touched]).all() and np.isfinite(scores[touched]).all()
+    assert all(abs(scores[classes == label].mean()) < 1e-6 for label in np.ravel(labels.PAIRS))
+
+
+def test_the_network_that_labels_as_given_rank_first_is_judged_by_corrected_ones():
+    given, corrected = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])
+    small, large = [0, 0, 0, 0], [0, 0, 1, 1]
+    right = labels.readings(np.array([[[small, large]] * 2] * 3), given, corrected)
+    assert right.shape == (2, 2, 2, 4)
+    line = labels.ranked("x", np.concatenate([right[0], right[0][:, :1]], axis=1))
+    assert (line.baton, line.anchor) == (0.75, 0.75)
+    tied = labels.ranked("x", np.array([[[1, 1, 0, 0], [1, 1, 1, 0]], [[1, 1, 1, 1], [1, 0, 0, 0]]]))
+    assert (tied.baton, tied.anchor, tied.met) == (0.25, 1.0, False)
+    assert "4 channels, first as given, against 2" in tied.against
+
+
+def test_all_networks_that_score_pictures_are_the_same_one(monkeypatch, tmp_path):
+    from mlflow.pyfunc import load_model
+    from pandas import DataFrame
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    contents = []
+    for row in range(60):
+        place = tmp_path / f"{row}.jpeg"
+        Image.fromarray(rng.integers(0, 256, image_infer.SHAPE).astype(np.uint8)).save(place)
+        contents.append(place.read_bytes())
+    table = pa.table({"image": contents, "label": ["cat", "dog"] * 30, "file": [str(row) for row in range(60)]})
+    pq.write_table(table, tmp_path / "cifar.parquet")
+    for name, value in {"SOURCE": tmp_path / "cifar.parquet", "LEARNT": 60}.items():
+        monkeypatch.setattr(image_infer, name, value)
+    monkeypatch.setattr(harness, "KEPT", tmp_path)
+    ours, plain = image_infer.networks()
+    done = infer.baton(ours, image_infer.pictures(50), tmp_path / "out")
+    assert (done.rows_in, done.rows_scored) == (50, 50)
+    scored = pq.read_table(tmp_path / "out" / PART)
+    pixels = [np.asarray(Image.open(tmp_path / f"{row}.jpeg"), np.float32).ravel() for row in range(50)]
+    others = load_model(str(plain)).predict(DataFrame({"image": pixels}))
+    np.testing.assert_allclose(scored["probability_dog"].to_numpy(), np.asarray(others)[:, -1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "module, place, sentence",
+    [(image_infer, image_infer, "is missing: CIFAR-10"), (labels, fashion, "is missing: apt-get install dataset-f")],
+)
+def test_pictures_that_a_benchmark_lacks_are_named(module, place, sentence, monkeypatch, tmp_path):
+    monkeypatch.setattr(place, "SOURCE", tmp_path / "none")
+    with pytest.raises(SystemExit, match=sentence):
+        module.measure(1)
