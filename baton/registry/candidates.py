@@ -22,6 +22,7 @@ from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import assessment, calibration, metrics
+from baton.monitoring import picture_drift
 from baton.networks import layers, prediction
 from baton.registry import pretrained
 from baton.reporting.figures import assessment as figures_assessment
@@ -84,6 +85,9 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
     known = reference.load(dataset.folder)
     known = known and known.predicting(preprocessor.decode_prediction(rows.output)[names.PREDICTION])
+    if known and known.pictures:
+        features = picture_drift.to_travel(model.network, rows.feed, known.pictures)
+        known = replace(known, picture_features=features)
     travels = known is not None and known.rows.num_rows > 0
     example = dataset.raw_example(100) if travels else None
     uri = export.log_model(preprocessor, model.network, example, metadata, known)
