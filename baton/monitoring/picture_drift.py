@@ -24,7 +24,7 @@ from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
 from baton.monitoring import drift
-from baton.networks.penultimate import penultimate
+from baton.networks.penultimate import directions, penultimate
 from baton.networks.prediction import picture_rows, predict
 
 MAX_PICTURES = 1000  # of each side
@@ -131,12 +131,8 @@ def _distances(reference: np.ndarray, features: np.ndarray, *, itself: bool = Fa
     """Features [n, d] and [m, d], by their directions → how far each of [m] is from its neighbours in [n]."""
     from sklearn.neighbors import NearestNeighbors
 
-    near = NearestNeighbors(n_neighbors=NEIGHBOURS + itself, n_jobs=1).fit(_directions(reference))
-    return near.kneighbors(_directions(features))[0][:, -1].astype(np.float64)
-
-
-def _directions(features: np.ndarray) -> np.ndarray:
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    near = NearestNeighbors(n_neighbors=NEIGHBOURS + itself, n_jobs=1).fit(directions(reference))
+    return near.kneighbors(directions(features))[0][:, -1].astype(np.float64)
 
 
 def _taken(folder: Path, preprocessor: Preprocessor, rows: np.ndarray) -> Iterator[pa.Table]:

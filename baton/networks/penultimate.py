@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 
 
 def penultimate(network: keras.Model) -> keras.Model:
@@ -12,6 +13,11 @@ def penultimate(network: keras.Model) -> keras.Model:
     """
     plain = _plain(network)
     return keras.Model(plain.inputs, plain.get_layer("head").input)
+
+
+def directions(features: np.ndarray) -> np.ndarray:
+    """Features [n, d] → the same, each of length 1: what is alike to a network points the same way."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def _plain(network: keras.Model) -> keras.Model:

@@ -52,7 +52,7 @@ def strangest(pictures: dict[str, Any], pixels: dict[int, np.ndarray]) -> dict[s
 
 def _farthest(shown: list[dict[str, Any]]) -> str:
     nearer = shown[0]["farther_than"]
-    return "none is so far as the first" if nearer == 1 else f"{1 - nearer:.1%} are as far as the first"
+    return "none is as far as the first" if nearer == 1 else f"{1 - nearer:.1%} are as far as the first"
 
 
 def _bars(columns: list[dict[str, Any]], limit: float) -> Figure:
