@@ -131,7 +131,7 @@ def _pictures(audit: dict[str, Any], pictures: list[np.ndarray], neighbours: lis
         _pair(axes[place, 2 * column], axes[place, 2 * column + 1], pixels, beside, row)
     return add_note(
         axes[0, 0],
-        "Given, and below it suggested, with how sure; to the right the nearest picture that bears the suggested label, "
+        "Given, and below it suggested, with how sure; to the right the nearest picture of the suggested class, "
         f"as the network sees them. {_summary(audit)}",
     )
 
