@@ -77,6 +77,7 @@ PASSED = (PROMOTED, CHALLENGER)
 MANIFEST = "manifest.json"
 PREPROCESSOR = "preprocessor.json"
 TRAINED_ON = "trained_on.parquet"  # what the train rows were like; in the model, too
+PICTURE_FEATURES = "picture_features.npy"  # what a network makes of some pictures; in the model only
 PROFILE = "profile.json"
 PICTURES = "pictures.json"  # what a dataset's pictures are like, with examples
 COLUMNS = "columns.json"  # the table of columns, and what a person must know of them

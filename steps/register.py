@@ -10,7 +10,7 @@ from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
-from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors
+from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors, label_gallery
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.networks.views import View
 from baton.orchestration.step import step
@@ -65,7 +65,7 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
         run.figures(figures.draw(model.preprocessor, targets, output))
         log_explanation(config, run, dataset, model, targets, output)
         ids = registration.candidate_ids(candidate_run_ids)
-        log_label_audit(config, run, dataset, chosen, ids, found)
+        log_label_audit(config, run, dataset, chosen, ids, found, model.network)
         if config.register_.costs.seconds:
             compared = champion if evidence.champion_on_all_rows(found) is not None else None
             models = evidence.models_by_name(chosen, model, ids, compared)
@@ -161,9 +161,12 @@ def log_pictures(
 
 
 def log_label_audit(
-    config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence
+    config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence, network: Any
 ) -> None:
-    """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures."""
+    """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures.
+
+    By what the `network` sees, suspected pictures are shown beside their neighbours.
+    """
     settings = config.register_.audit
     if not settings.folds or not dataset.rows["test"]:
         run.json(None, names.AUDIT)
@@ -183,10 +186,16 @@ def log_label_audit(
     )
     table = judged.table()
     told = judged.to_dict(table, ranking, config.primary_metric)
+    pictures, beside = judged.pictures(MAX_PICTURES), list[np.ndarray | None]()
+    if pictures:
+        left = settings.seconds - judged.seconds
+        neighbours = label_gallery.neighbours(judged, network, MAX_PICTURES, left, config.seed)
+        for row, neighbour in zip(told["shown"], neighbours, strict=False):
+            row["neighbour"] = neighbour and neighbour.to_dict()
+        beside = [neighbour and neighbour.pixels for neighbour in neighbours]
     run.json(told, names.AUDIT)
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
-    pictures = judged.pictures(MAX_PICTURES)
-    run.figures(label_audit_figures.draw(told, table, judged.preprocessor.classes, pictures))
+    run.figures(label_audit_figures.draw(told, table, judged.preprocessor.classes, pictures, beside))
     moved = [entry["model"] for entry in ranking if entry["rank_original"] != entry["rank_cleaned"]]
     judge = "" if told["agreement"] is None else f" by a judge that agrees with {told['agreement']:.0%} of all labels"
     log.info(

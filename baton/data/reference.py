@@ -1,14 +1,15 @@
 """What the train rows were like, small enough to travel with the model: batch_infer compares new rows with it.
 
 One Parquet file beside the preprocessing: its rows are a sample of the train split's feature columns, its
-metadata holds each column's counts and quantiles, and those of the model's predictions on validation.
+metadata holds each column's counts and quantiles, and those of the model's predictions on validation. Of pictures no
+pixel travels: a model has a file more, of the features that its network finds in some of them.
 It is data, read by Baton's own code; a dataset or a model from before has none.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,16 @@ class ColumnProfile:
 
 @dataclass(frozen=True)
 class ReferenceData:
-    """A sample of the train rows (typed features), each column's `Profile`, and that of validation's predictions."""
+    """A sample of the train rows (typed features), each column's `Profile`, and that of validation's predictions.
+
+    Of at most so many `pictures` the features may travel, which a model has as `picture_features` [n, d].
+    """
 
     rows: pa.Table
     columns: dict[str, ColumnProfile]
     prediction: ColumnProfile | None = None
+    pictures: int = 0
+    picture_features: np.ndarray | None = field(default=None, compare=False)
 
     def predicting(self, values: pa.Array) -> ReferenceData:
         """The same with the profile of a model's predictions."""
@@ -63,11 +69,14 @@ class ReferenceData:
     def save(self, folder: Path) -> None:
         plain: dict[str, Any] = {"columns": {name: vars(profile) for name, profile in self.columns.items()}}
         plain["prediction"] = vars(self.prediction) if self.prediction else None
+        plain["pictures"] = self.pictures
         pq.write_table(
             self.rows.replace_schema_metadata({KEY: json.dumps(plain)}),
             folder / names.TRAINED_ON,
             compression="zstd",
         )
+        if self.picture_features is not None:
+            np.save(folder / names.PICTURE_FEATURES, self.picture_features.astype(np.float32), allow_pickle=False)
 
 
 def load(folder: Path) -> ReferenceData | None:
@@ -80,9 +89,10 @@ def load(folder: Path) -> ReferenceData | None:
         plain = json.loads((rows.schema.metadata or {})[KEY])
         columns = {name: _profile(profile) for name, profile in plain["columns"].items()}
         prediction = plain["prediction"] and _profile(plain["prediction"])
+        pictures = int(plain.get("pictures", 0))
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
         raise BadInput(f"{names.TRAINED_ON} is damaged: {error!s:.300}") from None
-    return ReferenceData(rows.replace_schema_metadata(None), columns, prediction)
+    return ReferenceData(rows.replace_schema_metadata(None), columns, prediction, pictures, _picture_features(folder))
 
 
 def profile_reference(train: Summary, preprocessor: Preprocessor, rows: int) -> ReferenceData:
@@ -95,7 +105,9 @@ def profile_reference(train: Summary, preprocessor: Preprocessor, rows: int) -> 
     held = train.sample.num_rows
     taken = np.arange(min(rows, held)) * held // max(min(rows, held), 1)
     sample = train.sample.select([column.name for column in light]).take(pa.array(taken, pa.int64()))
-    return ReferenceData(sample.combine_chunks(), {column.name: _of_summary(train, column) for column in light})
+    pictures = rows if len(light) < len(preprocessor.features) else 0
+    profiles = {column.name: _of_summary(train, column) for column in light}
+    return ReferenceData(sample.combine_chunks(), profiles, pictures=pictures)
 
 
 def of_values(values: pa.Array) -> ColumnProfile:
@@ -121,6 +133,20 @@ def as_numbers(values: pa.ChunkedArray | pa.Array) -> np.ndarray:
     if pa.types.is_timestamp(values.type):
         values = pc.cast(values, pa.int64())
     return pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _picture_features(folder: Path) -> np.ndarray | None:
+    """The features of pictures in a model's folder [n, d]; None if there are none. Raises `BadInput` if damaged."""
+    path = folder / names.PICTURE_FEATURES
+    if not path.is_file():
+        return None
+    try:
+        features = np.load(path, allow_pickle=False)
+        if features.ndim != 2 or features.dtype != np.float32:
+            raise ValueError(f"{features.dtype}{list(features.shape)} is no table of features")
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"{names.PICTURE_FEATURES} is damaged: {error!s:.300}") from None
+    return features
 
 
 def _of_summary(train: Summary, column: Column) -> ColumnProfile:

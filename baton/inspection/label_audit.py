@@ -12,6 +12,7 @@ from baton import formatting
 from baton.config.schema import Config
 from baton.data import cells as shown
 from baton.data.dataset import Dataset
+from baton.data.feed import Block
 from baton.data.preprocessing import Preprocessor, usable
 from baton.inspection import crossfit
 from baton.inspection import label_errors as audits
@@ -61,12 +62,25 @@ class LabelAudit:
             np.arange(first, len(self.targets)) if split == "test" else np.flatnonzero(self.rows.places()[0] == split)
         )
 
+    def places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers among all rows → the split of each, and its number in that."""
+        splits, inside = self.rows.places()
+        splits = np.concatenate([splits, np.repeat("test", len(self.test_numbers))])
+        return splits[numbers], np.concatenate([inside, self.test_numbers])[numbers]
+
+    def inputs(self, numbers: np.ndarray) -> Block:
+        """Numbers among all rows [n] → the network's inputs of these rows, in this order."""
+        ordered, back = np.unique(numbers, return_inverse=True)
+        inner = len(self.rows.targets)
+        test = self.test.take(pa.array(ordered[ordered >= inner] - inner))
+        parts = [self._taken(ordered[ordered < inner]), self.preprocessor.blocks(self.preprocessor.encode(test))]
+        held = [part for part in parts if part]
+        return {name: np.concatenate([part[name] for part in held])[back] for name in held[-1]}
+
     def table(self) -> pa.Table:
         """The suspects, worst first: where they are, what they are given and suggested, and their cells."""
         suspects = self.suspects
-        splits, numbers = self.rows.places()
-        splits = np.concatenate([splits, np.repeat("test", len(self.test_numbers))])[suspects.rows]
-        numbers = np.concatenate([numbers, self.test_numbers])[suspects.rows]
+        splits, numbers = self.places(suspects.rows)
         columns = {
             "rank": np.arange(1, len(suspects.rows) + 1),
             "split": splits.tolist(),
@@ -104,12 +118,7 @@ class LabelAudit:
         """The first suspects' images as pixels; none where there are no images."""
         if not self.preprocessor.names("image"):
             return []
-        first, inner = self.suspects.rows[:most], len(self.rows.targets)
-        own, test = np.sort(first[first < inner]), first[first >= inner]
-        images = dict(zip(own.tolist(), self._taken(own).get("image", []), strict=True))
-        typed = self.test.take(pa.array(test - inner))
-        images |= zip(test.tolist(), self.preprocessor.blocks(self.preprocessor.encode(typed))["image"], strict=True)
-        return [images[int(number)] for number in first]
+        return list(self.inputs(self.suspects.rows[:most])["image"])
 
     def _cells(self) -> dict[str, list[str]]:
         """The suspects' raw columns as text: train's and validation's decoded, test's as they came."""

@@ -75,14 +75,18 @@ def measure(
     rows: pa.Table,
     settings: Drift,
     before: ReferenceScores,
+    pictures: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Scored rows (source columns and predictions) against what the model was trained on → drift.json."""
+    """Scored rows (source columns and predictions) against what the model was trained on → drift.json.
+
+    `pictures` is what `picture_drift` has measured of theirs.
+    """
     started = time.monotonic()
     live = live_metrics(preprocessor, rows)
     if live is not None:
         live["difference"] = live_difference(live, before.loss)
     found: dict[str, Any] = {"rows": rows.num_rows, "reference_rows": 0, "columns": [], "prediction": None}
-    found |= {"domain_auc": None, "live": live, "reference_metrics": before.metrics or None}
+    found |= {"domain_auc": None, "pictures": pictures, "live": live, "reference_metrics": before.metrics or None}
     if reference is None:
         told = ["the model was logged without a profile of its training data: drift cannot be measured"]
     elif rows.num_rows == 0:
@@ -157,11 +161,15 @@ def domain_auc(
     rng = np.random.default_rng(0)
     sides = [t.take(pa.array(np.sort(rng.permutation(t.num_rows)[:rows]))) for t in (reference.rows, now)]
     coded = [_coded(column, reference.columns[column.name], sides) for column in features]
-    result: dict[str, Any] = _told_apart(features, coded, settings)
+    kinds = [column.kind in ("categorical", "boolean") for column in features]
+
+    def told(columns: list[int]) -> dict[str, Any]:
+        return told_apart(np.stack([coded[i] for i in columns], axis=1), [kinds[i] for i in columns], settings)
+
+    result = told(list(range(len(features))))
     rest = [i for i, column in enumerate(features) if column.name not in apart]
     if apart and rest:
-        others = _told_apart([features[i] for i in rest], [coded[i] for i in rest], settings)
-        result["without"] = {"columns": apart, **others}
+        result["without"] = {"columns": apart, **told(rest)}
     return result
 
 
@@ -228,7 +236,7 @@ def sampled(folder: Path, preprocessor: Preprocessor, wanted: int) -> pa.Table:
     """
     files = [pq.ParquetFile(path) for path in sorted(folder.glob("*.parquet"))]
     total = sum(file.metadata.num_rows for file in files)
-    rows, start = _chosen(total, wanted), 0
+    rows, start = chosen(total, wanted), 0
     columns = _columns_to_compare(files[0].schema_arrow.names, preprocessor)
     parts = [pa.schema([files[0].schema_arrow.field(name) for name in columns]).empty_table()]
     for file in files:
@@ -252,7 +260,22 @@ def warnings(results: dict[str, Any], settings: Drift) -> list[str]:
         if "without" in domain:
             rest = domain["without"]
             told[-1] += f"; without {', '.join(rest['columns'])}, each enough for it, {rest['auc']:.2f}"
-    return told + _live_warning(results["live"])
+    return told + _picture_warnings(results.get("pictures"), settings) + _live_warning(results["live"])
+
+
+def _picture_warnings(pictures: dict[str, Any] | None, settings: Drift) -> list[str]:
+    """A sentence if new pictures lie farther from those of the training data, and one if they can be told from them."""
+    if not pictures:
+        return []
+    distance, domain, told = pictures["distance"], pictures["domain_auc"], []
+    if distance["verdict"] == DRIFT:
+        told.append(_column_warning(distance, settings))
+    if domain["verdict"] == DRIFT:
+        told.append(
+            f"new pictures can be told from those of the training data: AUC {domain['auc']:.2f} "
+            f"(limit {settings.auc:g})"
+        )
+    return told
 
 
 def _live_warning(live: dict[str, Any] | None) -> list[str]:
@@ -350,18 +373,16 @@ def _coded(column: Column, reference: ColumnProfile, sides: list[pa.Table]) -> n
     return np.concatenate([as_numbers(part) for part in codes])
 
 
-def _told_apart(features: list[Column], coded: list[np.ndarray], settings: Drift) -> dict[str, Any]:
-    """Coded columns, old rows before as many new ones → AUC of cross-validated scores, its interval, its verdict."""
+def told_apart(x: np.ndarray, categorical: list[bool], settings: Drift) -> dict[str, Any]:
+    """Old rows before as many new ones [2n, d] → AUC of a classifier's cross-validated scores, interval and verdict."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from threadpoolctl import threadpool_limits
 
-    x = np.stack(coded, axis=1)
     rows = len(x) // 2
     y = np.repeat([0, 1], rows)
-    kinds = [column.kind in ("categorical", "boolean") for column in features]
     model = HistGradientBoostingClassifier(
-        max_iter=30, max_leaf_nodes=15, learning_rate=0.2, categorical_features=kinds, random_state=0,
+        max_iter=30, max_leaf_nodes=15, learning_rate=0.2, categorical_features=categorical, random_state=0,
         early_stopping=False,
     )  # fmt: skip
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -390,7 +411,7 @@ def _columns_to_compare(held: list[str], preprocessor: Preprocessor) -> list[str
     return [name for name in held if name in wanted]
 
 
-def _chosen(total: int, wanted: int) -> np.ndarray:
+def chosen(total: int, wanted: int) -> np.ndarray:
     """Places of rows [at most `wanted`], one drawn from each of even strata."""
     if total <= wanted:
         return np.arange(total)

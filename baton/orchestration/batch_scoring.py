@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from baton import names
 from baton.config.schema import BatchInfer, Config
 from baton.data import reference
@@ -15,7 +17,7 @@ from baton.data.preprocessing import Preprocessor
 from baton.data.reference import ReferenceData
 from baton.data.sources import content, files
 from baton.formatting import counts_text, percent_text
-from baton.monitoring import drift
+from baton.monitoring import drift, picture_drift
 from baton.redaction import masked
 from baton.registry import champions, descriptions, store, versions
 from baton.reporting.figures import drift as drift_figures
@@ -45,7 +47,7 @@ def predict(config: Config, run: Run, version: Any) -> None:
     )
     with destination.replaced(place, config.name) as folder:
         source = files.resolve(settings.source, files.Reading.of(config.data))
-        done, preprocessor, known = score(config, settings, version, source, lineage, folder)
+        done, preprocessor, known, network = score(config, settings, version, source, lineage, folder)
         run.tag(names.TAG_SOURCE_CONTENT, content.of_what_was_read(source))
         summary = summarise(config, settings, done, lineage) | {
             "model": versions.identity(version),
@@ -58,18 +60,22 @@ def predict(config: Config, run: Run, version: Any) -> None:
             table.replace(config, settings, folder, summary)
     report(run, summary)
     if settings.drift.measure:
-        report_drift(run, settings, version, preprocessor, known)
+        report_drift(run, settings, version, preprocessor, known, network)
     descriptions.refresh(config, version.name, str(version.version))
 
 
 def score(
     config: Config, settings: BatchInfer, version: Any, source: files.Source, lineage: Lineage, folder: Path
-) -> tuple[Scored, Preprocessor, ReferenceData | None]:
-    """Score on the engine that the config, or the size of the source, asks for; and what the model was trained on."""
+) -> tuple[Scored, Preprocessor, ReferenceData | None, Any]:
+    """Score on the engine that the config, or the size of the source, asks for; with what the model was trained on.
+
+    The network comes too where it is asked again, of what drifts in pictures.
+    """
     for sentence in source.notes():
         log.info("%s", sentence)
     uri = f"models:/{version.name}/{version.version}"
     with versions.downloaded(uri, version.tags) as model:
+        known, loaded = reference.load(model), None
         if files.engine(config, source) == "spark":
             from baton.serving import spark
 
@@ -77,19 +83,36 @@ def score(
         else:
             loaded = RawColumnModel.load(model, settings.interval)
             done = scoring.score(loaded, source, lineage, folder, settings.batch_rows)
-        return done, Preprocessor.load(model / names.PREPROCESSOR), reference.load(model)
+        if known is None or known.picture_features is None or not settings.drift.measure:
+            return done, Preprocessor.load(model / names.PREPROCESSOR), known, None
+        loaded = loaded or RawColumnModel.load(model)
+        return done, loaded.preprocessor, known, loaded.network
 
 
 def report_drift(
-    run: Run, settings: BatchInfer, version: Any, preprocessor: Preprocessor, reference: ReferenceData | None
+    run: Run,
+    settings: BatchInfer,
+    version: Any,
+    preprocessor: Preprocessor,
+    reference: ReferenceData | None,
+    network: Any = None,
 ) -> None:
-    """Log how far what was scored lies from what the model was trained on. Predictions that are there do not fail."""
+    """Log how far what was scored lies from what the model was trained on. Predictions that are there do not fail.
+
+    With a `network`, pictures are asked about by what it sees of them.
+    """
     try:
-        rows = drift.sampled(Path(settings.output), preprocessor, settings.drift.rows)
+        output = Path(settings.output)
+        rows = drift.sampled(output, preprocessor, settings.drift.rows)
         before = drift.ReferenceScores(versions.test_metrics(version), versions.test_loss(version))
-        found = drift.measure(reference, preprocessor, rows, settings.drift, before)
+        pictures = picture_drift.of_scored(reference, network, preprocessor, output, settings.drift)
+        found = drift.measure(reference, preprocessor, rows, settings.drift, before, pictures)
         run.json(found, names.DRIFT)
         run.figures(drift_figures.drift(found, settings.drift.psi))
+        if pictures:
+            strangest = np.array([each["row"] for each in pictures["strangest"]])
+            pixels = picture_drift.pixels_of(preprocessor, output, strangest)
+            run.figures(drift_figures.strangest(pictures, pixels))
         live = found["live"]["metrics"] if found["live"] else {}
         run.metrics({f"live_{name}": value for name, value in live.items() if value is not None})
         summary = "; ".join(found["warnings"]) or "none beyond the limits"

@@ -22,6 +22,7 @@ from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import assessment, calibration, metrics
+from baton.monitoring import picture_drift
 from baton.networks import layers, prediction
 from baton.registry import pretrained, view_selection
 from baton.reporting.figures import assessment as figures_assessment
@@ -85,8 +86,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     run.figures(figures.draw(preprocessor, rows.targets, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
-    known = reference.load(dataset.folder)
-    known = known and known.predicting(preprocessor.decode_prediction(rows.output)[names.PREDICTION])
+    known = what_travels(dataset, model, rows)
     travels = known is not None and known.rows.num_rows > 0
     example = dataset.raw_example(100) if travels else None
     uri = export.log_model(preprocessor, model.network, example, metadata, known)
@@ -141,6 +141,19 @@ def finished(config: Config, dataset: Dataset, network: Any) -> tuple[raw_column
         network = layers.calibrated(network, warm["temperature"])
         rows = replace(rows, output=calibration.scaled(rows.output, warm["temperature"]))
     return raw_columns.RawColumnModel(preprocessor.with_target(kept), network), rows
+
+
+def what_travels(
+    dataset: Dataset, model: raw_columns.RawColumnModel, rows: EvaluatedSplit
+) -> reference.ReferenceData | None:
+    """A finished model and its answers on validation → what new rows will be compared with; None of an old dataset."""
+    known = reference.load(dataset.folder)
+    if known is None:
+        return None
+    known = known.predicting(model.preprocessor.decode_prediction(rows.output)[names.PREDICTION])
+    if not known.pictures:
+        return known
+    return replace(known, picture_features=picture_drift.to_travel(model.network, rows.feed, known.pictures))
 
 
 def assess(config: Config, run: Run, preprocessor: Preprocessor, rows: EvaluatedSplit) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def checked(model: Path, recorded: str, name: str) -> Path:
     data = {f"{LOADER['artifacts']}/{file}" for file in (KERAS_FILE, names.PREPROCESSOR)}
     if lacking := sorted((data | {ENTRY}) - set(files)):
         raise BadInput(f"{lacking[0]} of the model {name} is missing: it is not a model that Baton logged.")
-    data.add(f"{LOADER['artifacts']}/{names.TRAINED_ON}")  # a model from before has none
+    data |= {f"{LOADER['artifacts']}/{file}" for file in (names.TRAINED_ON, names.PICTURE_FEATURES)}  # some have none
     held = {path: found for path, found in files.items() if path not in DESCRIPTIONS}
     if not recorded or hashed(held) != recorded:
         others = sorted(path for path in {**held, **code()} if path not in data and held.get(path) != code().get(path))

@@ -394,11 +394,11 @@ def test_the_figures_tell_what_was_found():
         "shown": [{"given": "a", "suggested": "$b$", "confidence": 0.9, "split": "test", "row": 1234}],
     }  # fmt: skip
     found = pa.table({"given": ["a", "a"], "suggested": ["$b$", "$b$"]})
-    drawn = label_audit.draw(told, found, ["a", "$b$"], [np.zeros((4, 4, 1))])
+    drawn = label_audit.draw(told, found, ["a", "$b$"], [np.zeros((4, 4, 1))], [None])
     texts = {name: said(figure) for name, figure in drawn.items()}
     assert set(texts) == {"audit_ranking", "audit_labels", "audit_suspects"}
     assert "2 of 100 rows (2.00%) look wrong; by estimate 2.10% are" in texts["audit_labels"]
     assert "test 1,234" in texts["audit_suspects"] and r"→ \$b\$ 90%" in texts["audit_suspects"]
     assert "train 1 → 1" in " ".join(texts["audit_ranking"].split())
-    numbers = label_audit.draw(told, pa.table({"given": ["1", "20"], "suggested": ["2", "3"]}), [], [])
+    numbers = label_audit.draw(told, pa.table({"given": ["1", "20"], "suggested": ["2", "3"]}), [], [], [])
     assert "given = suggested" in said(numbers["audit_targets"])

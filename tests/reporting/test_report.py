@@ -224,6 +224,19 @@ def test_what_is_switched_off_is_said_in_a_sentence(tmp_path):
     assert "validation rows, candidate of train" in section(html, "slices")
 
 
+def test_the_drift_of_pictures_is_told_with_its_figure(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    found = left["batch_infer"][names.DRIFT]
+    area = {"auc": 0.912, "interval": [0.9, 0.92], "verdict": "drift"}
+    distance = {**found["columns"][0], "name": "distance of pictures"}
+    found["pictures"] = {"rows": 1000, "reference_rows": 400, "distance": distance, "domain_auc": area, "strangest": []}
+    left["batch_infer"]["figures/drift_pictures.png"] = made_up.png("drift_pictures")
+    html = section(report_of(tmp_path, left), "drift")
+    assert images(html)[-1] == made_up.png("drift_pictures")
+    assert "1,000 scored pictures, as the network sees them, against 400 of the training data" in html
+    assert "0.912" in html and "distance of pictures" in html
+
+
 def test_what_did_not_fit_its_seconds_is_said_in_the_steps_own_sentence(tmp_path):
     left = copy.deepcopy(made_up.artifacts())
     left["register"][names.EXPLANATION] = explanation.lacking("No row is explained: 20 s are <few>.")

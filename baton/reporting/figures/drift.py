@@ -1,9 +1,10 @@
-"""drift.json in, matplotlib figures out: how far each column has drifted, and what the worst look like."""
+"""drift.json in, matplotlib figures out: how far columns have drifted, the worst then and now, strange pictures."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,6 +13,7 @@ from baton.reporting.figures import style
 from baton.reporting.figures.style import BLUE, GREY, INK, ORANGE, SKY
 
 BARS, PANELS = 20, 6
+ACROSS = 6  # pictures in a row
 FAR = 5  # times the limit, where bars end
 COLOURS = {"ok": BLUE, "warn": "#E69F00", "drift": ORANGE}
 
@@ -19,12 +21,38 @@ COLOURS = {"ok": BLUE, "warn": "#E69F00", "drift": ORANGE}
 def drift(results: dict[str, Any], limit: float) -> dict[str, Figure]:
     """drift.json and the PSI that warns → "drift": bars of PSI; "drift_columns": the worst, then and now."""
     prediction = [results["prediction"]] if results["prediction"] else []
-    measured = [column for column in [*prediction, *results["columns"]] if column["psi"] is not None]
+    distance = [results["pictures"]["distance"]] if results.get("pictures") else []
+    measured = [column for column in [*prediction, *distance, *results["columns"]] if column["psi"] is not None]
     if not measured:
         return {}
     drawn = {"drift": _bars(measured[:BARS], limit)}
     worst = [column for column in measured if len(column["bins"]) > 1][:PANELS]
     return drawn | ({"drift_columns": _panels(worst)} if worst else {})
+
+
+def strangest(pictures: dict[str, Any], pixels: dict[int, np.ndarray]) -> dict[str, Figure]:
+    """`pictures` of drift.json, and {row: [h, w, c]} → "drift_pictures": the strangest, the farthest first."""
+    shown = pictures["strangest"]
+    down = -(-len(shown) // ACROSS)
+    figure = style.blank_figure("The strangest scored pictures", (9.6, 1.0 + 1.85 * down))
+    axes = list(figure.subplots(down, ACROSS, squeeze=False).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, each in zip(axes, shown, strict=False):
+        style.draw_picture(axis, pixels[each["row"]], style.plain(each["prediction"], 18))
+        below = f"row {each['row']:,}: {each['distance']:.2f}"
+        axis.text(0, -0.04, below, transform=axis.transAxes, va="top", fontsize=style.SMALL - 1, color=GREY)
+    note = (
+        f"Of {pictures['rows']:,} scored pictures those that the network sees as least like the training data's, with "
+        f"what they are taken for; below, how far they are from the nearest. Of {pictures['reference_rows']:,} "
+        f"pictures of the training data {_farthest(shown)}."
+    )
+    return {"drift_pictures": style.add_note(axes[0], note)}
+
+
+def _farthest(shown: list[dict[str, Any]]) -> str:
+    nearer = shown[0]["farther_than"]
+    return "none is as far as the first" if nearer == 1 else f"{1 - nearer:.1%} are as far as the first"
 
 
 def _bars(columns: list[dict[str, Any]], limit: float) -> Figure:

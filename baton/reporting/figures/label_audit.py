@@ -24,6 +24,7 @@ from baton.reporting.figures.style import (
     axis_limits,
     blank_figure,
     draw_density,
+    draw_picture,
     figure_and_axes,
     label_axes,
     log_if_wide,
@@ -31,18 +32,24 @@ from baton.reporting.figures.style import (
     plain,
 )
 
-ACROSS = 6  # pictures in a row
+PAIRS = 4  # in a row: a suspect, and its neighbour
 
 
-def draw(audit: dict[str, Any], table: pa.Table, classes: list[str], pictures: list[np.ndarray]) -> dict[str, Figure]:
-    """`audit.json`, the table of suspects, and pictures of the first of them → the figures by name."""
+def draw(
+    audit: dict[str, Any],
+    table: pa.Table,
+    classes: list[str],
+    pictures: list[np.ndarray],
+    neighbours: list[np.ndarray | None],
+) -> dict[str, Figure]:
+    """`audit.json`, the table of suspects, pictures of the first, and the neighbour of each → the figures by name."""
     drawn = {"audit_ranking": _ranking(audit)}
     if classes:
         drawn["audit_labels"] = _given_suggested(audit, table, classes)
     else:
         drawn["audit_targets"] = _targets(audit, table)
     if pictures:
-        drawn["audit_suspects"] = _pictures(audit, pictures)
+        drawn["audit_suspects"] = _pictures(audit, pictures, neighbours)
     return drawn
 
 
@@ -113,24 +120,30 @@ def _targets(audit: dict[str, Any], table: pa.Table) -> Figure:
     return add_note(axis, _summary(audit))
 
 
-def _pictures(audit: dict[str, Any], pictures: list[np.ndarray]) -> Figure:
-    down = -(-len(pictures) // ACROSS)
-    figure = blank_figure("The most suspected labels", (9.6, 0.9 + 1.95 * down))
-    axes = list(figure.subplots(down, ACROSS, squeeze=False).flat)
-    for axis, pixels, row in zip(axes, pictures, audit["shown"], strict=False):
-        _picture(axis, np.clip(pixels / 255, 0, 1), row)
-    for axis in axes[len(pictures) :]:
+def _pictures(audit: dict[str, Any], pictures: list[np.ndarray], neighbours: list[np.ndarray | None]) -> Figure:
+    down = -(-len(pictures) // PAIRS)
+    figure = blank_figure("The most suspected labels", (9.6, 1.2 + 1.7 * down))
+    axes = figure.subplots(down, 2 * PAIRS, squeeze=False)
+    for axis in axes.flat:
         axis.set_axis_off()
-    return add_note(axes[0], f"Given, and below it suggested. {_summary(audit)}")
+    for index, (pixels, beside, row) in enumerate(zip(pictures, neighbours, audit["shown"], strict=False)):
+        place, column = divmod(index, PAIRS)
+        _pair(axes[place, 2 * column], axes[place, 2 * column + 1], pixels, beside, row)
+    return add_note(
+        axes[0, 0],
+        "Given, and below it suggested, with how sure; to the right the nearest picture of the suggested class, "
+        f"as the network sees them. {_summary(audit)}",
+    )
 
 
-def _picture(axis: Axes, pixels: np.ndarray, row: dict[str, Any]) -> None:
-    grey = pixels.shape[2] == 1
-    axis.imshow(pixels[:, :, 0] if grey else pixels, cmap="Greys_r" if grey else None, vmin=0, vmax=1)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.grid(False)
-    axis.spines[:].set_color(LIGHT)
-    title = f"{plain(row['given'], 18)}\n→ {plain(row['suggested'], 14)} {row['confidence']:.0%}"
-    axis.set_title(title, fontsize=SMALL, color=INK, loc="left")
-    axis.set_xlabel(f"{row['split']} {row['row']:,}", fontsize=SMALL - 1, color=GREY)
+def _pair(axis: Axes, other: Axes, pixels: np.ndarray, beside: np.ndarray | None, row: dict[str, Any]) -> None:
+    """A suspect, and the nearest picture of the suggested class, if there is one."""
+    draw_picture(axis, pixels, f"{plain(row['given'], 14)}\n→ {plain(row['suggested'], 9)} {row['confidence']:.0%}")
+    _below(axis, f"{row['split']} {row['row']:,}")
+    if beside is not None:
+        draw_picture(other, beside, f"\n{plain(row['suggested'], 14)}", BLUE)
+        _below(other, f"{row['neighbour']['split']} {row['neighbour']['row']:,}")
+
+
+def _below(axis: Axes, text: str) -> None:
+    axis.text(0, -0.04, text, transform=axis.transAxes, va="top", fontsize=SMALL - 1, color=GREY)

@@ -261,11 +261,13 @@ def drift(steps: Steps) -> Values:
     if not found:
         return scored.lacking(names.DRIFT)
     entries = [{**found["prediction"], "name": "the prediction"}] if found.get("prediction") else []
+    pictures = found.get("pictures")
+    entries += [pictures["distance"]] if pictures else []
     entries += found["columns"]
     measured = [entry for entry in entries if entry.get("psi") is not None]
     return {
         "found": found,
-        "figures": [scored.image(name) for name in _of_drift(measured)],
+        "figures": [scored.image(name) for name in _of_drift(measured, pictures)],
         "measured": measured,
         "live": _live(found),
         "unmeasured": [entry["name"] for entry in entries if entry.get("psi") is None],
@@ -333,10 +335,11 @@ def _of_calibration(calibrated: Any, levels: Any) -> list[str]:
     return (["calibration"] if calibrated else []) + (["intervals"] if levels else [])
 
 
-def _of_drift(measured: list[dict[str, Any]]) -> list[str]:
+def _of_drift(measured: list[dict[str, Any]], pictures: Any) -> list[str]:
     """The figures that there are, as `baton.reporting.figures.drift` draws them."""
     columns = any(len(entry.get("bins") or ()) > 1 for entry in measured)
-    return (["drift"] if measured else []) + (["drift_columns"] if columns else [])
+    drawn = {"drift": measured, "drift_columns": columns, "drift_pictures": pictures}
+    return [name for name, there in drawn.items() if there]
 
 
 def _metric_row(metric: str, evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Suspected labels of pictures in, beside each the nearest picture of the class that is suggested out.
+
+Near is what the network sees as alike, by the directions of the features that its last layer sees. Who looks at both
+sees at once whether the label or the suggestion is wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from baton.inspection.label_audit import LabelAudit
+from baton.networks.penultimate import directions, penultimate
+from baton.networks.prediction import picture_rows, predict
+
+MAX_COMPARED = 2000  # pictures that neighbours are looked for among
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Where a picture is that bears the suggested class, its pixels, and how far its direction is (0 to 2)."""
+
+    split: str
+    row: int
+    pixels: np.ndarray
+    distance: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """`neighbour` of audit.json."""
+        return {"split": self.split, "row": self.row, "distance": self.distance}
+
+
+def neighbours(audit: LabelAudit, network: Any, most: int, seconds: float, seed: int) -> list[Neighbour | None]:
+    """The first suspects of an audit → the nearest picture of each one's suggested class, not suspected itself.
+
+    A bounded number of pictures by chance is looked at, of them as many as there are seconds for. None where the class
+    has no other.
+    """
+    ended, suspects = time.monotonic() + seconds, audit.suspects
+    first, suggested = suspects.rows[:most], suspects.suggested[:most]
+    others = np.setdiff1d(np.flatnonzero(np.isin(audit.targets, suggested)), suspects.rows)
+    others = np.random.default_rng(seed).permutation(others)[:MAX_COMPARED]
+    at_once, seeing = picture_rows(audit.preprocessor.image_shape), penultimate(network)
+    looking = _directions_of(audit, seeing, first)
+    nearest, least = np.full(len(first), -1), np.full(len(first), np.inf)
+    for start in range(0, len(others), at_once):
+        numbers = others[start : start + at_once]
+        far = np.linalg.norm(looking[:, None] - _directions_of(audit, seeing, numbers)[None], axis=2)
+        far[audit.targets[numbers][None] != suggested[:, None]] = np.inf
+        best = far.min(axis=1)
+        nearest = np.where(best < least, numbers[far.argmin(axis=1)], nearest)
+        least = np.minimum(best, least)
+        if time.monotonic() > ended:
+            break
+    return _shown(audit, nearest, least)
+
+
+def _directions_of(audit: LabelAudit, seeing: Any, numbers: np.ndarray) -> np.ndarray:
+    """Numbers of rows → the directions of what the network sees of them [n, d]."""
+    inputs = audit.inputs(numbers)
+    return directions(predict(seeing, {each.name: inputs[each.name] for each in seeing.inputs}))
+
+
+def _shown(audit: LabelAudit, numbers: np.ndarray, distances: np.ndarray) -> list[Neighbour | None]:
+    """Numbers among all rows, -1 for none, and how far these are → neighbours."""
+    splits, rows = audit.places(np.maximum(numbers, 0))
+    pixels = iter(audit.inputs(numbers[numbers >= 0])["image"])
+    return [
+        Neighbour(str(split), int(row), next(pixels), float(distance)) if number >= 0 else None
+        for split, row, number, distance in zip(splits, rows, numbers, distances, strict=True)
+    ]
