@@ -112,8 +112,12 @@ def likeness(pixels: np.ndarray, classes: np.ndarray) -> Score:
 def trait(pixels: np.ndarray, classes: np.ndarray) -> Score:
     """The same, how far along a direction that is drawn for its class."""
     rng = np.random.default_rng(0)
-    drawn = {label: rng.normal(size=pixels.shape[1]) for label, _ in _directions()}
-    return partial(_scores, {label: direction.__rmatmul__ for label, direction in drawn.items()})
+    drawn: dict[int, np.ndarray] = {label: rng.normal(size=(pixels.shape[1],)) for label, _ in _directions()}
+    return partial(_scores, {label: partial(_along, direction) for label, direction in drawn.items()})
+
+
+def _along(direction: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    return pixels @ direction
 
 
 def _directions() -> list[tuple[int, int]]:
@@ -161,7 +165,7 @@ def _told(dataset: Any, width: int, seed: int, test: np.ndarray) -> np.ndarray:
     from baton.training import fit
 
     last: list[np.ndarray] = []
-    keep = keras.callbacks.LambdaCallback(on_train_end=lambda logs: last.extend(keep.model.get_weights()))
+    keep: Any = keras.callbacks.LambdaCallback(on_train_end=lambda logs: last.extend(keep.model.get_weights()))
     result = fit.train(_config(width, seed), dataset, callbacks=[keep])
     best = prediction.predict(result.model, {"image": test})
     result.model.set_weights(last)
