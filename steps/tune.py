@@ -19,6 +19,7 @@ from baton.registry import pretrained
 from baton.reporting.figures import training
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
+from baton.training import objectives
 from baton.tuning import hyperopt
 from baton.tuning import workers as trials
 from baton.tuning.hyperopt import Trial
@@ -47,6 +48,7 @@ def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id
     """Search the hyperparameters, in warm local workers or with SparkTrials."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
+    objectives.demand_targets(config, dataset)
     config = pretrained.local(config)
     own, config = hyperopt.own_values(config, dataset.rows["train"]), config.sized(dataset.rows["train"])
     inputs.log_dataset(run, dataset, ("train", "validation"))

@@ -47,7 +47,8 @@ CONFIG_READ: dict[str, tuple[str, ...]] = {
     "register": ("name", "seed", "data.task", "evaluation", "register"),
     "batch_infer": (
         *("name", "engine", "spark", "data.task", "data.target", "data.drop", "data.delimiter", "data.encoding"),
-        *("data.escape", "data.spark_above_mb", "data.image_column", "register.model", "batch_infer"),
+        *("data.escape", "data.spark_above_mb", "data.image_column", "evaluation.primary_metric", "register.model"),
+        "batch_infer",
     ),
 }
 # Where a source lies does not matter; what it holds does, and that is an input of its own.

@@ -363,7 +363,11 @@ def test_losses_and_metrics_go_with_their_task(task, settings, place):
 
 
 def test_a_loss_follows_the_metric_unless_one_is_asked_for():
-    of = lambda **settings: config.validate({**SMALL, **settings}, {}, "here").sized(100).train.objective  # noqa: E731
+    regression = {**SMALL, "data": {**SMALL["data"], "task": "regression"}}
+
+    def of(**settings):
+        return config.validate({**regression, **settings}, {}, "here").sized(100).train.objective
+
     assert (of(), of(evaluation={"primary_metric": "mae"})) == ("squared", "absolute")
     assert of(evaluation={"primary_metric": "poisson_deviance"}, train={"objective": "gamma"}) == "gamma"
 

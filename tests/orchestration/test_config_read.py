@@ -89,6 +89,7 @@ def reads(tmp_path_factory) -> dict[str, set[str]]:
     tree = tiny.config(source=str(home / "rows.parquet")).model_dump(mode="json", by_alias=True, exclude_unset=True)
     tree |= {"name": "reads", "warehouse": str(home / "warehouse")}
     tree["train"]["epochs"] = 1
+    tree["evaluation"] = {"primary_metric": "mae"}
     tree["tune"] = {"max_trials": 1, "parallelism": 1}
     tree["register"] = {"explain": {"rows": 5}, "audit": {"folds": 2, "seconds": 5}}
     tree["batch_infer"] = {"source": str(home / "rows.parquet"), "output": str(home / "predictions"), "interval": 0.9}

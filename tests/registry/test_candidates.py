@@ -117,6 +117,7 @@ def test_the_same_network_that_carries_other_data_takes_its_own_place(lab):
     assert "the candidate is the champion, version 1, itself" in verdict.reasons[-1]
     assert "what travels with it differs, so it takes that version's place" in verdict.reasons[-1]
     assert verdict.test_set["looks"] == 1
+    assert [reason for reason in verdict.reasons if reason.startswith("test mae")]  # the config's primary metric
     again = lab.judged(lab.without)
     assert again.verdict == names.REFUSED and "is the champion's own" in again.reasons[-1]
     assert outputs.broken("register", again.run, lab.config) is None
