@@ -112,7 +112,7 @@ def likeness(pixels: np.ndarray, classes: np.ndarray) -> Score:
 def trait(pixels: np.ndarray, classes: np.ndarray) -> Score:
     """The same, how far along a direction that is drawn for its class."""
     rng = np.random.default_rng(0)
-    drawn: dict[int, np.ndarray] = {label: rng.normal(size=(pixels.shape[1],)) for label, _ in _directions()}
+    drawn = {label: rng.normal(size=(pixels.shape[1],)) for label, _ in _directions()}
     return partial(_scores, {label: partial(_along, direction) for label, direction in drawn.items()})
 
 
@@ -153,11 +153,11 @@ def train_all(kind: str, share: float, seed: int, place: str) -> None:
     classes uint8 [best or last epoch, networks, rows]."""
     with tempfile.TemporaryDirectory() as folder:
         dataset, test = _dataset(kind, share, Path(folder)), pictures()[0][splits()["test"], ..., None]
-        told = [_told(dataset, width, seed, test) for width in WIDTHS]
+        told = [_predicted(dataset, width, seed, test) for width in WIDTHS]
     np.save(place, np.stack(told, axis=1))
 
 
-def _told(dataset: Any, width: int, seed: int, test: np.ndarray) -> np.ndarray:
+def _predicted(dataset: Any, width: int, seed: int, test: np.ndarray) -> np.ndarray:
     """Classes uint8 [best or last epoch, rows] that a network of so many channels tells, once it is trained."""
     import keras
 
@@ -165,7 +165,9 @@ def _told(dataset: Any, width: int, seed: int, test: np.ndarray) -> np.ndarray:
     from baton.training import fit
 
     last: list[np.ndarray] = []
-    keep: Any = keras.callbacks.LambdaCallback(on_train_end=lambda logs: last.extend(keep.model.get_weights()))
+    keep: keras.callbacks.Callback = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: last.extend(keep.model.get_weights())
+    )
     result = fit.train(_config(width, seed), dataset, callbacks=[keep])
     best = prediction.predict(result.model, {"image": test})
     result.model.set_weights(last)
@@ -221,10 +223,10 @@ def _config(width: int, seed: int) -> Any:
     return validate(tree, {}, "bench")
 
 
-def readings(told: np.ndarray, given: np.ndarray, corrected: np.ndarray) -> np.ndarray:
-    """Classes told [seeds, whens, networks, rows] and labels [rows] → the share of the seeds that are right
+def readings(predicted: np.ndarray, given: np.ndarray, corrected: np.ndarray) -> np.ndarray:
+    """Predicted classes [seeds, whens, networks, rows] and labels [rows] → the share of the seeds that are right
     [whens, labels as given or corrected, networks, rows]."""
-    return np.stack([(told == truth).mean(axis=0) for truth in (given, corrected)], axis=1)
+    return np.stack([(predicted == truth).mean(axis=0) for truth in (given, corrected)], axis=1)
 
 
 def table(right: np.ndarray, wrong: np.ndarray) -> list[str]:
