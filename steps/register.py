@@ -12,8 +12,9 @@ from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
+from baton.networks.views import View
 from baton.orchestration.step import step
-from baton.registry import candidates, descriptions, evidence, gate, registration, store, versions
+from baton.registry import candidates, descriptions, evidence, gate, registration, store, versions, view_selection
 from baton.registry.gate import Evidence
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import confusions as confusions_figures
@@ -74,7 +75,8 @@ def log_explanation(
         run.json(None, names.EXPLANATION)
         return
     raw = dataset.raw_test()
-    learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
+    model, views = one_view(model)
+    learnt = views | log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
     spent = sum(learnt.get(key, {}).get("seconds", 0) for key in ("feature_maps", "grad_cam"))  # figures come on top
     left = settings.model_copy(update={"seconds": settings.seconds - spent})
     try:
@@ -94,6 +96,14 @@ def log_explanation(
             "register.explain.seconds is over: %d of %d rows were explained, against %d background rows.",
             told["rows"], settings.rows, told["background"],
         )  # fmt: skip
+
+
+def one_view(model: RawColumnModel) -> tuple[RawColumnModel, dict[str, Any]]:
+    """A model → one that sees each picture as it is, whose layers can all be reached, and how many views it has."""
+    views = view_selection.views_in(model.network)
+    if views == [View()]:
+        return model, {}
+    return RawColumnModel(model.preprocessor, view_selection.seen_by(model.network, [View()])), {"views": len(views)}
 
 
 def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnModel) -> dict[str, Any]:

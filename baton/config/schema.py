@@ -209,6 +209,20 @@ class Data(Section):
         return self
 
 
+class Views(Section):
+    """Windows of a picture that are seen as large as it: at each scale of each square each crop, mirrored or not, too.
+
+    At a scale of 2 a crop is half a picture wide and high. Windows that are the same count once.
+    """
+
+    scales: list[Annotated[float, Field(ge=1, le=8)]] = Field(
+        [1.0], min_length=1, max_length=8, description="how much larger than the crop the picture is, at each"
+    )
+    squares: Literal[1, 3] = Field(1, description="1: the picture; 3: its left, middle and right part, or up to down")
+    crops: Literal[1, 5, 6] = Field(1, description="of each: 1 its middle; 5 its corners too; 6 the whole of it too")
+    mirror: bool = Field(False, description="each with left and right exchanged, too")
+
+
 class Model(Section):
     """The network, as data. `layers` (a Sequential stack) or `graph` (a Functional one) overrule `recipe`."""
 
@@ -241,11 +255,25 @@ class Model(Section):
         "none",
         description="the backbone's: none, imagenet (downloaded), a file, or models:/name@alias of Baton's",
     )
+    views: Literal["none", "auto", "mirror", "ten_crops", "googlenet"] | Views = Field(
+        "none",
+        description="of each picture to score, whose mean is the answer: none (the picture alone), auto (those by "
+        "which validation is surely better), mirror, ten_crops, googlenet (144), or {scales, squares, crops, mirror}",
+    )
     l2: float = Field(0.0, ge=0)
     layers: list[dict[str, Any]] | None = Field(None, description="Sequential: [{type: dense, …}, …]")
     graph: list[dict[str, Any]] | None = Field(
         None, description="Functional: [{name, type, inputs: […], …}, …]; the last is the output"
     )
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _names_windows(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return Views.model_validate(value)  # alone: its faults are named by their own place
+        words = ("none", "auto", *VIEWS)
+        good = isinstance(value, Views) or value in words
+        return _demanded(value, good, f"must be {', '.join(words)} or a mapping of {', '.join(Views.model_fields)}")
 
 
 class RandAugment(Section):
@@ -376,6 +404,13 @@ OF_IMAGES = Unsaid(0.008, 0.3, 0.1, 0.5, 3, 720_000)
 EPOCHS = 6, 60  # at least, at most
 FILTERS = [32, 64, 128]  # of the stages of the default for images
 AUGMENT = Augment(flip="auto", shift=0.08, contrast=0.1, erasing=0.3)
+LARGER = [8 / 7, 9 / 7, 10 / 7, 11 / 7]  # pictures of 256, 288, 320 and 352 pixels for crops of 224
+# Words of `model.views`: two of Krizhevsky et al., 2012, section 4.1, and of Szegedy et al., 2015, section 7.
+VIEWS = {
+    "mirror": Views(mirror=True),
+    "ten_crops": Views(scales=LARGER[:1], crops=5, mirror=True),
+    "googlenet": Views(scales=LARGER, squares=3, crops=6, mirror=True),
+}
 # Train rows at most → hidden layers, members and networks of the default for tables.
 SIZES: list[tuple[float, list[int], int, int]] = [
     (10_000, [128, 128], 4, 4),
@@ -581,6 +616,7 @@ class Config(Section):
             (("train", "class_weights"), classes or self.train.class_weights == "none", self.train.class_weights),
             (("model", "backbone"), task == "image" or not self.model.backbone, self.model.backbone),
             (("model", "weights"), task == "image" or self.model.weights == "none", self.model.weights),
+            (("model", "views"), task == "image" or self.model.views == "none", self.model.views),
             (("train", "augment"), task == "image" or self.train.augment == "auto", self.train.augment),
             (("train", "transfer"), task == "image" or self.train.transfer == "auto", self.train.transfer),
             (("train", "label_smoothing"), classes or not self.train.label_smoothing, self.train.label_smoothing),
@@ -752,10 +788,12 @@ def _setting_fault(place: spaces.Place, key: str, value: Any) -> spaces.Fault | 
         return place, f"is called {RENAMED[key]} now", value
     if key == "train.epochs":
         return place, "is the same in every trial: set tune.epochs, and train.epochs for the training", value
+    if key == "model.views":
+        return place, "is chosen once a network is trained: set model.views itself, auto tries several", value
     if section not in SEARCHED or name not in SEARCHED[section].model_fields:
         known = SEARCHED.get(section)
         allowed = [f"{section}.{field}" for field in known.model_fields] if known else [f"{s}.…" for s in SEARCHED]
-        allowed = [each for each in allowed if each != "train.epochs"]
+        allowed = [each for each in allowed if each not in ("train.epochs", "model.views")]
         return place, f"is no key that can be searched. Allowed: {', '.join(allowed)}", value
     for sample in spaces.samples(value):
         try:

@@ -18,6 +18,7 @@ from baton.errors import BadInput, listed
 from baton.networks import zoo
 from baton.networks.costs import calls
 from baton.networks.layers import ReversedChannels
+from baton.networks.views import base_of
 
 NETWORK_FILE = ".keras"
 SMALLER = 1.5  # how much larger than the next block's a block's maps are, at least
@@ -146,7 +147,7 @@ def _nested(layer: Any) -> bool:
 
 def _of_file(file: Path, shape: tuple[int, int, int]) -> keras.Model:
     """A whole network's file: what it has up to its last map, for pictures of any size that it takes."""
-    network = _network(file)
+    network = base_of(_network(file))
     network = network._functional if isinstance(network, keras.Sequential) else network
     maps = [node for node in calls(network) if len(node.outputs[0].shape) == 4]
     if len(network.inputs) != 1 or len(network.inputs[0].shape) != 4 or not maps:

@@ -1,20 +1,21 @@
 """A functional Keras model in, its parameters and multiply-adds layer by layer out.
 
 A multiply-add is a product that is added to a sum. Counted are those of convolutions and dense layers for one row, as
-papers count them; biases, normalisation, activations, pooling and sums of maps are not.
+papers count them, for each view of a picture anew; biases, normalisation, activations, pooling and sums are not.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from baton.errors import BadInput, listed
-from baton.networks.layers import Maxout, ReversedChannels
+from baton.networks.layers import Maxout, MeanOfMembers, ReversedChannels, Temperature
+from baton.networks.views import OfViews
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ def _costs(model: Any, place: str, counted: set[int], uncounted: list[str]) -> l
         layer = node.operation
         if isinstance(layer, keras.Model):
             found += _costs(layer, f"{place}{layer.name}/", counted, uncounted)
+            continue
+        if isinstance(layer, OfViews):
+            once = _costs(layer.layer, place, counted, uncounted)
+            found += [replace(cost, multiply_adds=cost.multiply_adds * len(layer.views)) for cost in once]
             continue
         kind, shape = type(layer).__name__, node.outputs[0].shape
         count = _count_of(layer)
@@ -123,7 +128,7 @@ FREE = {
     L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D,
     L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, L.Resizing, L.Flatten, L.Reshape, L.Permute, L.RepeatVector,
     L.Concatenate, L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Identity, L.Embedding,
-    ReversedChannels,
+    ReversedChannels, MeanOfMembers, Temperature,
 }  # fmt: skip
 ELEMENTWISE = {
     "keras.src.ops": {"Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Maximum", "Minimum", "Relu", "Relu6"},

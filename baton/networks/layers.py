@@ -293,22 +293,3 @@ class Temperature(keras.layers.Layer):
 def calibrated(model: keras.Model, temperature: float) -> keras.Model:
     """A model whose output are probabilities → the same with `layers.Temperature` as its last layer."""
     return keras.Model(model.input, Temperature(temperature, name="calibrated")(model.outputs[0]))
-
-
-@keras.saving.register_keras_serializable("baton")
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule behind a linear warm-up of `steps` steps (Goyal et al., 2017, section 2.2)."""
-
-    def __init__(self, schedule: Any, steps: int):
-        self.schedule, self.steps = schedule, steps
-
-    def __call__(self, step: Any) -> Any:
-        done = ops.cast(step, "float32")
-        return self.schedule(step) * ops.minimum((done + 1.0) / max(self.steps, 1), 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Warmup:
-        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])

@@ -23,7 +23,7 @@ from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import assessment, calibration, metrics
 from baton.networks import layers, prediction
-from baton.registry import pretrained
+from baton.registry import pretrained, view_selection
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
 from baton.reporting.figures import pictures, training, transfer
@@ -58,8 +58,9 @@ def autologging(run: Run) -> Iterator[None]:
 
 
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:
-    """Calibrate and evaluate on validation; log everything that register and people need of a candidate."""
-    model, rows = finished(config, dataset, result.model)
+    """Choose views, calibrate and evaluate on validation; log everything that register and people need of a candidate."""
+    network, selection = view_selection.select(config, dataset, result.model)
+    model, rows = finished(config, dataset, network)
     preprocessor = model.preprocessor
     validation = rows.metrics(preprocessor)
     log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
@@ -95,6 +96,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
         "restarts": result.restarts,
         "augmentation": result.augmentation,
         "transfer": result.transfer,
+        "views": selection and selection.to_dict(),
         "parameters": result.model.count_params(),
         "files": runs.model_files(uri),
     }

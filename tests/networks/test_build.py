@@ -18,7 +18,6 @@ from baton.networks.layers import (
     Maxout,
     MemberDense,
     PiecewiseLinear,
-    Warmup,
 )
 from baton.networks.losses import EachMember, SparseCategoricalAccuracy
 from baton.training import fit
@@ -265,7 +264,7 @@ def test_weights_are_averaged_over_epochs_not_steps():
 
 
 def test_a_schedule_survives_its_config():
-    schedule = Warmup(keras.optimizers.schedules.CosineDecay(0.1, 20), 5)
+    schedule = optimizers.Warmup(keras.optimizers.schedules.CosineDecay(0.1, 20), 5)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
     assert [float(again(s)) for s in range(20)] == [float(schedule(s)) for s in range(20)]
 

@@ -21,7 +21,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
 
+from baton.networks.view_windows import views_of
+from baton.networks.views import viewed
 from baton.serving import requests
+from baton.serving.raw_columns import RawColumnModel
 
 MLFLOW = str(Path(sys.executable).with_name("mlflow"))
 
@@ -40,8 +43,9 @@ def every(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(images, tmp_path_factory):
-    """An untrained model of pictures, logged and loaded by MLflow."""
+    """An untrained model that looks at pictures ten times, logged and loaded by MLflow."""
     model = untrained(*images)
+    model = RawColumnModel(model.preprocessor, viewed(model.network, views_of("ten_crops")))
     logged = log(model, images[1].raw_test(), tmp_path_factory.mktemp("pictures"))
     return SimpleNamespace(model=model, pyfunc=loaded(logged))
 

@@ -43,6 +43,7 @@ from baton.data.sources import spark_rows
 from baton.errors import BadInput, BatonError
 from baton.monitoring import drift
 from baton.networks import build as models
+from baton.networks.views import View, viewed
 from baton.runtime import spark
 from baton.serving import export, raw_model, scoring
 from baton.serving import spark as spark_scoring
@@ -308,7 +309,8 @@ def test_pictures_by_their_paths_give_the_same_dataset_pixels_and_predictions(se
         seen = opened.over(pixels, "pixels binary").toArrow().column("pixels").to_pylist()
     assert {bytes(cell) for cell in seen} >= {decoder.decode(cell).tobytes() for cell in odd.ODD.values()}
 
-    model = RawColumnModel(local.preprocessor, models.build(local.preprocessor, settings.model))
+    seen = viewed(models.build(local.preprocessor, settings.model), [View(), View(0.1, 0.2, 0.7, True)])
+    model = RawColumnModel(local.preprocessor, seen)
     model.save(tmp_path / "raw")
     (tmp_path / "out").mkdir()
     lineage = scoring.Lineage("m", "1", "r", "f", "s")

@@ -111,6 +111,8 @@ def candidates(steps: Steps) -> Values:
         "Parameters": [f"{e['parameters']:,}" for e in known.values()],
         "Restarts": [str(e.get("restarts", 0)) for e in known.values()],
     }
+    if any(e.get("views") for e in known.values()):
+        facts["Views of each picture"] = [_views(e.get("views")) for e in known.values()]
     parameters = {step: steps[step].run.data.params for step in known}
     keys = sorted({key for values in parameters.values() for key in values if key.startswith(("model.", "train."))})
     differing = [key for key in keys if len({p.get(key) for p in parameters.values()}) > 1]
@@ -380,6 +382,18 @@ def _epochs(evaluation: dict[str, Any]) -> str:
     epochs = max((len(v) for v in (evaluation.get("history") or {}).values()), default=0)
     best = evaluation.get("best_epoch")
     return f"{epochs}" if best is None else f"{epochs}, best {best + 1}"
+
+
+def _views(selection: dict[str, Any] | None) -> str:
+    """evaluation.json's `views` → how many, and what the choice gave on validation."""
+    if not selection:
+        return "1"
+    count = f"{len(selection['views'])}"
+    if selection["asked"] != "auto":
+        return count
+    ends = [selection["log_loss"], *(step["log_loss"] for step in selection["added"])]
+    gain = f", log_loss {number_text(ends[0])} → {number_text(ends[-1])}" if selection["added"] else ""
+    return f"{count} of {selection['tried']} tried{gain}"
 
 
 def _setting(text: str | None) -> str:

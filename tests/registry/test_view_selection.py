@@ -1,0 +1,82 @@
+"""The views that a network answers by: chosen where validation is surely better, logged, and the same on every path."""
+
+import json
+
+import numpy as np
+
+from baton.evaluation import calibration, metrics
+from baton.networks import build
+from baton.networks.layers import calibrated
+from baton.networks.views import View, base_of, viewed
+from baton.registry import candidates, view_selection
+from baton.registry.view_selection import greedy, seen_by, views_in
+from baton.training import fit
+
+CLASSES = 4
+
+
+def answers(rows: int, noise: list[float], seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Targets [n], and views that each know them with noise of their own [n, views, k]."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, CLASSES, rows)
+    logits = 2.0 * np.eye(CLASSES)[targets][:, None] + np.array(noise)[:, None] * rng.normal(
+        size=(rows, len(noise), CLASSES)
+    )
+    exponents = np.exp(logits)
+    return targets, exponents / exponents.sum(axis=2, keepdims=True)
+
+
+def test_views_that_surely_help_are_kept_the_best_first():
+    targets, found = answers(4000, [1.5, 9.0, 1.0, 1.5])
+    kept, steps = greedy(targets, found, 0.95, calibrate=True)
+    assert kept == [0, 2, 3]
+    losses = [loss for loss, _ in steps]
+    assert losses == sorted(losses, reverse=True) and all(change.high < 0 for _, change in steps[1:])
+
+
+def test_chance_is_not_taken_for_a_better_view():
+    """Views as good as the picture itself that say the same, but for a little noise."""
+    kept = 0
+    for seed in range(20):
+        targets, found = answers(300, [1.0], seed)
+        rng = np.random.default_rng(seed)
+        near = found * rng.uniform(0.97, 1.03, (300, 18, CLASSES))
+        kept += len(greedy(targets, near / near.sum(axis=2, keepdims=True), 0.95, calibrate=True)[0]) > 1
+    assert kept <= 2
+
+
+def test_means_are_compared_at_their_best_temperatures():
+    """A mean of views is less sure than it should be: by its log loss as it stands it would be left out."""
+    targets, found = answers(6000, [1.0, 1.0])
+    found[:, 1] **= 0.2
+    found /= found.sum(axis=2, keepdims=True)
+    means = [metrics.row_losses(targets, p).mean() for p in (found[:, 0], found.mean(axis=1))]
+    assert means[1] > means[0]
+    assert greedy(targets, found, 0.95, calibrate=False)[0] == [0]
+    assert greedy(targets, found, 0.95, calibrate=True)[0] == [0, 1]
+
+
+def test_the_config_decides_what_a_candidate_sees(images):
+    """auto, a word, a mapping: chosen before the temperature, and the same on validation as in the model."""
+    config, dataset = images
+    trained = fit.train(config.overridden({"train.epochs": 12, "train.learning_rate": 0.02}), dataset).model
+    assert view_selection.select(config, dataset, trained) == (trained, None)
+    crops = {"scales": [1.25], "crops": 5}
+    for asked, count in (("mirror", 2), (crops, 5), ("auto", None)):
+        changed = config.overridden({"model.views": asked})
+        network, selection = view_selection.select(changed, dataset, trained)
+        told = json.loads(json.dumps(selection.to_dict()))
+        assert len(told["views"]) == len(views_in(network)) and count in (None, len(told["views"]))
+        assert base_of(network) is trained
+    assert told["asked"] == "auto" and told["tried"] == 18 and told["rows"] == dataset.rows["validation"]
+    assert len(told["added"]) == len(told["views"]) - 1
+
+
+def test_a_finished_network_keeps_its_temperature_by_other_views(images):
+    config, dataset = images
+    base = build.build(dataset.preprocessor, config.model)
+    finished = calibrated(viewed(base, [View(), View(mirror=True)]), 2.5)
+    alone = seen_by(finished, [View()])
+    assert views_in(alone) == [View()] and alone.layers[-1].temperature == 2.5
+    before, after = (candidates.EvaluatedSplit.of(network, dataset, "test").output for network in (base, alone))
+    np.testing.assert_allclose(after, calibration.scaled(before, 2.5), atol=1e-6)
