@@ -76,7 +76,8 @@ def log_explanation(
         return
     raw = dataset.raw_test()
     model, views = one_view(model)
-    learnt = views | log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
+    learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
+    learnt |= views
     spent = sum(learnt.get(key, {}).get("seconds", 0) for key in ("feature_maps", "grad_cam"))  # figures come on top
     left = settings.model_copy(update={"seconds": settings.seconds - spent})
     try:

@@ -29,7 +29,7 @@ def _views(spec: Views, upright: bool) -> Iterator[View]:
     for scale in spec.scales:
         for square in _squares(spec, scale, upright):
             for top, left, size in _crops(spec, square, 1 / scale):
-                window = View(*(round(share, DECIMALS) for share in (top, left, size)))
+                window = View(round(top, DECIMALS), round(left, DECIMALS), round(size, DECIMALS))
                 yield window
                 if spec.mirror:
                     yield window._replace(mirror=True)

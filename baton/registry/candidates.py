@@ -58,7 +58,7 @@ def autologging(run: Run) -> Iterator[None]:
 
 
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:
-    """Choose views, calibrate and evaluate on validation; log everything that register and people need of a candidate."""
+    """Choose views, calibrate, evaluate on validation; log everything that register and people need of a candidate."""
     network, selection = view_selection.select(config, dataset, result.model)
     model, rows = finished(config, dataset, network)
     preprocessor = model.preprocessor

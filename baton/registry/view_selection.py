@@ -50,7 +50,8 @@ class Selection:
         added = [{**step.view._asdict(), METRIC: step.loss, **vars(step.difference)} for step in self.steps]
         views = [view._asdict() for view in self.views]
         asked = self.asked if isinstance(self.asked, str) else self.asked.model_dump(mode="json")
-        return {"asked": asked, "views": views, "tried": self.tried, "rows": self.rows, METRIC: self.loss, "added": added}
+        counts = {"tried": self.tried, "rows": self.rows}
+        return {"asked": asked, "views": views, **counts, METRIC: self.loss, "added": added}
 
 
 def select(config: Config, dataset: Dataset, network: Any) -> tuple[Any, Selection | None]:
@@ -111,7 +112,7 @@ def _auto(config: Config, dataset: Dataset, network: Any, views: list[View]) -> 
 
 
 def _answers(dataset: Dataset, network: Any, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
-    """The first validation rows, so many as can be held → targets [n], and what a network says of each view [n, v, k]."""
+    """The first validation rows, as many as can be held → targets [n], and a network's answers to each view [n, v, k]."""
     import keras
 
     inputs = {each.name: each for each in network.inputs}
