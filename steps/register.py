@@ -14,10 +14,21 @@ from baton.inspection import confusions, explanation, feature_maps, grad_cam, la
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.networks.views import View
 from baton.orchestration.step import step
-from baton.registry import candidates, descriptions, evidence, gate, registration, store, versions, view_selection
+from baton.registry import (
+    candidates,
+    cost_table,
+    descriptions,
+    evidence,
+    gate,
+    registration,
+    store,
+    versions,
+    view_selection,
+)
 from baton.registry.gate import Evidence
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import confusions as confusions_figures
+from baton.reporting.figures import costs as costs_figures
 from baton.reporting.figures import evaluation as figures
 from baton.reporting.figures import explanation as explanation_figures
 from baton.reporting.figures import feature_maps as feature_maps_figures
@@ -53,7 +64,12 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
         assessed["test"] = candidates.assess(config, run, model.preprocessor, test)
         run.figures(figures.draw(model.preprocessor, targets, output))
         log_explanation(config, run, dataset, model, targets, output)
-        log_label_audit(config, run, dataset, chosen, registration.candidate_ids(candidate_run_ids), found)
+        ids = registration.candidate_ids(candidate_run_ids)
+        log_label_audit(config, run, dataset, chosen, ids, found)
+        if config.register_.costs.seconds:
+            compared = champion if evidence.champion_on_all_rows(found) is not None else None
+            models = evidence.models_by_name(chosen, model, ids, compared)
+            log_costs(config, run, dataset, models, targets)
     run.json(assessed, names.ASSESSMENT)
     inputs.log_dataset(run, dataset, ("test",))
     judged_against = None if champion is None else str(champion.version)
@@ -176,6 +192,23 @@ def log_label_audit(
         f"{told['issues']:,}", f"{told['rows_audited']:,}", 100 * told["estimated_error_rate"],
         f"changes: {', '.join(moved)}" if moved else "stays", told["seconds"],
     )  # fmt: skip
+
+
+def log_costs(config: Config, run: Run, dataset: Dataset, models: dict[str, Any], targets: np.ndarray) -> None:
+    """Measure what models cost and how wrong they are on test rows; log `costs.json` and its figure."""
+    found = cost_table.measure(config, models, dataset.preprocessor, dataset.raw_test(), targets)
+    told = found.to_dict()
+    run.json(told, names.COSTS)
+    run.figures(costs_figures.draw(told))
+    for sentence in found.left_out:
+        log.warning("costs: %s", sentence)
+    best = min(found.costs, key=lambda cost: cost.value, default=None)
+    if best:
+        log.info(
+            "costs: the least %s of %d variants has %s by %d views: %.4g, at %.3g ms a row; %.1f s",
+            found.metric, len(found.costs), best.variant.name, best.variant.views, best.value,
+            1000 * best.seconds, found.seconds,
+        )  # fmt: skip
 
 
 def report(run: Run, dataset: Dataset, verdict: dict[str, Any]) -> None:

@@ -506,6 +506,13 @@ class Audit(Section):
         return folds
 
 
+class Costs(Section):
+    """What models and views of pictures cost, and what they bring: register's table of both, on test rows."""
+
+    seconds: float = Field(0, ge=0, description="for all of it; what they are too few for is left out; 0: no table")
+    rows: int = Field(10_000, ge=1, description="test rows that are asked, at most")
+
+
 class Register(Section):
     """The gate before the registry's champion."""
 
@@ -529,6 +536,7 @@ class Register(Section):
     min_test_rows: int = Field(10, ge=1, description="fewer test rows promote nothing")
     explain: Explain = Explain()
     audit: Audit = Audit()
+    costs: Costs = Costs()
 
 
 class Drift(Section):

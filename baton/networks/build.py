@@ -18,8 +18,8 @@ from baton.data.preprocessing import Preprocessor
 from baton.errors import BadInput
 from baton.networks import backbones
 from baton.networks.blocks import BLOCKS, demand_strides
+from baton.networks.initialization import CATEGORY_ROWS, dropout_rates
 from baton.networks.layers import (
-    CATEGORY_ROWS,
     CategoryEmbedding,
     Cross,
     LinearPart,
@@ -28,7 +28,6 @@ from baton.networks.layers import (
     MemberDense,
     Members,
     PiecewiseLinear,
-    dropout_rates,
 )
 
 # What a layer of `model.layers` or `model.graph` may be. All are plain: none runs code of its config.

@@ -14,7 +14,18 @@ from typing import Any
 import keras
 
 from baton.errors import BadInput, listed
-from baton.networks.layers import Maxout, MeanOfMembers, ReversedChannels, Temperature
+from baton.networks.layers import (
+    CategoryEmbedding,
+    Cross,
+    LinearPart,
+    Maxout,
+    MeanOfMembers,
+    MemberDense,
+    Members,
+    PiecewiseLinear,
+    ReversedChannels,
+    Temperature,
+)
 from baton.networks.views import OfViews
 
 
@@ -106,6 +117,14 @@ def _of_maxout(layer: Any, before: Shape, after: Shape) -> int:
     return math.prod(after[1:]) * layer.pieces * before[-1]
 
 
+def _of_kernel(layer: Any, before: Shape, after: Shape) -> int:
+    return math.prod(layer.kernel.shape)
+
+
+def _of_cross(layer: Any, before: Shape, after: Shape) -> int:
+    return 2 * layer.rank * after[-1]
+
+
 def _nothing(layer: Any, before: Shape, after: Shape) -> int:
     return 0
 
@@ -116,7 +135,8 @@ COUNTED: dict[type, Callable[[Any, Shape, Shape], int]] = {
     L.DepthwiseConv1D: _of_depthwise, L.DepthwiseConv2D: _of_depthwise,
     L.SeparableConv1D: _of_separable, L.SeparableConv2D: _of_separable,
     L.Conv1DTranspose: _of_transposed, L.Conv2DTranspose: _of_transposed, L.Conv3DTranspose: _of_transposed,
-    L.Dense: _of_dense, Maxout: _of_maxout,
+    L.Dense: _of_dense, Maxout: _of_maxout, Cross: _of_cross,
+    PiecewiseLinear: _of_kernel, LinearPart: _of_kernel, MemberDense: _of_kernel,
 }  # fmt: skip
 FREE = {
     L.Activation, L.ReLU, L.LeakyReLU, L.PReLU, L.ELU, L.Softmax,
@@ -128,7 +148,7 @@ FREE = {
     L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D,
     L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, L.Resizing, L.Flatten, L.Reshape, L.Permute, L.RepeatVector,
     L.Concatenate, L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Identity, L.Embedding,
-    ReversedChannels, MeanOfMembers, Temperature,
+    CategoryEmbedding, Members, MeanOfMembers, ReversedChannels, Temperature,
 }  # fmt: skip
 ELEMENTWISE = {
     "keras.src.ops": {"Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Maximum", "Minimum", "Relu", "Relu6"},

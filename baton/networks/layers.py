@@ -8,20 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from baton.data.preprocessing import Encoded
 from baton.data.target import EPSILON
-
-# Train rows of a category that are forgotten every second time; of the value of a number, which the network sees as
-# a number too, more of them. Chosen on the tables of `bench quality`.
-CATEGORY_ROWS, VALUE_ROWS = 15.0, 30.0
-
-
-def dropout_rates(code: Encoded, few: float) -> list[float]:
-    """A categorical column → how often training takes each of its codes for unknown: one of `few` rows half the time.
-
-    What few rows say would be learnt by heart, and rows of new categories must be met prepared.
-    """
-    return [1 / (1 + (rows / few) ** 2) for rows in code.rows]
 
 
 @keras.saving.register_keras_serializable("baton")

@@ -103,20 +103,45 @@ def losses_by_model(
     """Each candidate's, the champion's and the trivial predictor's loss on every test row."""
     raw = dataset.raw_test()
     by_name: dict[str, np.ndarray] = {}
-    for run_id in candidate_ids:
-        candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
-        name = str(candidate.data.tags[names.TAG_STEP])
-        name = f"{name} {run_id[:8]}" if name in by_name else name
-        if run_id == chosen.info.run_id:
+    for name, candidate in candidates_by_name(candidate_ids).items():
+        if candidate.info.run_id == chosen.info.run_id:
             by_name[name] = gathered.losses
             continue
         other = versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
         by_name[name] = losses(*other.evaluate(raw))
-    champion = None if gathered.champion is None else gathered.champion.losses
-    if champion is not None and len(champion) == len(gathered.losses):
+    if (champion := champion_on_all_rows(gathered)) is not None:
         by_name[CHAMPION] = champion
     by_name[TRIVIAL] = metrics.row_losses(targets, metrics.trivial(dataset.preprocessor.spec["target"], len(targets)))
     return by_name
+
+
+def champion_on_all_rows(gathered: Evidence) -> np.ndarray | None:
+    """The champion's losses, if it was compared on every test row."""
+    held = None if gathered.champion is None else gathered.champion.losses
+    return held if held is not None and len(held) == len(gathered.losses) else None
+
+
+def candidates_by_name(candidate_ids: list[str]) -> dict[str, Any]:
+    """The candidates' runs, each called by its step; a second one of a step by its run, too."""
+    by_name: dict[str, Any] = {}
+    for run_id in candidate_ids:
+        candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
+        name = str(candidate.data.tags[names.TAG_STEP])
+        by_name[f"{name} {run_id[:8]}" if name in by_name else name] = candidate
+    return by_name
+
+
+def models_by_name(chosen: Any, model: RawColumnModel, candidate_ids: list[str], champion: Any) -> dict[str, Any]:
+    """The models of the candidates, of which one is at hand already, and of a champion's version, if there is one."""
+    found = {
+        name: model
+        if candidate.info.run_id == chosen.info.run_id
+        else versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
+        for name, candidate in candidates_by_name(candidate_ids).items()
+    }
+    if champion is not None:
+        found[CHAMPION] = versions.load(f"models:/{champion.name}/{champion.version}", champion.tags)
+    return found
 
 
 def champion_losses(

@@ -112,7 +112,7 @@ def _auto(config: Config, dataset: Dataset, network: Any, views: list[View]) -> 
 
 
 def _answers(dataset: Dataset, network: Any, views: list[View]) -> tuple[np.ndarray, np.ndarray]:
-    """The first validation rows, as many as can be held → targets [n], and a network's answers to each view [n, v, k]."""
+    """The first validation rows, if not all can be held → targets [n], and a network's answers to views [n, v, k]."""
     import keras
 
     inputs = {each.name: each for each in network.inputs}

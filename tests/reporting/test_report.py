@@ -81,6 +81,8 @@ def test_sections_tell_the_numbers(whole):
     assert "rmse, live minus test: 4, 95 % interval 3.6 to 4.4." in section(whole, "drift")
     assert "8,140" in section(whole, "scoring")
     assert "1 trials did not end well" in section(whole, "search")
+    assert "-0.0218" in section(whole, "costs")
+    assert "144×" in section(whole, "costs") and "0.4 ms" in section(whole, "costs")
     assert "c" * 64 in section(whole, "lineage") and "f" * 64 in section(whole, "lineage")
 
 
@@ -88,6 +90,7 @@ EMBEDDED = {
     "search": ["tune search"],
     "training": ["train curves", "distributed_train curves"],
     "gate": ["register comparison", "register predicted_vs_actual", "register residuals"],
+    "costs": ["register costs"],
     "slices": ["register slices"],
     "calibration": ["register intervals"],
     "explanation": [f"register shap_{n}" for n in ("importance", "beeswarm", "dependence_1", "row_1")],

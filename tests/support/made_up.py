@@ -20,7 +20,7 @@ FIGURES = {
     "tune": ("search",),
     "distributed_train": ("curves", "predicted_vs_actual", "residuals", "slices", "intervals"),
     "register": (
-        *("predicted_vs_actual", "residuals", "slices", "intervals", "comparison"),
+        *("predicted_vs_actual", "residuals", "slices", "intervals", "comparison", "costs"),
         *("shap_importance", "shap_beeswarm", "shap_dependence_1", "shap_row_1", "audit_ranking", "audit_targets"),
     ),
     "batch_infer": ("drift", "drift_columns"),
@@ -171,6 +171,23 @@ def audit() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def costs() -> dict[str, Any]:
+    one = {
+        "model": "train", "asked": "none", "views": 1, "multiply_adds": 4_000_000, "seconds_a_row": 0.0004,
+        "value": 0.1007, "interval": [0.095, 0.107], "difference": None,
+    }  # fmt: skip
+    many = {
+        **one, "asked": "googlenet", "views": 144, "multiply_adds": 576_000_000, "seconds_a_row": 0.06,
+        "value": 0.0789, "interval": [0.073, 0.085], "difference": {"value": -0.0218, "low": -0.026, "high": -0.018},
+    }  # fmt: skip
+    other = {**one, "model": HOSTILE, "multiply_adds": None, "interval": None}
+    left_out = [f"{HOSTILE} by 144 views would take about 90 s"]
+    return {
+        "metric": "error", "rows": 2990, "confidence": 0.95, "seconds": 50.0, "costs": [one, many, other],
+        "left_out": left_out,
+    }  # fmt: skip
+
+
 def drift() -> dict[str, Any]:
     column = {
         "name": "month", "kind": "numeric", "psi": 9.8, "statistic": "ks", "distance": 1.0, "p_value": 0.0,
@@ -238,6 +255,7 @@ def artifacts() -> dict[str, dict[str, Any]]:
             names.ASSESSMENT: {"validation": assessment(30_119, 15.4), "test": assessment(29_939, 15.2)},
             names.EXPLANATION: explanation(),
             names.AUDIT: audit(),
+            names.COSTS: costs(),
             **figures("register"),
         },
         "batch_infer": {

@@ -25,14 +25,14 @@ log = logging.getLogger("baton")
 
 
 REPORT = (
-    *("data", "search", "training", "candidates", "gate", "slices", "calibration", "explanation", "audit"),
+    *("data", "search", "training", "candidates", "gate", "costs", "slices", "calibration", "explanation", "audit"),
     *("scoring", "drift"),
 )
 CARDS = {
     "train": ("training", "candidates", "slices", "calibration"),
     "tune": ("search",),
     "distributed_train": ("training", "candidates", "slices", "calibration"),
-    "register": ("gate", "slices", "calibration", "explanation", "audit"),
+    "register": ("gate", "costs", "slices", "calibration", "explanation", "audit"),
     "batch_infer": ("scoring", "drift"),
 }
 TITLES = {"train": "Baseline candidate", "tune": "Search", "distributed_train": "Tuned candidate",

@@ -147,6 +147,20 @@ def gate(steps: Steps) -> Values:
     }
 
 
+def costs(steps: Steps) -> Values:
+    """What models and views of pictures cost on test rows, and what they bring, each with its interval."""
+    register = _of(steps, "register")
+    found = register.json(names.COSTS)
+    if not found:
+        return "What models cost was not measured: register.costs.seconds says how long that may take."
+    return {
+        "found": found,
+        "figures": [register.image("costs")] if found["costs"] else [],
+        "level": confidence_text(found["confidence"]),
+        "rows": [_cost_row(cost, found["costs"][0]) for cost in found["costs"]],
+    }
+
+
 def slices(steps: Steps) -> Values:
     """The worst slices of test rows (or of validation, where there are no others) with their intervals."""
     found, where, step = _assessment(steps)
@@ -253,6 +267,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Steps], Values]]] = {
     "training": ("Training", training),
     "candidates": ("Candidates", candidates),
     "gate": ("Gate", gate),
+    "costs": ("Accuracy and cost", costs),
     "slices": ("Slices", slices),
     "calibration": ("Calibration", calibration),
     "explanation": ("Explanation", explanation),
@@ -376,6 +391,23 @@ def _difference(live: dict[str, Any]) -> str | None:
     ends = span_text([found["low"], found["high"]])
     level = confidence_text(found["confidence"])
     return f"{found['metric']}, live minus test: {number_text(found['value'])}, {level} interval {ends}."
+
+
+def _cost_row(cost: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    change = cost["difference"]
+    sums = [entry["multiply_adds"] for entry in (cost, base)]
+    return {
+        "model": cost["model"],
+        "views": cost["views"],
+        "sums": number_text(sums[0]) if sums[0] else "–",
+        "times": f"{sums[0] / sums[1]:,.3g}" if all(sums) else "–",
+        "seconds": f"{1000 * cost['seconds_a_row']:.3g} ms",
+        "value": number_text(cost["value"]),
+        "interval": span_text(cost["interval"]),
+        "difference": "base" if change is None else f"{change['value']:+.4g}",
+        "span": "" if change is None else span_text([change["low"], change["high"]]),
+        "better": change is not None and change["high"] < 0,
+    }
 
 
 def _epochs(evaluation: dict[str, Any]) -> str:
