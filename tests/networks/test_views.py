@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from baton.config.schema import Model, Views
 from baton.data.target import EPSILON
 from baton.errors import BadInput
-from baton.networks import build, layers, prediction, views
+from baton.networks import backbones, build, layers, prediction, views
 from baton.networks.costs import layer_costs, totals
 from baton.networks.view_windows import views_of
 from baton.networks.views import View, base_of, viewed
@@ -121,3 +122,30 @@ def test_a_view_that_runs_code_is_refused(images, network, tmp_path):
     RawColumnModel(images[1].preprocessor, bad).save(tmp_path)
     with pytest.raises(BadInput, match="safe mode"):
         RawColumnModel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "sections", "sentence"),
+    [
+        ("regression", {"model": {"views": "auto"}}, r"model\.views: does not go with the task regression"),
+        ("image", {"model": {"views": "ten"}}, r"model\.views: must be none, auto, mirror, ten_crops, googlenet or a ma"),
+        ("image", {"model": {"views": {"scales": [0.5]}}}, r"model\.views\.scales\.0: .* greater than or equal to 1"),
+        ("image", {"model": {"views": {"crop": 5}}}, r"model\.views\.crop is not a key here\. Allowed: scales, squares"),
+        ("image", {"tune": {"space": {"model.views": {"choice": ["none", "mirror"]}}}},
+         r"model\.views: is chosen once a network is trained: set model\.views itself"),
+    ],
+)  # fmt: skip
+def test_what_no_views_are_is_said_before_anything_starts(task, sections, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        tiny.config(task, **sections)
+
+
+def test_a_backbone_is_taken_of_what_sees_the_views(images, network, pictures, tmp_path):
+    """Of a registered model that answers by views the convolutions are those of its base."""
+    layers.calibrated(viewed(network, views_of("mirror")), 2.0).save(tmp_path / "seen.keras")
+    network.save(tmp_path / "bare.keras")
+    seen, bare = (
+        backbones.build_backbone(Model(weights=str(tmp_path / f"{name}.keras")), images[1].preprocessor.image_shape)
+        for name in ("seen", "bare")
+    )
+    np.testing.assert_array_equal(seen(pictures.astype(np.float32)), bare(pictures.astype(np.float32)))
