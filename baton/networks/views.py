@@ -55,7 +55,9 @@ class OfViews(keras.layers.Wrapper):
 def viewed(network: keras.Model, views: list[View]) -> keras.Model:
     """A network of pictures → one that answers the mean of its probabilities over views of each."""
     inputs = {each.name: keras.Input(each.shape[1:], dtype=each.dtype, name=each.name) for each in network.inputs}
-    return keras.Model(inputs, MeanOfMembers()(OfViews(network, views)(inputs)))
+    base = keras.Model(network.input, network.outputs[0], name="base")  # what it was trained by does not travel
+    answers = OfViews(base, views, name="views")(inputs)
+    return keras.Model(inputs, MeanOfMembers(name="mean_of_views")(answers))
 
 
 def base_of(network: keras.Model) -> keras.Model:

@@ -1,5 +1,7 @@
 """Views of a picture: windows as the papers have them, a network that answers their mean, and its parts."""
 
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from baton.networks.costs import layer_costs, totals
 from baton.networks.view_windows import views_of
 from baton.networks.views import View, base_of, viewed
 from baton.serving.raw_columns import RawColumnModel
+from baton.training import fit
 
 STACK = [
     {"type": "conv2d", "filters": 3, "kernel_size": 3, "padding": "same", "activation": "relu"},
@@ -96,6 +99,17 @@ def test_a_saved_model_sees_the_same_and_holds_its_weights_once(images, network,
     assert base_of(network) is network
     targets, raw = again.evaluate(images[1].raw_test())
     assert len(targets) == len(raw) and (raw > EPSILON).all()
+
+
+def test_what_a_network_was_trained_by_does_not_travel(images, tmp_path):
+    """A loss or an optimizer of Baton's would have to be there where the model is served."""
+    config, dataset = images
+    trained = fit.train(config.overridden({"train.epochs": 1}), dataset).model
+    seen = viewed(trained, [View(mirror=True)])
+    RawColumnModel(dataset.preprocessor, seen).save(tmp_path)
+    with zipfile.ZipFile(tmp_path / "network.keras") as file:
+        assert b"EachMember" not in file.read("config.json")
+    assert [layer.name for layer in seen.layers] == ["image", "views", "mean_of_views"]
 
 
 def test_pictures_go_through_one_view_after_the_other(network):
