@@ -121,8 +121,8 @@ def _answers(dataset: Dataset, network: Any, views: list[View]) -> tuple[np.ndar
     feed = Feed(dataset, "validation", min(most, prediction.PREDICT_ROWS))
     targets, answers = list[np.ndarray](), list[np.ndarray]()
     for rows in feed.in_order():
-        targets.append(rows.pop("target"))
-        answers.append(prediction.predict(each, rows))
+        targets.append(rows["target"])
+        answers.append(prediction.predict(each, {name: rows[name] for name in inputs}))
         if sum(map(len, targets)) >= most:
             break
     return np.concatenate(targets)[:most], np.concatenate(answers)[:most]

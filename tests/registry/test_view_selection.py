@@ -70,6 +70,10 @@ def test_the_config_decides_what_a_candidate_sees(images):
         assert base_of(network).layers == trained.layers
     assert told["asked"] == "auto" and told["tried"] == 18 and told["rows"] == dataset.rows["validation"]
     assert len(told["added"]) == len(told["views"]) - 1
+    model, rows = candidates.finished(config, dataset, network)
+    again = candidates.EvaluatedSplit.of(model.network, dataset, "validation")
+    assert views_in(model.network) == views_in(network) and len(again.targets) == dataset.rows["validation"]
+    np.testing.assert_allclose(rows.output, again.output, atol=1e-5)
 
 
 def test_a_finished_network_keeps_its_temperature_by_other_views(images):

@@ -489,10 +489,15 @@ def test_images_go_through_the_same_entry_points(project):
         "name": "small",
         "warehouse": str(home / "warehouse"),
         "data": {"source": str(home / "pictures"), "task": "image"},
-        "model": {"filters": [4], "dropout": 0.0},
+        "model": {"filters": [4], "dropout": 0.0, "views": "mirror"},
         "train": {"epochs": 2},
         "tune": {"max_trials": 1, "epochs": 1},
-        "register": {"floors": {"accuracy": 1.01}, "explain": {"rows": 3}, "audit": {"folds": 2}},
+        "register": {
+            "floors": {"accuracy": 1.01},
+            "explain": {"rows": 3},
+            "audit": {"folds": 2},
+            "costs": {"seconds": 60, "rows": 20},
+        },
         "batch_infer": {"source": str(home / "pictures"), "output": str(home / "labels")},
     }
     (home / "pictures.yaml").write_text(yaml.safe_dump(config))
@@ -512,7 +517,14 @@ def test_images_go_through_the_same_entry_points(project):
     assert {"curves", "confusion_matrix", "roc", "precision_recall", "calibration"} <= figures
     register = summary["steps"]["register"]["run_id"]
     figures = {Path(a.path).stem for a in project.client.list_artifacts(register, names.FIGURES)}
-    assert {"shap_importance", "shap_images", "audit_labels", "audit_suspects", "audit_ranking"} <= figures
+    assert {"shap_importance", "shap_images", "audit_labels", "audit_suspects", "audit_ranking", "costs"} <= figures
+    costs = json.loads(Path(project.client.download_artifacts(register, names.COSTS)).read_text())
+    found = [(cost["model"], cost["views"]) for cost in costs["costs"]]
+    assert found == [(step, views) for views in (1, 2, 10, 144) for step in ("train", "distributed_train")]
+    explained = json.loads(Path(project.client.download_artifacts(register, names.EXPLANATION)).read_text())
+    assert explained["views"] == 2 and explained["grad_cam"] and explained["feature_maps"]
+    page = Path(project.client.download_artifacts(mains[0].info.run_id, names.REPORT)).read_text()
+    assert "Views of each picture" in page and "mean of 2 views" in page and "Accuracy and cost" in page
 
 
 @pytest.fixture(scope="module")
