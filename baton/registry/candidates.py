@@ -26,7 +26,7 @@ from baton.networks import layers, prediction
 from baton.registry import pretrained, view_selection
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
-from baton.reporting.figures import pictures, training, transfer
+from baton.reporting.figures import pictures, training, transfer, views
 from baton.serving import export, layout, raw_columns
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
@@ -73,6 +73,8 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     if result.pictures:
         run.figures(pictures.augmented(*result.pictures, result.augmentation))
     run.figures(transfer.depths(result.transfer))
+    if selection:
+        run.figures(views.draw(selection.to_dict(), next(rows.feed.in_order())["image"][0]))
     run.figures(figures.draw(preprocessor, rows.targets, rows.output))
     inputs.log_dataset(run, dataset, ("train", "validation"))
     metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}

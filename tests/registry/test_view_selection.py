@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from mixed import said
 
 from baton.evaluation import calibration, metrics
 from baton.networks import build
@@ -10,6 +11,7 @@ from baton.networks.layers import calibrated
 from baton.networks.views import View, base_of, viewed
 from baton.registry import candidates, view_selection
 from baton.registry.view_selection import greedy, seen_by, views_in
+from baton.reporting.figures import views as figures
 from baton.training import fit
 
 CLASSES = 4
@@ -74,6 +76,19 @@ def test_the_config_decides_what_a_candidate_sees(images):
     again = candidates.EvaluatedSplit.of(model.network, dataset, "validation")
     assert views_in(model.network) == views_in(network) and len(again.targets) == dataset.rows["validation"]
     np.testing.assert_allclose(rows.output, again.output, atol=1e-5)
+
+
+def test_the_figure_shows_the_views_in_the_order_in_which_they_were_added():
+    added = [{**View(0.1, 0.1, 0.8, True)._asdict(), "log_loss": 0.25}]
+    selection = {"asked": "auto", "views": [View()._asdict(), added[0]], "tried": 18, "rows": 500, "log_loss": 0.5}
+    pixels = np.random.default_rng(1).integers(0, 256, (12, 9, 3)).astype(np.uint8)
+    (figure,) = figures.draw({**selection, "added": added}, pixels).values()
+    drawn = said(figure)
+    assert "of 18 tried" in drawn and "80%, mirrored" in drawn and "log_loss 0.5000" in drawn
+    assert drawn.index("log_loss 0.5000") < drawn.index("log_loss 0.2500")
+    many = {"asked": "googlenet", "views": [View()._asdict()] * 144, "tried": 144, "log_loss": None, "added": []}
+    assert "the first 24 of 144 views" in said(figures.draw(many, pixels[..., :1])["views"])
+    assert figures.draw({**many, "views": [View()._asdict()]}, pixels) == figures.draw(None, pixels) == {}
 
 
 def test_a_finished_network_keeps_its_temperature_by_other_views(images):

@@ -22,6 +22,7 @@ Values = dict[str, Any] | str
 CANDIDATES = ("train", "distributed_train")
 SUSPECTS, TRIALS, SLICES = 20, 12, 50
 SHAP = ("shap_importance", "shap_beeswarm", "shap_dependence", "shap_images", "shap_row")  # in the order given
+TRAINED = ("augmentation", "transfer", "views")
 LOOKED = ("cnn_grad_cam", "cnn_confusions")
 LEARNT = ("cnn_filters", "cnn_feature_maps", "cnn_adversarial")
 REGRESSION, CLASSIFICATION = ("predicted_vs_actual", "residuals"), ("confusion_matrix", "roc", "precision_recall")
@@ -83,12 +84,12 @@ def search(steps: Steps) -> Values:
 
 
 def training(steps: Steps) -> Values:
-    """Each candidate's learning curves, what was made of pictures for it, and what a backbone knew of them."""
+    """Each candidate's learning curves, what was made of its pictures, what a backbone knew of them, and its views."""
     shown = []
     for step in _candidates(steps):
         evaluation = steps[step].json(names.EVALUATION)
         if evaluation:
-            drawn = ["curves", *steps[step].figures("augmentation"), *steps[step].figures("transfer")]
+            drawn = ["curves", *(f for name in TRAINED for f in steps[step].figures(name))]
             figures = [steps[step].image(name) for name in drawn]
             shown.append({"step": step, "figures": figures, "transfer": evaluation.get("transfer")})
     if not shown:
