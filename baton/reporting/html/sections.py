@@ -400,7 +400,7 @@ def _cost_row(cost: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": cost["model"],
         "views": cost["views"],
-        "sums": number_text(sums[0]) if sums[0] else "–",
+        "sums": f"{sums[0]:,}" if sums[0] else "–",
         "times": f"{sums[0] / sums[1]:,.3g}" if all(sums) else "–",
         "seconds": f"{1000 * cost['seconds_a_row']:.3g} ms",
         "value": number_text(cost["value"]),
