@@ -496,7 +496,7 @@ def test_images_go_through_the_same_entry_points(project):
             "floors": {"accuracy": 1.01},
             "explain": {"rows": 3},
             "audit": {"folds": 2},
-            "costs": {"seconds": 60, "rows": 20},
+            "costs": {"seconds": 600, "rows": 20},
         },
         "batch_infer": {"source": str(home / "pictures"), "output": str(home / "labels")},
     }
