@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
@@ -20,13 +21,15 @@ from faults.stage import Stage
 @click.command(help=__doc__)
 @click.option("--steps", default=",".join(ORDER), show_default=True, help="whom to kill, comma-separated")
 @click.option("--few", is_flag=True, help="only the nine most telling points")
+@click.option("--pictures", is_flag=True, help="pictures and a base instead of a table")
 @click.option("--horovodrun", is_flag=True, help="two real Horovod workers instead of one that is forked: slower")
 @click.option("--report", type=click.Path(path_type=Path), help="a Markdown file for the summary")
 @click.option("--list", "only_list", is_flag=True, help="print the points and kill nobody")
-def faults(steps: str, few: bool, horovodrun: bool, report: Path | None, only_list: bool) -> None:
+def faults(steps: str, few: bool, pictures: bool, horovodrun: bool, report: Path | None, only_list: bool) -> None:
     chosen = [step for step in ORDER if step in steps.split(",")]
     folder, started = Path(tempfile.mkdtemp(prefix="baton-faults-")), time.monotonic()
-    loop = Loop(Stage(folder / "stage", horovodrun))
+    project = importlib.import_module(f"faults.{'pictures' if pictures else 'tables'}")
+    loop = Loop(Stage(folder / "stage", project, horovodrun))
     loop.rehearse()
     work = [(step, point) for step in chosen for point in loop.points[step]]
     work = [*TELLING] if few else work

@@ -12,8 +12,6 @@ from faults import compare
 from faults.points import Point, chosen
 from faults.stage import WORKER, Ended, Stage
 
-YESTERDAY = "train.epochs=2,seed=7"  # an older champion and an older output, to be replaced
-
 
 @dataclass
 class Result:
@@ -52,7 +50,7 @@ class Loop:
 
     def rehearse(self) -> None:
         """Run yesterday's pipeline, today's step by step, and a reconcile, undisturbed; keep every state on the way."""
-        _demand(self.stage.main("batch_infer", YESTERDAY))
+        _demand(self.stage.main("batch_infer", self.stage.project.YESTERDAY))
         yesterday = self.stage.ask("seen", str(self.stage.home))["predictions"]
         self.old = dict.fromkeys(names.STEPS, yesterday)
         self.stage.write_sources(600, seed=3)

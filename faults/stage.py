@@ -22,12 +22,10 @@ from dataclasses import dataclass
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import psutil
-import pyarrow as pa
-import pyarrow.csv
 import yaml
 
 from baton import names
@@ -50,20 +48,6 @@ PRELOADED = (
     "faults.state", "faults.frozen",
 )  # fmt: skip
 GONE_S = 25  # how long after a kill all other processes may take to end
-CONFIG: dict[str, Any] = {
-    "name": NAME,
-    "data": {"target": "y", "task": "regression", "row_group_size": 60},
-    "model": {"hidden": [8], "networks": 1, "dropout": 0.2, "embedding": 2, "number_width": 4},
-    "train": {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "steps_per_execution": 4},
-    "tune": {
-        "max_trials": 3,
-        "generation": 2,
-        "epochs": 1,
-        "parallelism": 1,
-        "space": {"train.learning_rate": {"loguniform": [0.01, 0.05]}},
-    },
-    "register": {"explain": {"rows": 10, "background": 5}, "audit": {"folds": 0}},
-}
 
 
 @dataclass
@@ -79,29 +63,29 @@ class Ended:
 class Stage:
     """A project in `folder`: sources, config, tracking store, warehouse and output, at fixed places."""
 
-    def __init__(self, folder: Path, real_workers: bool = False):
-        self.folder, self.home, self.real_workers = folder, folder / "home", real_workers
+    def __init__(self, folder: Path, project: ModuleType, real_workers: bool = False):
+        """`project` is `faults.tables` or `faults.pictures`: a config, what yesterday's differed in, and sources."""
+        self.folder, self.home, self.project, self.real_workers = folder, folder / "home", project, real_workers
         self.record, self.log = folder / "record.jsonl", folder / "log.txt"
         self.home.mkdir(parents=True)
         self.write_sources(300, seed=1)
         config = {
-            **CONFIG,
+            "name": NAME,
+            **project.CONFIG,
             "distributed_train": {"workers": 2 if real_workers else 1},
             "warehouse": str(self.home / "warehouse"),
-            "data": {**CONFIG["data"], "source": str(self.home / "rows.csv")},
-            "batch_infer": {"source": str(self.home / "new.csv"), "output": str(self.home / "predictions")},
         }
+        config["batch_infer"] = {**config["batch_infer"], "output": str(self.home / "predictions")}
+        for section, key in (("data", "source"), ("batch_infer", "source"), ("model", "backbone")):
+            if key in config[section]:
+                config[section] = {**config[section], key: str(self.home / config[section][key])}
         (self.home / "faults.yaml").write_text(yaml.safe_dump(config))
         CONTEXT.set_forkserver_preload(list(PRELOADED))
         self.ask("prepare", str(self.home))
 
     def write_sources(self, rows: int, seed: int) -> None:
-        """Rows to learn from, three of them unusable, and fewer to score."""
-        for name, count, offset in (("rows.csv", rows, 0), ("new.csv", 80, 100)):
-            table = _table(count, seed + offset)
-            if name == "new.csv":
-                table = table.drop(["y"])
-            pa.csv.write_csv(table, self.home / name)
+        """What is learnt from, some rows of it unusable, and what is scored."""
+        self.project.write(self.home, rows, seed)
 
     def save(self, name: str) -> None:
         """Keep the state as it is now."""
@@ -309,14 +293,3 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except (psutil.Error, OSError):
         return {}
-
-
-def _table(rows: int, seed: int) -> pa.Table:
-    """y = 3 + 2 x1 - x2 + (0, 1 or 4 for a, b, c) and a little noise; x2 has gaps, three targets are missing."""
-    rng = np.random.default_rng(seed)
-    x1, x2 = rng.normal(size=rows).round(6), rng.normal(5, 1, rows).round(6)
-    c = rng.choice(["a", "b", "c"], rows)
-    y = 3 + 2 * x1 - x2 + np.select([c == "b", c == "c"], [1.0, 4.0], 0.0) + rng.normal(0, 0.05, rows)
-    x1[5] = np.inf  # quarantined, when scoring too
-    gaps = rng.random(rows) < 0.1
-    return pa.table({"x1": x1, "x2": pa.array(x2, mask=gaps), "c": c, "y": pa.array(y, mask=np.arange(rows) < 3)})

@@ -36,7 +36,8 @@ def train(config: Config, run: Run, ingest_run_id: str) -> None:
     with resume.acquire(config, "train", dataset, run) as folder:
         checkpoint, _ = resume.load_previous(folder, run)
         with candidates.autologging(run):
-            result = fit.train(config, dataset, callbacks=[callbacks.ProgressBar(config)], checkpoint=checkpoint)
+            shown = [callbacks.ProgressBar(config)]
+            result = fit.train(config, dataset, callbacks=shown, checkpoint=checkpoint, aside=candidates.unlogged)
         candidates.log_candidate(config, run, dataset, result)
 
 

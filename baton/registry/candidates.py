@@ -7,7 +7,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,13 @@ def autologging(run: Run) -> Iterator[None]:
         yield
     finally:
         mlflow.tensorflow.autolog(disable=True, silent=True)
+
+
+def unlogged() -> AbstractContextManager[None]:
+    """Within it, what `autologging` would log is not: epochs of a network that only races another."""
+    from mlflow.utils.autologging_utils import disable_autologging
+
+    return disable_autologging()
 
 
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:

@@ -6,6 +6,9 @@ train, tune and distributed_train all call `fit`; distribution is handed in as a
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import keras
 import numpy as np
@@ -39,12 +42,14 @@ def train(
     checkpoint: Checkpoint | None = None,
     train_shards: int = 1,
     race: bool = True,
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Result:
     """Config and dataset → a trained `Result`; raises `Diverged` when the loss is not finite.
 
     With a `checkpoint` that holds a state, training goes on after its epoch, to the same end.
     `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do. Where a backbone's weights
-    are put to use as `train.transfer: auto` finds best, the CNN from scratch is in the `race`.
+    are put to use as `train.transfer: auto` finds best, the CNN from scratch is in the `race`; it runs in what `aside`
+    gives.
     """
     collective = collective or SingleProcess()
     config = without_backbone(config) if config.train.transfer == "scratch" else config
@@ -65,7 +70,7 @@ def train(
         return train_on(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
     config, feed.augmentation = _settled(config, augmentation_of(config, feed, validation, collective))
     task = Task(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
-    return _with_pictures(policy.train(task, _from_scratch if race else None), feed)
+    return _with_pictures(policy.train(task, partial(_from_scratch, aside) if race else None), feed)
 
 
 def _settled(config: Config, augmentation: Augmentation | None) -> tuple[Config, Augmentation | None]:
@@ -74,9 +79,10 @@ def _settled(config: Config, augmentation: Augmentation | None) -> tuple[Config,
     return config.overridden({"train.augment": settings}), augmentation
 
 
-def _from_scratch(task: Task) -> Result:
+def _from_scratch(aside: Callable[[], AbstractContextManager[None]], task: Task) -> Result:
     """The same task without the backbone."""
-    return train_on(**{**vars(task), "config": without_backbone(task.config)})
+    with aside():
+        return train_on(**{**vars(task), "config": without_backbone(task.config)})
 
 
 def without_backbone(config: Config) -> Config:

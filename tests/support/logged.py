@@ -7,6 +7,8 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,20 +32,26 @@ def untrained(config: Any, dataset: Any) -> RawColumnModel:
     return RawColumnModel(dataset.preprocessor, build.build(dataset.preprocessor, config.model))
 
 
-def log(model: RawColumnModel, raw: pa.Table, folder: Path) -> Path:
-    """Log a model into a store in `folder` → the folder it was downloaded into."""
+@contextmanager
+def store(folder: Path) -> Iterator[str]:
+    """A tracking store of its own in `folder`; gives the experiment to log into."""
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         experiment = mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
+        yield experiment
+        mlflow.set_tracking_uri(before)
+
+
+def log(model: RawColumnModel, raw: pa.Table, folder: Path) -> Path:
+    """Log a model into a store in `folder` → the folder it was downloaded into."""
+    with store(folder) as experiment:
         path = list(sys.path)
         with mlflow.start_run(experiment_id=experiment):
             uri = export.log_model(model.preprocessor, model.network, raw, {"fingerprint": "f"})
         assert sys.path == path, "a process started later would import the model's copy of the package"
-        downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded"))
-        mlflow.set_tracking_uri(before)
-    return Path(downloaded)
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder / "downloaded")))
 
 
 def loaded(model: Path) -> Any:

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import backbone
 import keras
+import logged
+import mlflow
 import numpy as np
 import pytest
 import tiny
@@ -13,6 +15,8 @@ import tiny
 from baton.errors import BadInput, Diverged
 from baton.networks import prediction
 from baton.networks.backbones import block_ends
+from baton.registry import candidates
+from baton.tracking import runs
 from baton.training import fit
 from baton.training.checkpoints import Checkpoint
 from baton.training.collective import SingleProcess
@@ -184,3 +188,15 @@ def test_fine_tuning_takes_no_more_epochs_than_it_needs(striped, monkeypatch):
         monkeypatch.setattr(policy.Task, "log_loss", lambda task, network, losses=losses: next(losses))
         result = fit.train(config.overridden(settings), dataset, race=False)
         assert result.transfer["chosen"] == "head_then_blocks" and len(result.history["loss"]) == epochs
+
+
+def test_epochs_of_the_race_are_not_logged_over_those_of_the_base(striped, tmp_path, monkeypatch):
+    config, dataset = striped
+    losses = iter([0.9, 0.1, 0.8])
+    monkeypatch.setattr(policy.Task, "log_loss", lambda task, network: next(losses))
+    with logged.store(tmp_path):
+        with runs.start("train", config, {}) as run, candidates.autologging(run):
+            result = fit.train(config, dataset, aside=candidates.unlogged)
+        epochs = mlflow.MlflowClient().get_metric_history(run.id, "loss")
+    assert result.transfer["chosen"] == "head_then_blocks" and "scratch" in result.transfer["contest"]
+    assert [epoch.value for epoch in epochs] == pytest.approx(result.history["loss"])
