@@ -206,9 +206,9 @@ def log_costs(config: Config, run: Run, dataset: Dataset, models: dict[str, Any]
     best = min(found.costs, key=lambda cost: cost.value, default=None)
     if best:
         log.info(
-            "costs: the least %s of %d variants has %s by %d views: %.4g, at %.3g ms a row; %.1f s",
-            found.metric, len(found.costs), best.variant.name, best.variant.views, best.value,
-            1000 * best.seconds, found.seconds,
+            "costs: the least %s is %.4g, of %s (views: %d), at %.3g ms a row; %d variants in %.1f s",
+            found.metric, best.value, best.variant.name, best.variant.views, 1000 * best.seconds,
+            len(found.costs), found.seconds,
         )  # fmt: skip
 
 

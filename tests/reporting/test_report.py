@@ -337,6 +337,17 @@ def test_a_figure_of_photographs_is_embedded_as_jpeg(tmp_path):
     assert np.abs(got - given).mean() < 4
 
 
+def test_how_many_views_a_candidate_has_and_what_they_brought_is_beside_its_metrics(tmp_path):
+    left = copy.deepcopy(made_up.artifacts())
+    views = {"asked": "auto", "views": [{}, {}], "tried": 18, "log_loss": 0.5, "added": [{"log_loss": 0.25}]}
+    left["train"][names.EVALUATION]["views"] = views
+    left["register"][names.EXPLANATION]["views"] = 2
+    html = report_of(tmp_path, left)
+    assert "2 of 18 tried, log_loss 0.5 → 0.25" in section(html, "candidates")
+    assert "by the mean of 2 views of each picture" in section(html, "explanation")
+    assert "Views of each picture" not in section(report_of(tmp_path / "none", made_up.artifacts()), "candidates")
+
+
 def test_a_candidates_card_shows_its_own_figures(tmp_path):
     step = made_up.steps(tmp_path, made_up.artifacts())["train"]
     drawn = {s.key: s.values for s in sections.build(report.CARDS["train"], {"train": step})}

@@ -10,14 +10,14 @@ from PIL import Image
 
 from baton.reporting.figures.style import SMALL, add_note, blank_figure, draw_picture
 
-ACROSS, MOST = 6, 24
+ACROSS, MAX_VIEWS = 6, 24
 
 
 def draw(selection: dict[str, Any] | None, pixels: np.ndarray) -> dict[str, Figure]:
     """evaluation.json's `views` and a picture uint8 [h, w, c] → "views"; nothing where it is seen as it is only."""
     if not selection or len(selection["views"]) < 2:
         return {}
-    views = selection["views"][:MOST]
+    views = selection["views"][:MAX_VIEWS]
     down = -(-len(views) // ACROSS)
     figure = blank_figure("What the model sees of a picture", (9.6, 0.9 + 1.8 * down))
     axes = list(figure.subplots(down, ACROSS, squeeze=False).flat)
