@@ -132,7 +132,7 @@ def candidates_by_name(candidate_ids: list[str]) -> dict[str, Any]:
 
 
 def models_by_name(chosen: Any, model: RawColumnModel, candidate_ids: list[str], champion: Any) -> dict[str, Any]:
-    """The candidates' models, that of what was chosen, which is at hand, and a champion's version's, if there is one."""
+    """The candidates' models, that of what was chosen, which is at hand, and that of a champion, if there is one."""
     found = {
         name: model
         if candidate.info.run_id == chosen.info.run_id
