@@ -143,13 +143,14 @@ def candidates_by_name(candidate_ids: list[str]) -> dict[str, Any]:
 
 
 def models_by_name(chosen: Any, model: RawColumnModel, candidate_ids: list[str], champion: Any) -> dict[str, Any]:
-    """The models of the candidates, of which one is at hand already, and of a champion's version, if there is one."""
+    """The candidates' models, that of what was chosen, which is at hand, and that of a champion, if there is one."""
     found = {
         name: model
         if candidate.info.run_id == chosen.info.run_id
         else versions.load(candidate.data.tags[names.TAG_MODEL_URI], candidate.data.tags)
         for name, candidate in candidates_by_name(candidate_ids).items()
     }
+    found.setdefault(str(chosen.data.tags[names.TAG_STEP]), model)  # none of the candidates, but made of them
     if champion is not None:
         found[CHAMPION] = versions.load(f"models:/{champion.name}/{champion.version}", champion.tags)
     return found

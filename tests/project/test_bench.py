@@ -302,11 +302,11 @@ def test_labelled_pictures_are_of_all_classes_and_in_one_split():
 
 def test_the_depth_that_is_best_on_validation_is_asked_about_test_pictures():
     rng = np.random.default_rng(0)
-    labels = np.repeat(["cat", "dog"], 30)
-    good = (labels == "dog")[:, None] + rng.normal(0, 0.1, (60, 3))
+    labels = np.repeat([0, 1], 30)
+    good = (labels == 1)[:, None] + rng.normal(0, 0.1, (60, 3))
     arrays = {"train0": rng.normal(size=(60, 3)), "train1": good, "train_label": labels}
     arrays |= {"test0": -good, "test1": good, "test_label": labels}
-    assert transfer._best(arrays, 2, *transfer._drawn(labels, 30, 0)) == 1.0
+    assert transfer._right_probed(arrays, *transfer._drawn(labels, 30, 0)) == 1.0
 
 
 def test_what_transfer_lacks_is_named(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """What models and views cost, and what they bring: on the same rows, with intervals, within the seconds."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 from logged import untrained
 from mixed import said
 
+from baton import names
 from baton.config.schema import Model
 from baton.networks import build
 from baton.networks.costs import layer_costs, totals
 from baton.networks.views import View, viewed
-from baton.registry import cost_table
+from baton.registry import cost_table, evidence
 from baton.reporting.figures import costs as figures
 from baton.serving.raw_columns import RawColumnModel
 from baton.training import fit
@@ -120,3 +122,20 @@ def test_the_figure_has_a_line_a_model_and_names_views(images, trained):
     texts = said(figure)
     assert "144" in texts and "9 test rows" in texts and "error on test rows" in texts
     assert len(figure.axes[0].containers) == 2
+
+
+def test_all_candidates_and_what_was_made_of_them_are_measured(monkeypatch):
+    """The chosen one's model is at hand; the others and the champion are loaded."""
+
+    def run(number: str, step: str) -> SimpleNamespace:
+        tags = {names.TAG_STEP: step, names.TAG_MODEL_URI: f"models:/{number}"}
+        return SimpleNamespace(info=SimpleNamespace(run_id=number), data=SimpleNamespace(tags=tags))
+
+    held = {"a" * 32: run("a" * 32, "train"), "b" * 32: run("b" * 32, "train"), "e": run("e", "ensemble")}
+    monkeypatch.setattr(evidence.runs, "of_steps", lambda run_id, *_: held[run_id])
+    monkeypatch.setattr(evidence.versions, "load", lambda uri, tags: uri)
+    champion = SimpleNamespace(name="shoes", version="3", tags={})
+    ids = ["a" * 32, "b" * 32]
+    found = evidence.models_by_name(held["b" * 32], "model", ids, champion)
+    assert found == {"train": f"models:/{'a' * 32}", "train bbbbbbbb": "model", "champion": "models:/shoes/3"}
+    assert evidence.models_by_name(held["e"], "model", ids, None)["ensemble"] == "model"
