@@ -29,7 +29,7 @@ NAMES = (
     "augment",
     "image_feed",
 )
-LONG = ("quality", "fashion", "transfer")  # by name only: they take an hour, or a quarter
+LONG = ("quality", "fashion", "transfer", "policy")  # by name only: they take an hour, or a quarter
 TABLE = Path("docs/BENCHMARKS.md")
 
 

@@ -106,6 +106,7 @@ class LabelAudit:
             "rows_learnt": self.found.learnt,
             "seconds": round(self.seconds, 2),
             "estimated_error_rate": self.suspects.rate,
+            "agreement": self.suspects.agreement,
             "issues": table.num_rows,
             "shown": shown_,
             "ranking": ranking,

@@ -28,7 +28,8 @@ class Suspects:
     """Numbers of the suspected rows, worst first, and of each its suggested target, quality and confidence.
 
     `quality`, from 0 to 1, is how well the given target goes with the output; `rate` the estimated share
-    of wrong targets among all rows.
+    of wrong targets among all rows, and `agreement` the share that the judge itself would give as they are: what it
+    mistakes counts in the rate. Of numbers there is none.
     """
 
     rows: np.ndarray
@@ -37,6 +38,7 @@ class Suspects:
     confidence: np.ndarray
     rate: float
     method: str
+    agreement: float | None = None
 
 
 def classes(targets: np.ndarray, probabilities: np.ndarray) -> Suspects:
@@ -61,7 +63,9 @@ def classes(targets: np.ndarray, probabilities: np.ndarray) -> Suspects:
     others = wide[rows].copy()
     others[np.arange(len(rows)), targets[rows]] = -1
     rate = float(joint.sum() - np.trace(joint))
-    return Suspects(rows, others.argmax(axis=1), quality[rows], others.max(axis=1, initial=0), rate, CLASSES_METHOD)
+    agreement = float((wide.argmax(axis=1) == targets).mean())
+    suggested, confidence = others.argmax(axis=1), others.max(axis=1, initial=0)
+    return Suspects(rows, suggested, quality[rows], confidence, rate, CLASSES_METHOD, agreement)
 
 
 def numbers(targets: np.ndarray, predicted: np.ndarray) -> Suspects:

@@ -347,6 +347,7 @@ def test_the_audit_in_numbers(judged):
     plain = json.loads(json.dumps(found.to_dict(table, [], "log_loss"), allow_nan=False))
     assert plain["rows_audited"] == 600 and plain["issues"] == table.num_rows and plain["folds"] == 2
     assert plain["estimated_error_rate"] == pytest.approx(plain["issues"] / 600, abs=0.02)
+    assert 1 - 2 * plain["issues"] / 600 < plain["agreement"] <= 1 - plain["issues"] / 600
     first = plain["shown"][0]
     assert first["values"].keys() == {"x", "city"} and first["rank"] == 1 and 0.5 < first["confidence"] <= 1
     assert len(found.numbers("test")) == dataset.rows["test"] and found.pictures(5) == []

@@ -243,16 +243,24 @@ def test_what_did_not_fit_its_seconds_is_said_in_the_steps_own_sentence(tmp_path
     assert "No label is audited: 40 s are &lt;few&gt;." in section(html, "audit")
 
 
-def test_what_became_of_a_backbone_and_why_is_in_training(tmp_path):
+@pytest.mark.parametrize(
+    ("backbone", "asked", "name"),
+    [
+        ("MobileNetV2", "MobileNetV2", "MobileNetV2"),
+        ("/warehouse/3856e692ce.keras", "nets/mine.keras", "nets/mine.keras"),
+    ],
+)
+def test_what_became_of_a_backbone_and_why_is_in_training(tmp_path, backbone, asked, name):
     left = copy.deepcopy(made_up.artifacts())
+    left["train"][names.CONFIG] = {"model": {"backbone": asked}}
     found = {
-        "backbone": "MobileNetV2", "weights": "imagenet", "rows": 500, "reason": "50 rows <a class> are enough",
+        "backbone": backbone, "weights": "imagenet", "rows": 500, "reason": "50 rows <a class> are enough",
         "method": "head_then_blocks", "depth": 4, "contest": {"probe": 0.9, "all": 0.8}, "chosen": "probe",
     }  # fmt: skip
     left["train"][names.EVALUATION] = {**left["train"][names.EVALUATION], "transfer": found}
     left["train"]["figures/transfer.png"] = made_up.png("transfer")
     shown = section(report_of(tmp_path, left), "training")
-    assert "MobileNetV2, 500 rows: 50 rows &lt;a class&gt; are enough." in shown
+    assert f"{name}</code>, 500 rows: 50 rows &lt;a class&gt; are enough." in shown
     assert "head then blocks at block 4; of 2 trained, probe was the best" in " ".join(shown.split())
     assert made_up.png("transfer") in images(shown)
 

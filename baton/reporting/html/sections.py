@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from baton import names
 from baton.evaluation.metrics import SMALLER_IS_BETTER
 from baton.formatting import confidence_text, number_text, slice_text, span_text
@@ -82,6 +84,13 @@ def search(steps: Steps) -> Values:
     }  # fmt: skip
 
 
+def _asked(step: StepArtifacts, transfer: dict[str, Any]) -> dict[str, Any]:
+    """A step's `transfer` with its backbone as the config names it: what is trained on is a copy named by its hash."""
+    name = transfer["backbone"] or transfer["weights"]
+    model = yaml.safe_load(step.text(names.CONFIG) or "{}").get("model", {})
+    return {**transfer, "name": (model.get("backbone") or model.get("weights") or name) if "/" in name else name}
+
+
 def training(steps: Steps) -> Values:
     """Each candidate's learning curves, what was made of pictures for it, and what a backbone knew of them."""
     shown = []
@@ -90,7 +99,8 @@ def training(steps: Steps) -> Values:
         if evaluation:
             drawn = ["curves", *steps[step].figures("augmentation"), *steps[step].figures("transfer")]
             figures = [steps[step].image(name) for name in drawn]
-            shown.append({"step": step, "figures": figures, "transfer": evaluation.get("transfer")})
+            transfer = evaluation.get("transfer")
+            shown.append({"step": step, "figures": figures, "transfer": transfer and _asked(steps[step], transfer)})
     if not shown:
         return _lacking(steps, CANDIDATES, names.EVALUATION)
     missing = [steps[s].lacking(names.EVALUATION) for s in _candidates(steps) if not steps[s].json(names.EVALUATION)]
