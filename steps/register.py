@@ -192,7 +192,7 @@ def log_label_audit(
         neighbours = label_gallery.neighbours(judged, network, MAX_PICTURES, left, config.seed)
         for row, neighbour in zip(told["shown"], neighbours, strict=False):
             row["neighbour"] = neighbour and neighbour.to_dict()
-        beside = [None if neighbour is None else neighbour.pixels for neighbour in neighbours]
+        beside = [neighbour.pixels if neighbour else None for neighbour in neighbours]
     run.json(told, names.AUDIT)
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
     run.figures(label_audit_figures.draw(told, table, judged.preprocessor.classes, pictures, beside))

@@ -55,7 +55,7 @@ def neighbours(audit: LabelAudit, network: Any, most: int, seconds: float, seed:
         least = np.minimum(best, least)
         if time.monotonic() > ended:
             break
-    return _shown(audit, nearest, least)
+    return _with_pixels(audit, nearest, least)
 
 
 def _directions_of(audit: LabelAudit, seeing: Any, numbers: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def _directions_of(audit: LabelAudit, seeing: Any, numbers: np.ndarray) -> np.nd
     return directions(predict(seeing, {each.name: inputs[each.name] for each in seeing.inputs}))
 
 
-def _shown(audit: LabelAudit, numbers: np.ndarray, distances: np.ndarray) -> list[Neighbour | None]:
+def _with_pixels(audit: LabelAudit, numbers: np.ndarray, distances: np.ndarray) -> list[Neighbour | None]:
     """Numbers among all rows, -1 for none, and how far these are → neighbours."""
     splits, rows = audit.places(np.maximum(numbers, 0))
     pixels = iter(audit.inputs(numbers[numbers >= 0])["image"])

@@ -163,13 +163,13 @@ def domain_auc(
     coded = [_coded(column, reference.columns[column.name], sides) for column in features]
     kinds = [column.kind in ("categorical", "boolean") for column in features]
 
-    def told(columns: list[int]) -> dict[str, Any]:
+    def area(columns: list[int]) -> dict[str, Any]:
         return told_apart(np.stack([coded[i] for i in columns], axis=1), [kinds[i] for i in columns], settings)
 
-    result = told(list(range(len(features))))
+    result = area(list(range(len(features))))
     rest = [i for i, column in enumerate(features) if column.name not in apart]
     if apart and rest:
-        result["without"] = {"columns": apart, **told(rest)}
+        result["without"] = {"columns": apart, **area(rest)}
     return result
 
 

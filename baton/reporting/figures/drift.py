@@ -50,8 +50,8 @@ def strangest(pictures: dict[str, Any], pixels: dict[int, np.ndarray]) -> dict[s
     return {"drift_pictures": style.add_note(axes[0], note)}
 
 
-def _farthest(shown: list[dict[str, Any]]) -> str:
-    nearer = shown[0]["farther_than"]
+def _farthest(strange: list[dict[str, Any]]) -> str:
+    nearer = strange[0]["farther_than"]
     return "none is as far as the first" if nearer == 1 else f"{1 - nearer:.1%} are as far as the first"
 
 
