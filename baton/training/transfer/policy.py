@@ -28,7 +28,7 @@ from baton.training.transfer.task import Task
 log = logging.getLogger("baton")
 
 MIN_CLASS_ROWS = 20  # rows a class, below which nothing but a linear head is learnt
-MIN_ROWS = 5_000  # rows, from which on all blocks learn
+MIN_ROWS = 200  # rows, from which on all blocks learn (`bench policy`)
 PROBE_ROWS = 5_000  # that probes are fitted to and judged on, where they only choose
 SEEN, EPOCHS = 60_000, 6  # pictures that fine-tuning sees, at most, but so many epochs at least
 SCRATCH = "scratch"
@@ -105,10 +105,10 @@ def _likeness(best: int, depth: int) -> str:
 
 def _by_rows(rows: int, classes: int) -> tuple[str, str]:
     each = rows / max(classes, 1)
-    if rows >= MIN_ROWS:
-        return "all", f"{rows:,} rows are enough to train all blocks ({MIN_ROWS:,})"
     if each < MIN_CLASS_ROWS:
         return "probe", f"{each:.0f} rows a class are too few for more than a linear head ({MIN_CLASS_ROWS})"
+    if rows >= MIN_ROWS:
+        return "all", f"{rows:,} rows are enough to train all blocks ({MIN_ROWS:,})"
     return "head_then_blocks", f"{each:.0f} rows a class are enough for the last blocks, {rows:,} in all not for all"
 
 

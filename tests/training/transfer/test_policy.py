@@ -37,7 +37,8 @@ def plan(rows: int, losses: list[float], **settings) -> policy.Plan:
     [
         (30, [0.9, 0.5, 0.7], {}, "probe", 2, r"10 rows a class are too few .*block 2 of 3 .*unlike those"),
         (30, [0.9, 0.7, 0.5], {}, "probe", 3, r"no block .*than the last: .* like those"),
-        (300, [0.9, 0.5, 0.7], {}, "head_then_blocks", 2, r"100 rows a class are enough for the last blocks"),
+        (90, [0.9, 0.5, 0.7], {}, "head_then_blocks", 2, r"30 rows a class are enough for the last blocks"),
+        (300, [0.9, 0.5, 0.7], {}, "all", 3, r"300 rows are enough to train all blocks"),
         (9000, [0.9, 0.5, 0.7], {}, "all", 3, r"9,000 rows are enough to train all blocks"),
         (9000, [0.9, 0.5, 0.7], {"transfer": "probe"}, "probe", 2, "the config says so"),
         (30, [0.9, 0.5, 0.7], {"transfer": "all", "transfer_depth": 1}, "all", 1, "the config says so"),
