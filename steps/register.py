@@ -1,6 +1,8 @@
 """register: candidate runs in, a model version with a gate verdict and aliases out."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,9 @@ from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
+from baton.networks import ensemble
 from baton.orchestration.step import step
-from baton.registry import candidates, descriptions, evidence, gate, registration, store, versions
-from baton.registry.gate import Evidence
+from baton.registry import candidates, descriptions, ensembles, evidence, gate, registration, store, versions
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import confusions as confusions_figures
 from baton.reporting.figures import evaluation as figures
@@ -39,10 +41,14 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
     store.check_names(config)
     model_name = config.registered_model
-    chosen, validation = registration.choose(config, candidate_run_ids)
-    dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
+    best, validation = registration.choose(config, candidate_run_ids)
+    candidate_ids = registration.candidate_ids(candidate_run_ids)
+    dataset = Dataset.open(best.data.tags[names.TAG_DATASET])
+    chosen = ensembles.add(config, run, dataset, candidate_ids) or best
+    if chosen is not best:
+        validation = runs.artifact(chosen, names.EVALUATION)["validation"]
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
-    interrupted = versions.find_interrupted(model_name, chosen.info.run_id, run)
+    interrupted = versions.find_interrupted(model_name, versions.network_of(chosen.data.tags), run)
     champion = registration.champion_before(interrupted) if interrupted else versions.champion(model_name)
     test = candidates.EvaluatedSplit.of(model.network, dataset, "test")
     found, targets, output = evidence.gather(config, [model_name], chosen, dataset, model, champion, test.output)
@@ -52,7 +58,8 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
         assessed["test"] = candidates.assess(config, run, model.preprocessor, test)
         run.figures(figures.draw(model.preprocessor, targets, output))
         log_explanation(config, run, dataset, model, targets, output)
-        log_label_audit(config, run, dataset, chosen, registration.candidate_ids(candidate_run_ids), found)
+        losses = partial(evidence.losses_by_model, dataset, chosen, candidate_ids, found)
+        log_label_audit(config, run, dataset, best, losses)
     run.json(assessed, names.ASSESSMENT)
     inputs.log_dataset(run, dataset, ("test",))
     judged_against = None if champion is None else str(champion.version)
@@ -74,6 +81,8 @@ def log_explanation(
         run.json(None, names.EXPLANATION)
         return
     raw = dataset.raw_test()
+    if model.preprocessor.names("image"):
+        model = of_main_member(model)
     learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
     spent = sum(learnt.get(key, {}).get("seconds", 0) for key in ("feature_maps", "grad_cam"))  # figures come on top
     left = settings.model_copy(update={"seconds": settings.seconds - spent})
@@ -94,6 +103,14 @@ def log_explanation(
             "register.explain.seconds is over: %d of %d rows were explained, against %d background rows.",
             told["rows"], settings.rows, told["background"],
         )  # fmt: skip
+
+
+def of_main_member(model: RawColumnModel) -> RawColumnModel:
+    """A model → itself or, of an ensemble, its member of the largest weight, whose layers can be looked into."""
+    member = ensemble.main_member(model.network)
+    if member is not model.network:
+        log.info("explained is the ensemble's member of the largest weight, not their mean")
+    return RawColumnModel(model.preprocessor, member)
 
 
 def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnModel) -> dict[str, Any]:
@@ -134,22 +151,25 @@ def log_pictures(
 
 
 def log_label_audit(
-    config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence
+    config: Config, run: Run, dataset: Dataset, candidate: Any, losses_of: Callable[[np.ndarray], dict[str, np.ndarray]]
 ) -> None:
-    """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures."""
+    """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures.
+
+    Judges are trained as the candidate was; `losses_of` gives every model's losses for the targets of the test rows.
+    """
     settings = config.register_.audit
     if not settings.folds or not dataset.rows["test"]:
         run.json(None, names.AUDIT)
         return
     try:
-        judged = LabelAudit(config, dataset, candidates.config_of(chosen), dataset.preprocessor)
+        judged = LabelAudit(config, dataset, candidates.config_of(candidate), dataset.preprocessor)
     except (Diverged, OverBudget) as error:
         limit = f"register.audit.seconds is {settings.seconds:g}, and "
         reason = f"No label is audited: {'' if isinstance(error, Diverged) else limit}{error}"
         log.warning("%s", reason)
         run.json(label_audit.lacking(reason), names.AUDIT)
         return
-    losses = evidence.losses_by_model(dataset, chosen, candidate_ids, gathered, judged.targets[judged.numbers("test")])
+    losses = losses_of(judged.targets[judged.numbers("test")])
     ranking = label_errors.ranking(
         losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
     )

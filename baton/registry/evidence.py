@@ -100,9 +100,10 @@ def losses(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
 def losses_by_model(
     dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence, targets: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Each candidate's, the champion's and the trivial predictor's loss on every test row."""
+    """Each candidate's, an ensemble's, the champion's and the trivial predictor's loss on every test row."""
     raw = dataset.raw_test()
-    by_name: dict[str, np.ndarray] = {}
+    judged = {str(chosen.data.tags[names.TAG_STEP]): gathered.losses}  # an ensemble is none of the candidates
+    by_name = {} if chosen.info.run_id in candidate_ids else judged
     for run_id in candidate_ids:
         candidate = runs.of_steps(run_id, ("train", "distributed_train"), "candidate_run_ids")
         name = str(candidate.data.tags[names.TAG_STEP])
