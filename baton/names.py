@@ -52,6 +52,7 @@ TAG_CHAMPION_WHY = "baton.champion_why"
 TAG_JUDGED_FOR = "baton.judged_for"  # the registered model whose champion the verdict was given against
 TAG_JUDGED_AGAINST = "baton.judged_against"  # what that champion answers by, as a hash; NOBODY without one
 TAG_NOT_SCORED = "baton.not_scored"  # why reconcile did not score with it, though it bears the alias
+TAG_MEMBERS = "baton.members"  # of an ensemble, with their weights; on its run, too
 TAG_DATA = "baton.data"  # rows, columns of dates with their span, the day of the training
 TAG_DRIFT = "baton.drift"  # at the last scoring, with its day
 TAG_ROLLED_BACK = "baton.rolled_back"  # why it is champion no more
@@ -67,6 +68,8 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 NOBODY = "nobody"
+
+REGISTERED = "models:/"  # how a place begins that is a version, or who bears an alias
 
 # Verdicts of the gate; the versions of the first two may score
 PROMOTED = "promoted"
@@ -90,6 +93,7 @@ BEST_PARAMETERS = "best_parameters.json"
 TRIALS = "trials.json"
 SUMMARY = "summary.json"
 CACHE_PARTS = "cache.json"
+ENSEMBLE = "ensemble.json"
 VERDICT = "verdict.json"
 EXPLANATION = "explanation.json"
 AUDIT = "audit.json"

@@ -1,6 +1,8 @@
 """register: candidate runs in, a model version with a gate verdict and aliases out."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,14 @@ from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors, label_gallery
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
+from baton.networks import ensemble
 from baton.networks.views import View
 from baton.orchestration.step import step
 from baton.registry import (
     candidates,
     cost_table,
     descriptions,
+    ensembles,
     evidence,
     gate,
     registration,
@@ -25,7 +29,6 @@ from baton.registry import (
     versions,
     view_selection,
 )
-from baton.registry.gate import Evidence
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import confusions as confusions_figures
 from baton.reporting.figures import costs as costs_figures
@@ -51,10 +54,14 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     """Choose the best candidate by validation, judge it on test data, register and maybe promote it."""
     store.check_names(config)
     model_name = config.registered_model
-    chosen, validation = registration.choose(config, candidate_run_ids)
-    dataset = Dataset.open(chosen.data.tags[names.TAG_DATASET])
+    best, validation = registration.choose(config, candidate_run_ids)
+    candidate_ids = registration.candidate_ids(candidate_run_ids)
+    dataset = Dataset.open(best.data.tags[names.TAG_DATASET])
+    chosen = ensembles.add(config, run, dataset, candidate_ids) or best
+    if chosen is not best:
+        validation = runs.artifact(chosen, names.EVALUATION)["validation"]
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
-    interrupted = versions.find_interrupted(model_name, chosen.info.run_id, run)
+    interrupted = versions.find_interrupted(model_name, versions.network_of(chosen.data.tags), run)
     champion = registration.champion_before(interrupted) if interrupted else versions.champion(model_name)
     test = candidates.EvaluatedSplit.of(model.network, dataset, "test")
     found, targets, output = evidence.gather(config, [model_name], chosen, dataset, model, champion, test.output)
@@ -64,11 +71,11 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
         assessed["test"] = candidates.assess(config, run, model.preprocessor, test)
         run.figures(figures.draw(model.preprocessor, targets, output))
         log_explanation(config, run, dataset, model, targets, output)
-        ids = registration.candidate_ids(candidate_run_ids)
-        log_label_audit(config, run, dataset, chosen, ids, found, model.network)
+        losses = partial(evidence.losses_by_model, config, dataset, chosen, candidate_ids, found)
+        log_label_audit(config, run, dataset, best, losses, model.network)
         if config.register_.costs.seconds:
             compared = champion if evidence.champion_on_all_rows(found) is not None else None
-            models = evidence.models_by_name(chosen, model, ids, compared)
+            models = evidence.models_by_name(chosen, model, candidate_ids, compared)
             log_costs(config, run, dataset, models, targets)
     run.json(assessed, names.ASSESSMENT)
     inputs.log_dataset(run, dataset, ("test",))
@@ -91,6 +98,8 @@ def log_explanation(
         run.json(None, names.EXPLANATION)
         return
     raw = dataset.raw_test()
+    if model.preprocessor.names("image"):
+        model = of_main_member(model)
     model, views = one_view(model)
     learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
     learnt |= views
@@ -121,6 +130,14 @@ def one_view(model: RawColumnModel) -> tuple[RawColumnModel, dict[str, Any]]:
     if views == [View()]:
         return model, {}
     return RawColumnModel(model.preprocessor, view_selection.seen_by(model.network, [View()])), {"views": len(views)}
+
+
+def of_main_member(model: RawColumnModel) -> RawColumnModel:
+    """A model → itself or, of an ensemble, its member of the largest weight, whose layers can be looked into."""
+    member = ensemble.main_member(model.network)
+    if member is not model.network:
+        log.info("explained is the ensemble's member of the largest weight, not their mean")
+    return RawColumnModel(model.preprocessor, member)
 
 
 def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnModel) -> dict[str, Any]:
@@ -161,26 +178,31 @@ def log_pictures(
 
 
 def log_label_audit(
-    config: Config, run: Run, dataset: Dataset, chosen: Any, candidate_ids: list[str], gathered: Evidence, network: Any
+    config: Config,
+    run: Run,
+    dataset: Dataset,
+    candidate: Any,
+    losses_of: Callable[[np.ndarray], dict[str, np.ndarray]],
+    network: Any,
 ) -> None:
     """Look for wrong labels in all splits; log `audit.json`, the table of all suspects, and figures.
 
-    By what the `network` sees, suspected pictures are shown beside their neighbours.
+    Judges are trained as the candidate was; `losses_of` gives every model's losses for the targets of the test rows. By
+    what the `network` sees, suspected pictures are shown beside their neighbours.
     """
     settings = config.register_.audit
     if not settings.folds or not dataset.rows["test"]:
         run.json(None, names.AUDIT)
         return
     try:
-        judged = LabelAudit(config, dataset, candidates.config_of(chosen), dataset.preprocessor)
+        judged = LabelAudit(config, dataset, candidates.config_of(candidate), dataset.preprocessor)
     except (Diverged, OverBudget) as error:
         limit = f"register.audit.seconds is {settings.seconds:g}, and "
         reason = f"No label is audited: {'' if isinstance(error, Diverged) else limit}{error}"
         log.warning("%s", reason)
         run.json(label_audit.lacking(reason), names.AUDIT)
         return
-    targets = judged.targets[judged.numbers("test")]
-    losses = evidence.losses_by_model(config, dataset, chosen, candidate_ids, gathered, targets)
+    losses = losses_of(judged.targets[judged.numbers("test")])
     ranking = label_errors.ranking(
         losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
     )

@@ -37,6 +37,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Place = Annotated[str, AfterValidator(mounted)]
+MEMBER = re.compile(r"models:/[^/]+/\d+")  # a version that may be an ensemble's
 TABLE = "table:"  # how a place begins that is a Spark table
 TABLE_NAME = r"^\w+(\.\w+){0,2}$"
 Columns = Annotated[list[str], Field(default_factory=list)]
@@ -554,9 +555,18 @@ class Register(Section):
     )
     floors: dict[str, float] = Field({}, description="test metric → worst value allowed")
     min_test_rows: int = Field(10, ge=1, description="fewer test rows promote nothing")
+    ensemble: Literal["none", "auto"] | list[str] = Field(
+        "none", description="of the candidates (auto), and of versions too: a list of models:/<name>/<version>"
+    )
     explain: Explain = Explain()
     audit: Audit = Audit()
     costs: Costs = Costs()
+
+    @field_validator("ensemble", mode="before")
+    @classmethod
+    def _names_members(cls, value: Any) -> Any:
+        good = all(isinstance(v, str) and MEMBER.fullmatch(v) for v in value) if isinstance(value, list) else False
+        return _demanded(value, good or value in ("none", "auto"), "must be none, auto or a list of models:/name/3")
 
 
 class Drift(Section):

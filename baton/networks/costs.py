@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from baton.errors import BadInput, listed
+from baton.networks.ensemble import WeightedMean
 from baton.networks.layers import (
     CategoryEmbedding,
     Cross,
@@ -148,7 +149,7 @@ FREE = {
     L.ZeroPadding1D, L.ZeroPadding2D, L.ZeroPadding3D, L.Cropping1D, L.Cropping2D, L.Cropping3D,
     L.UpSampling1D, L.UpSampling2D, L.UpSampling3D, L.Resizing, L.Flatten, L.Reshape, L.Permute, L.RepeatVector,
     L.Concatenate, L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Minimum, L.Identity, L.Embedding,
-    CategoryEmbedding, Members, MeanOfMembers, ReversedChannels, Temperature,
+    CategoryEmbedding, Members, MeanOfMembers, ReversedChannels, Temperature, WeightedMean,
 }  # fmt: skip
 ELEMENTWISE = {
     "keras.src.ops": {"Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Maximum", "Minimum", "Relu", "Relu6"},

@@ -69,37 +69,15 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
     """Choose views, calibrate, evaluate on validation; log everything that register and people need of a candidate."""
     network, selection = view_selection.select(config, dataset, result.model)
     model, rows = finished(config, dataset, network)
-    preprocessor = model.preprocessor
-    validation = rows.metrics(preprocessor)
-    log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
-    run.metrics({f"validation_{name}": value for name, value in validation.items()})
+    evaluation = log_finished(config, run, dataset, model, rows)
     run.params(_params(config))
-    assessed = assess(config, run, preprocessor, rows)
-    if sentence := assessment.uneven(config, preprocessor):
-        log.info("%s", sentence)
     run.figures(training.curves(result.history))
     if result.pictures:
         run.figures(pictures.augmented(*result.pictures, result.augmentation))
     run.figures(transfer.depths(result.transfer))
     if selection:
         run.figures(views.draw(selection.to_dict(), next(rows.feed.in_order())["image"][0]))
-    run.figures(figures.draw(preprocessor, rows.targets, rows.output))
-    inputs.log_dataset(run, dataset, ("train", "validation"))
-    metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
-    known = what_travels(dataset, model, rows)
-    travels = known is not None and known.rows.num_rows > 0
-    example = dataset.raw_example(100) if travels else None
-    uri = export.log_model(preprocessor, model.network, example, metadata, known)
-    _log_network(run, model.network)
-    run.tag(names.TAG_MODEL_URI, uri)
-    run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
-    run.tag(names.TAG_NETWORK, _network(dataset, model))
-    run.tag(names.TAG_OUTPUT, _handed_on(dataset, run))
-    run.tag(names.TAG_DATASET, str(dataset.folder))
-    evaluation = {
-        "validation": validation,
-        "metric": config.primary_metric,
-        "assessment": assessed,
+    evaluation |= {
         "best_epoch": result.best_epoch,
         "history": result.history,
         "seconds": result.seconds,
@@ -107,10 +85,49 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
         "augmentation": result.augmentation,
         "transfer": result.transfer,
         "views": selection and selection.to_dict(),
-        "parameters": result.model.count_params(),
-        "files": runs.model_files(uri),
     }
     run.json(evaluation, names.EVALUATION)
+
+
+def log_finished(
+    config: Config, run: Run, dataset: Dataset, model: raw_columns.RawColumnModel, rows: EvaluatedSplit
+) -> dict[str, Any]:
+    """A finished model and its answers on validation → what evaluation.json says of any candidate; its model, tags and
+    figures are logged."""
+    preprocessor = model.preprocessor
+    validation = rows.metrics(preprocessor)
+    log.info("validation: %s", "  ".join(f"{k} {v:.4f}" for k, v in validation.items()))
+    run.metrics({f"validation_{name}": value for name, value in validation.items()})
+    assessed = assess(config, run, preprocessor, rows)
+    if sentence := assessment.uneven(config, preprocessor):
+        log.info("%s", sentence)
+    run.figures(figures.draw(preprocessor, rows.targets, rows.output))
+    inputs.log_dataset(run, dataset, ("train", "validation"))
+    uri = _log_model(run, dataset, model, rows)
+    return {
+        "validation": validation,
+        "metric": config.primary_metric,
+        "assessment": assessed,
+        "parameters": model.network.count_params(),
+        "files": runs.model_files(uri),
+    }
+
+
+def _log_model(run: Run, dataset: Dataset, model: raw_columns.RawColumnModel, rows: EvaluatedSplit) -> str:
+    """Log a finished model with what travels with it, and tag its run with what register asks for; its URI."""
+    preprocessor = model.preprocessor
+    known = what_travels(dataset, model, rows)
+    travels = known is not None and known.rows.num_rows > 0
+    example = dataset.raw_example(100) if travels else None
+    metadata = {"fingerprint": dataset.fingerprint, "run_id": run.id}
+    uri = export.log_model(preprocessor, model.network, example, metadata, known)
+    _log_network(run, model.network)
+    run.tag(names.TAG_MODEL_URI, uri)
+    run.tag(names.TAG_FINGERPRINT, dataset.fingerprint)
+    run.tag(names.TAG_NETWORK, _network(dataset, model))
+    run.tag(names.TAG_OUTPUT, _handed_on(dataset, run))
+    run.tag(names.TAG_DATASET, str(dataset.folder))
+    return uri
 
 
 @dataclass(frozen=True)

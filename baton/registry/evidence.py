@@ -111,9 +111,10 @@ def losses_by_model(
     gathered: Evidence,
     targets: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Each candidate's, the champion's and the trivial predictor's loss on every test row."""
+    """Each candidate's, an ensemble's, the champion's and the trivial predictor's loss on every test row."""
     raw = dataset.raw_test()
-    by_name: dict[str, np.ndarray] = {}
+    judged = {str(chosen.data.tags[names.TAG_STEP]): gathered.losses}  # an ensemble is none of the candidates
+    by_name: dict[str, np.ndarray] = {} if chosen.info.run_id in candidate_ids else judged
     for name, candidate in candidates_by_name(candidate_ids).items():
         if candidate.info.run_id == chosen.info.run_id:
             by_name[name] = gathered.losses

@@ -156,6 +156,8 @@ def version_tags(
     }
     if digest := chosen.data.tags.get(names.TAG_MODEL_DIGEST):
         tags[names.TAG_MODEL_DIGEST] = digest
+    if members := chosen.data.tags.get(names.TAG_MEMBERS):
+        tags[names.TAG_MEMBERS] = members
     return tags
 
 

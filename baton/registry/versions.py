@@ -84,11 +84,14 @@ def register(name: str, uri: str, tags: dict[str, str]) -> Any:
     return store.create(name, uri, tags)
 
 
-def find_interrupted(name: str, candidate_run_id: str, run: runs.Run) -> Any | None:
-    """The version that an earlier run of the same work began before it was killed or failed; or None."""
+def find_interrupted(name: str, network: str, run: runs.Run) -> Any | None:
+    """The version of this network that an earlier run of the same work began before it was killed or failed; or None.
+
+    An ensemble is made anew, in another run, from the same members.
+    """
     key = client().get_run(run.id).data.tags.get(names.TAG_CACHE_KEY)
     for found in versions(name) if key else ():
-        if found.tags.get(names.TAG_CANDIDATE_RUN) == candidate_run_id:
+        if network_of(found.tags) == network:
             earlier = runs.find(found.tags.get(names.TAG_REGISTER_RUN, ""))
             if earlier is None or earlier.info.status not in ("FAILED", "KILLED"):
                 continue

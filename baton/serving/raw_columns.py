@@ -49,7 +49,7 @@ class RawColumnModel:
         """
         import keras
 
-        from baton.networks import layers, views  # noqa: F401 - registers Baton's layers with Keras
+        from baton.networks import ensemble, layers, views  # noqa: F401 - registers Baton's layers with Keras
 
         def network() -> Any:
             return keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)

@@ -1,0 +1,50 @@
+"""Networks of the same inputs in, one that answers the weighted mean of their outputs out.
+
+It is a network like any other: whatever scores, serves or explains one needs to know nothing of its members.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+MEMBER = "member"  # the beginning of their names
+
+
+@keras.saving.register_keras_serializable("baton")
+class WeightedMean(keras.layers.Layer):
+    """Outputs of members, each [rows, k] → their mean [rows, k] by `weights`, which are 1 in sum."""
+
+    def __init__(self, weights: list[float], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.shares = [float(weight) for weight in weights]
+
+    def call(self, inputs: list[Any]) -> Any:
+        return sum(share * output for share, output in zip(self.shares, inputs, strict=True))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weights": self.shares}
+
+
+def combined(networks: list[keras.Model], weights: list[float]) -> keras.Model:
+    """Networks of the same inputs and a weight each → their ensemble, which holds their very layers."""
+    inputs = {each.name: keras.Input(each.shape[1:], dtype=each.dtype, name=each.name) for each in networks[0].inputs}
+    members = [
+        keras.Model({each.name: each for each in network.inputs}, network.outputs[0], name=f"{MEMBER}_{number}")
+        for number, network in enumerate(networks, 1)
+    ]
+    mean = WeightedMean(weights, name="ensemble")([member(inputs) for member in members])
+    return keras.Model(inputs, mean, name="of_members")
+
+
+def main_member(network: keras.Model) -> keras.Model:
+    """An ensemble's member of the largest weight, of members of members too; a network that is none is its own."""
+    mean = next((layer for layer in network.layers if isinstance(layer, WeightedMean)), None)
+    if mean is None:
+        return network
+    place = mean.shares.index(max(mean.shares))
+    return main_member(network.get_layer(f"{MEMBER}_{place + 1}"))
