@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from baton.evaluation.prediction_intervals import bounds
 from baton.names import INTERVAL_LEVELS
 
 GROUPS, GROUP_ROWS = 10, 100  # by predicted value; fewer groups where validation has fewer rows a group
@@ -32,13 +33,6 @@ def fit_intervals(targets: np.ndarray, predicted: np.ndarray, least: float | Non
     known = {level: each for level, each in of_levels if all(map(math.isfinite, each))}
     kept = {"edges": [float(edge) for edge in edges], "half_widths": known}
     return kept if least is None else {**kept, "least": least}
-
-
-def bounds(kept: dict[str, Any], predicted: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """What `fit_intervals` gave, predictions [rows] and one of its levels → lower and upper ends [rows]."""
-    widths = np.asarray(kept["half_widths"][str(level)])
-    half = widths[np.searchsorted(np.asarray(kept["edges"]), predicted, side="right")]
-    return np.maximum(predicted - half, kept.get("least", -np.inf)), predicted + half
 
 
 def coverage(kept: dict[str, Any], targets: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float]]:

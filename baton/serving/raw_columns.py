@@ -15,7 +15,7 @@ from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor, usable
 from baton.errors import BadInput, BatonError, listed
-from baton.evaluation import conformal
+from baton.evaluation import prediction_intervals
 from baton.serving.layout import KERAS_FILE
 
 PIXELS_AT_ONCE = 64 << 20  # bytes of pictures that are decoded before they are scored
@@ -190,7 +190,7 @@ class RawColumnModel:
         output = self._predict(encoded)
         columns = self.preprocessor.decode_prediction(output)
         if self.interval is not None:
-            ends = conformal.bounds(
+            ends = prediction_intervals.bounds(
                 self.preprocessor.spec["target"]["intervals"], output[:, 0].astype(float), self.interval
             )
             named = zip((names.PREDICTION_LOW, names.PREDICTION_HIGH), ends, strict=True)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from baton.evaluation import conformal
+from baton.evaluation import conformal, prediction_intervals
 
 FLIGHTS = Path(__file__).parents[2] / "data" / "flights.parquet"
 
@@ -44,7 +44,7 @@ def test_groups_follow_the_prediction():
     preprocessor = conformal.fit_intervals(targets[:10_000], predicted[:10_000])
     widths = preprocessor["half_widths"]["0.9"]
     assert len(widths) == len(preprocessor["edges"]) + 1 == 10 and widths == sorted(widths)
-    low, high = conformal.bounds(preprocessor, predicted[10_000:], 0.9)
+    low, high = prediction_intervals.bounds(preprocessor, predicted[10_000:], 0.9)
     inside = (low <= targets[10_000:]) & (targets[10_000:] <= high)
     for part in np.array_split(np.argsort(predicted[10_000:]), 10):
         assert inside[part].mean() == pytest.approx(0.9, abs=0.03)
@@ -53,7 +53,7 @@ def test_groups_follow_the_prediction():
 
 def test_equal_predictions_are_one_group():
     preprocessor = conformal.fit_intervals(np.random.default_rng(2).normal(size=2000), np.full(2000, 3.0))
-    low, high = conformal.bounds(preprocessor, np.full(3, 3.0), 0.8)
+    low, high = prediction_intervals.bounds(preprocessor, np.full(3, 3.0), 0.8)
     assert np.isfinite(low).all() and (low < 3).all() and (high > 3).all()
 
 
