@@ -25,7 +25,7 @@ run: $(READY)  ## install, then run the whole pipeline of CONFIG
 test: $(READY)  ## install, then run all tests
 	python -m pytest
 
-bench: $(READY) .tables/.ready  ## Baton and its alternatives side by side, into docs/BENCHMARKS.md
+bench: $(READY)  ## Baton and its alternatives side by side, into docs/BENCHMARKS.md
 	python -m bench
 
 faults: $(READY)  ## kill every step at every commit point, run again, compare

@@ -72,7 +72,7 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
         run.figures(figures.draw(model.preprocessor, targets, output))
         log_explanation(config, run, dataset, model, targets, output)
         losses = partial(evidence.losses_by_model, config, dataset, chosen, candidate_ids, found)
-        log_label_audit(config, run, dataset, best, losses, ensemble.main_member(model.network))
+        log_label_audit(config, run, dataset, best, losses, model.network)
         if config.register_.costs.seconds:
             compared = champion if evidence.champion_on_all_rows(found) is not None else None
             models = evidence.models_by_name(chosen, model, candidate_ids, compared)

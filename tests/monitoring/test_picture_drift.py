@@ -17,7 +17,7 @@ from baton.data import reference
 from baton.data.feed import Feed
 from baton.errors import BadInput
 from baton.monitoring import drift, picture_drift
-from baton.networks import layers, prediction
+from baton.networks import ensemble, layers, prediction, views
 from baton.networks.penultimate import penultimate
 from baton.orchestration import batch_scoring
 from baton.registry import candidates
@@ -72,12 +72,14 @@ def test_the_features_are_what_the_head_makes_its_answer_of(learnt):
         assert prediction.predict(learnt.model.network, pixels) == pytest.approx(expected, abs=1e-5)
 
 
-def test_of_networks_within_a_network_the_features_are_those_of_the_first(learnt):
+def test_of_an_ensemble_of_views_the_features_are_those_that_the_heaviest_member_sees_in_the_whole_picture(learnt):
     network, pixels = learnt.model.network, {"image": Feed(learnt.dataset, "test", 32).arrays()["image"]}
-    inputs = {"image": keras.Input(network.inputs[0].shape[1:], name="image")}
-    whole = keras.Model(inputs, keras.layers.Average()([keras.Model(network.input, network.output)(inputs)] * 2))
+    other = keras.models.clone_model(network)  # of other weights
+    seen = [views.viewed(each, [views.View(), views.View(mirror=True)]) for each in (other, network)]
+    whole = layers.calibrated(ensemble.combined(seen, [0.25, 0.75]), 2.0)
     expected = prediction.predict(penultimate(network), pixels)
-    assert (prediction.predict(penultimate(layers.calibrated(whole, 2.0)), pixels) == expected).all()
+    assert (prediction.predict(penultimate(whole), pixels) == expected).all()
+    assert (prediction.predict(penultimate(other), pixels) != expected).any()
 
 
 def test_other_pictures_of_the_same_kind_are_no_drift(learnt, tmp_path):

@@ -139,6 +139,13 @@ def test_documents_that_the_code_names_are_there():
                 assert (ROOT / name).exists() or ROOT / name == WRITTEN_BY_BENCH, f"{path}: {name}"
 
 
+def test_no_file_of_the_project_is_a_link_to_elsewhere():
+    kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if kept.returncode:
+        pytest.skip("no checkout of git")
+    assert not [name for name in kept.stdout.split("\0") if name and (ROOT / name).is_symlink()]
+
+
 def test_direct_dependencies_are_pinned_as_locked():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     direct = [*project["project"]["dependencies"], *project["dependency-groups"]["test"]]

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import databases
+import logged
 import mlflow
 import pyarrow.parquet as pq
 import pytest
@@ -22,9 +23,7 @@ def trained(tmp_path_factory, regression):
     given, dataset = regression
     home = tmp_path_factory.mktemp("trained")
     config = schema.validate(given.dump() | {"name": "lab", "warehouse": str(home / "warehouse")}, {}, "test")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
-        mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
+    with logged.tracked(home):
         experiment = mlflow.create_experiment("lab", artifact_location=(home / "artifacts").as_uri())
         run_ids = []
         for epochs in (4, 30):
@@ -32,7 +31,6 @@ def trained(tmp_path_factory, regression):
             with runs.start("train", config, {}) as run:
                 candidates.log_candidate(config, run, dataset, result)
             run_ids.append(run.id)
-        mlflow.set_tracking_uri(None)
     return SimpleNamespace(home=home, config=config, dataset=dataset, run_ids=run_ids, experiment=experiment)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import keras
+import logged
 import mlflow
 import numpy as np
 import pyarrow.parquet as pq
@@ -35,10 +36,8 @@ def lab(laboratory, tmp_path_factory):
     """A pipeline's folder with two candidates that are wrong in opposite ways, and what registers and scores there."""
     home = tmp_path_factory.mktemp("ensembles")
     given = laboratory(home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+    with logged.tracked(home) as patch:
         patch.chdir(home)
-        mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
         network = fit.train(given.config.overridden({"train.epochs": 30}), given.dataset).model
         members = []
         for step, by in (("train", SHIFT), ("distributed_train", -SHIFT)):
@@ -60,7 +59,6 @@ def lab(laboratory, tmp_path_factory):
             return SimpleNamespace(run=run, verdict=runs.artifact(run, names.VERDICT))
 
         yield SimpleNamespace(**vars(given) | {"members": members}, called=called, registered=registered)
-        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import chromium
 import databases
+import logged
 import mlflow
 import pyarrow.parquet as pq
 import pytest
@@ -41,10 +42,8 @@ def store(laboratory, tmp_path_factory):
     """Two candidates, the second of which is better, that were promoted one after the other; the second has scored."""
     home = tmp_path_factory.mktemp("lab")
     made = laboratory(home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+    with logged.tracked(home) as patch:
         patch.chdir(home)
-        mlflow.set_tracking_uri(f"sqlite:///{home}/mlflow.db")
         for run_id in made.trained:
             done = invoke(made, register, f"--candidate_run_ids={run_id}")
             assert done.exit_code == 0, done.output
@@ -52,7 +51,6 @@ def store(laboratory, tmp_path_factory):
         shutil.copytree(home / "predictions", home / "kept")
         databases.copy(home / "mlflow.db", home / "kept.db")
         yield made
-        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

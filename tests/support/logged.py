@@ -33,15 +33,20 @@ def untrained(config: Any, dataset: Any) -> RawColumnModel:
 
 
 @contextmanager
-def store(folder: Path) -> Iterator[str]:
-    """A tracking store of its own in `folder`; gives the experiment to log into."""
-    before = mlflow.get_tracking_uri()
+def tracked(folder: Path, afterwards: str | None = None) -> Iterator[pytest.MonkeyPatch]:
+    """The tracking store in `folder`, for this process and those that it starts; `afterwards` that of this URI."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        experiment = mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
-        yield experiment
-        mlflow.set_tracking_uri(before)
+        yield patch
+        mlflow.set_tracking_uri(afterwards)
+
+
+@contextmanager
+def store(folder: Path) -> Iterator[str]:
+    """A tracking store of its own in `folder`; gives the experiment to log into."""
+    with tracked(folder, mlflow.get_tracking_uri()):
+        yield mlflow.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
 
 
 def log(model: RawColumnModel, raw: pa.Table, folder: Path) -> Path:
