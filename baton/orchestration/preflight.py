@@ -29,7 +29,7 @@ from baton.data.sources import files
 from baton.errors import BadInput, explained, listed, printable
 from baton.orchestration.step import Load
 from baton.redaction import masked
-from baton.registry import pretrained, store
+from baton.registry import pretrained, store, versions
 from baton.reporting import console
 from baton.runtime import file_systems
 from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
@@ -78,6 +78,8 @@ def _of_config(config: Config) -> list[Check]:
     ]
     if config.model.backbone or config.model.weights != "none":
         checks.append(("backbone", lambda: _backbone(config)))
+    if isinstance(members := config.register_.ensemble, list):
+        checks.append(("ensemble", lambda: _members(members)))
     if store.is_limited(servers.uris()[1]):
         checks.append(("model", lambda: store.check_names(config, servers.uris()[1])))
     if (settings := config.batch_infer) is not None:
@@ -89,6 +91,11 @@ def _backbone(config: Config) -> str:
     """The files, or the registered model, that training begins with are there."""
     model = pretrained.local(config).model
     return ", ".join(filter(None, (model.backbone, model.weights)))
+
+
+def _members(places: list[str]) -> str:
+    """The versions that an ensemble may be of are there."""
+    return ", ".join(f"{place} of {versions.at(place, 'register.ensemble').run_id}" for place in places)
 
 
 def _passes(check: Check) -> bool:

@@ -103,8 +103,7 @@ def _of_candidate(run_id: str) -> Member:
 
 
 def _of_version(place: str, dataset: Dataset) -> Member:
-    name, _, number = place.removeprefix(names.REGISTERED).rpartition("/")
-    version = versions.version(name, number)
+    version = versions.at(place, "register.ensemble")
     if why := version.tags.get(names.TAG_ROLLED_BACK):
         raise BadInput(f"register.ensemble names a version that was rolled back: take it out. Received: {place}, {why}")
     model = versions.load(place, version.tags)

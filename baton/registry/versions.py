@@ -51,6 +51,14 @@ def version(name: str, number: str) -> Any:
         raise BadInput(f"Model {name} has no version {number} in the registry.") from None
 
 
+def at(place: str, key: str) -> Any:
+    """The version of models:/name/number, which a config's key names; raises `BadInput` if there is none."""
+    name, _, number = place.removeprefix(names.REGISTERED).rpartition("/")
+    if (found := find(name, number)) is None:
+        raise BadInput(f"{key} names a version that is not in the registry. Received: {place}")
+    return found
+
+
 def find(name: str, number: str) -> Any | None:
     """The model version of that number, or None."""
     try:

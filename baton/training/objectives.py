@@ -10,9 +10,9 @@ from baton.errors import BadInput
 
 def demand_targets(config: Config, dataset: Dataset) -> None:
     """Raise `BadInput` if a split has a target that the objective or the primary metric is not defined for."""
-    asked = {
-        "train.objective": config.train.objective,
+    asked = {  # the metric first: a config that rows have sized names its loss as the objective, too
         "evaluation.primary_metric": OBJECTIVES.get(config.primary_metric, ""),
+        "train.objective": config.train.objective,
     }
     keys = {key: name for key, name in asked.items() if name in POWERS}
     if not keys:

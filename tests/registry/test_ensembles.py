@@ -1,6 +1,7 @@
 """An ensemble from candidates and versions: made, judged, registered, scored; and who may be no member."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from baton import names
+from baton.errors import BadInput
+from baton.orchestration import preflight
 from baton.registry import candidates, ensembles, versions
 from baton.tracking import runs
 from baton.training import callbacks, fit
@@ -139,6 +142,17 @@ def test_a_version_is_a_member_once_and_must_be_of_the_same_rows_and_not_rolled_
         assert f"was rolled back: take it out. Received: {place}, too slow" in refusal()
     finally:
         runs.client().delete_model_version_tag("lab", number, names.TAG_ROLLED_BACK)
+
+
+def test_a_version_that_is_not_there_is_named_before_a_run_too(lab):
+    place = "models:/lab/99"
+    done = lab.called(register, set=f"register.ensemble=[{place}]", candidate_run_ids=lab.members[0])
+    sentence = f"register.ensemble names a version that is not in the registry. Received: {place}"
+    assert done.exit_code == 2 and sentence in done.output
+    given = lab.config.overridden({"register.ensemble": [place]})
+    (look,) = (look for name, look in preflight._of_config(given) if name == "ensemble")
+    with pytest.raises(BadInput, match=re.escape(sentence)):
+        look()
 
 
 def test_a_member_whose_files_were_changed_is_refused(lab):

@@ -121,12 +121,13 @@ def test_a_network_of_counts_begins_at_the_mean_and_loads_in_safe_mode(gamma, tm
         (0.0, {"train.objective": "gamma"}, r"train.objective: gamma .* above 0: .*y of 0$"),
         (-2.5, {"evaluation.primary_metric": "tweedie_deviance", "train.objective": "squared"},
          r"evaluation.primary_metric: tweedie .*y of -2.5$"),
+        (-1.0, {"evaluation.primary_metric": "poisson_deviance"}, r"^evaluation.primary_metric: poisson .*y of -1$"),
     ],
 )  # fmt: skip
 def test_targets_that_a_loss_is_not_made_for_are_bad_input(money, monkeypatch, smallest, settings, answer):
     monkeypatch.setattr(type(money[1]), "smallest_target", lambda self: smallest)
     with pytest.raises(BadInput, match=answer):
-        fit.train(money[0].overridden(settings), money[1])
+        fit.train(money[0].overridden(settings).sized(100), money[1])
 
 
 def test_the_smallest_target_is_of_all_splits(money):
