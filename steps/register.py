@@ -219,9 +219,9 @@ def log_label_audit(
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
     run.figures(label_audit_figures.draw(told, table, judged.preprocessor.classes, pictures, beside))
     moved = [entry["model"] for entry in ranking if entry["rank_original"] != entry["rank_cleaned"]]
-    judge = "" if told["agreement"] is None else f" by a judge that agrees with {told['agreement']:.0%} of all labels"
+    judge = "" if told["agreement"] is None else f", by a judge that agrees with {told['agreement']:.0%} of all labels"
     log.info(
-        "audit: %s of %s rows look wrong, by estimate %.1f %% are,%s; without them the order of models %s; %.1f s",
+        "audit: %s of %s rows look wrong, by estimate %.1f %% are%s; without them the order of models %s; %.1f s",
         f"{told['issues']:,}", f"{told['rows_audited']:,}", 100 * told["estimated_error_rate"], judge,
         f"changes: {', '.join(moved)}" if moved else "stays", told["seconds"],
     )  # fmt: skip

@@ -60,7 +60,10 @@ def picture_rows(shape: tuple[int, ...]) -> int:
 
 
 def _traced(model: keras.Model) -> Any:
-    """One tf.function a model, traced once for any number of rows: TensorFlow never lets go of a trace (#124972)."""
+    """One concrete function a model, traced once for any number of rows: TensorFlow never lets go of a trace (#124972).
+
+    A `tf.function` would warn of retracing where many networks are asked one after the other, and take longer to call.
+    """
     import tensorflow as tf
 
     if "_baton_call" not in model.__dict__:
@@ -68,7 +71,6 @@ def _traced(model: keras.Model) -> Any:
             t.name: tf.TensorSpec([None, *t.shape[1:]], tf.uint8 if t.name == "image" else t.dtype)
             for t in model.inputs
         }
-        model.__dict__["_baton_call"] = tf.function(
-            lambda rows: model(rows, training=False), input_signature=[signature]
-        )
+        answer = tf.function(lambda rows: model(rows, training=False), input_signature=[signature])
+        model.__dict__["_baton_call"] = answer.get_concrete_function()
     return model.__dict__["_baton_call"]

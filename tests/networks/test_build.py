@@ -541,6 +541,17 @@ def test_pictures_of_any_number_take_one_trace(images):
     config, dataset = images
     model = compiled(config, dataset)
     pixels = np.random.default_rng(3).integers(0, 256, (300, *dataset.preprocessor.image_shape)).astype(np.uint8)
-    outputs = [prediction.predict(model, {"image": pixels[:rows]}) for rows in (1, 7, 300)]
+    outputs, traces = zip(
+        *((prediction.predict(model, {"image": pixels[:rows]}), prediction._traced(model)) for rows in (1, 7, 300)),
+        strict=True,
+    )
     np.testing.assert_allclose(outputs[2][:7], outputs[1], atol=1e-6)
-    assert prediction._traced(model).experimental_get_tracing_count() == 1
+    assert len(set(map(id, traces))) == 1
+
+
+def test_many_networks_one_after_the_other_are_no_cause_of_a_warning(caplog):
+    for units in range(1, 9):
+        inputs = keras.Input((2,), name="numbers")
+        network = keras.Model({"numbers": inputs}, keras.layers.Dense(units)(inputs))
+        assert prediction.predict(network, {"numbers": np.ones((3, 2), np.float32)}).shape == (3, units)
+    assert "retracing" not in caplog.text
