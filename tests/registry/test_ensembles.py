@@ -18,7 +18,7 @@ from baton.errors import BadInput
 from baton.orchestration import preflight
 from baton.registry import candidates, ensembles, versions
 from baton.tracking import runs
-from baton.training import callbacks, fit
+from baton.training import callbacks
 from steps.batch_infer import batch_infer
 from steps.register import register
 
@@ -41,7 +41,7 @@ def lab(laboratory, tmp_path_factory):
     given = laboratory(home)
     with logged.tracked(home) as patch:
         patch.chdir(home)
-        network = fit.train(given.config.overridden({"train.epochs": 30}), given.dataset).model
+        network = model_of(given.trained[1]).network
         members = []
         for step, by in (("train", SHIFT), ("distributed_train", -SHIFT)):
             with runs.start(step, given.config, {}) as run:
