@@ -13,7 +13,7 @@ from baton.config.schema import Config
 from baton.data.dataset import Dataset
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors, label_gallery
-from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
+from baton.inspection.label_audit import LabelAudit
 from baton.networks import ensemble
 from baton.networks.views import View
 from baton.orchestration.step import step
@@ -127,9 +127,10 @@ def log_explanation(
 def one_view(model: RawColumnModel) -> tuple[RawColumnModel, dict[str, Any]]:
     """A model → one that sees each picture as it is, whose layers can all be reached, and how many views it has."""
     views = view_selection.views_in(model.network)
-    if views == [View()]:
+    if all(each == [View()] for each in views):
         return model, {}
-    return RawColumnModel(model.preprocessor, view_selection.seen_by(model.network, [View()])), {"views": len(views)}
+    alone = RawColumnModel(model.preprocessor, view_selection.seen_by(model.network, [View()]))
+    return alone, {"views": max(map(len, views))}
 
 
 def of_main_member(model: RawColumnModel) -> RawColumnModel:
@@ -208,12 +209,12 @@ def log_label_audit(
     )
     table = judged.table()
     told = judged.to_dict(table, ranking, config.primary_metric)
-    pictures, beside = judged.pictures(MAX_PICTURES), list[np.ndarray | None]()
+    chosen = label_gallery.by_turns(judged.targets[judged.suspects.rows], label_gallery.MAX_PICTURES)
+    pictures, beside = judged.pictures(chosen), list[np.ndarray | None]()
     if pictures:
         left = settings.seconds - judged.seconds
-        neighbours = label_gallery.neighbours(judged, network, MAX_PICTURES, left, config.seed)
-        for row, neighbour in zip(told["shown"], neighbours, strict=False):
-            row["neighbour"] = neighbour and neighbour.to_dict()
+        neighbours = label_gallery.neighbours(judged, network, chosen, left, config.seed)
+        told |= label_gallery.to_dict(told["shown"], table, chosen, neighbours)
         beside = [neighbour.pixels if neighbour else None for neighbour in neighbours]
     run.json(told, names.AUDIT)
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)

@@ -20,7 +20,6 @@ from baton.inspection.crossfit import LearningRows, OutOfFold
 from baton.serving.raw_columns import RawColumnModel
 
 MAX_SHOWN = 100  # suspects in audit.json; the Parquet file has all
-MAX_PICTURES = 24
 
 
 def lacking(reason: str) -> dict[str, Any]:
@@ -114,11 +113,11 @@ class LabelAudit:
             "method": self.suspects.method,
         }
 
-    def pictures(self, most: int) -> list[np.ndarray]:
-        """The first suspects' images as pixels; none where there are no images."""
+    def pictures(self, chosen: np.ndarray) -> list[np.ndarray]:
+        """Numbers of suspects → their images as pixels; none where there are no images."""
         if not self.preprocessor.names("image"):
             return []
-        return list(self.inputs(self.suspects.rows[:most])["image"])
+        return list(self.inputs(self.suspects.rows[chosen])["image"])
 
     def _cells(self) -> dict[str, list[str]]:
         """The suspects' raw columns as text: train's and validation's decoded, test's as they came."""

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from baton.inspection.label_audit import LabelAudit
 from baton.networks.penultimate import directions, penultimate
 from baton.networks.prediction import picture_rows, predict
 
+MAX_PICTURES = 24
 MAX_COMPARED = 2000  # pictures that neighbours are looked for among
 
 
@@ -33,14 +35,28 @@ class Neighbour:
         return {"split": self.split, "row": self.row, "distance": self.distance}
 
 
-def neighbours(audit: LabelAudit, network: Any, most: int, seconds: float, seed: int) -> list[Neighbour | None]:
-    """The first suspects of an audit → the nearest picture of each one's suggested class, not suspected itself.
+def by_turns(given: np.ndarray, most: int) -> np.ndarray:
+    """Given labels of suspects [n], worst first → at most so many of their numbers, in order.
+
+    Each class has its worst before any has its second, so that a class of many suspects leaves room for rare ones.
+    """
+    turn = np.zeros(len(given), int)
+    for label in np.unique(given):
+        mine = np.flatnonzero(given == label)
+        turn[mine] = np.arange(len(mine))
+    return np.sort(np.argsort(turn, kind="stable")[:most])
+
+
+def neighbours(
+    audit: LabelAudit, network: Any, chosen: np.ndarray, seconds: float, seed: int
+) -> list[Neighbour | None]:
+    """Numbers of an audit's suspects [n] → the nearest picture of each one's suggested class, not suspected itself.
 
     A bounded number of pictures by chance is looked at, of them as many as there are seconds for. None where the class
     has no other.
     """
     ended, suspects = time.monotonic() + seconds, audit.suspects
-    first, suggested = suspects.rows[:most], suspects.suggested[:most]
+    first, suggested = suspects.rows[chosen], suspects.suggested[chosen]
     others = np.setdiff1d(np.flatnonzero(np.isin(audit.targets, suggested)), suspects.rows)
     others = np.random.default_rng(seed).permutation(others)[:MAX_COMPARED]
     at_once, seeing = picture_rows(audit.preprocessor.image_shape), penultimate(network)
@@ -56,6 +72,18 @@ def neighbours(audit: LabelAudit, network: Any, most: int, seconds: float, seed:
         if time.monotonic() > ended:
             break
     return _with_pixels(audit, nearest, least)
+
+
+def to_dict(
+    rows: list[dict[str, Any]], table: pa.Table, chosen: np.ndarray, neighbours: list[Neighbour | None]
+) -> dict[str, Any]:
+    """The first suspects, the table of all, the neighbours of those chosen → `shown` and `gallery` of audit.json."""
+    beside = {int(n) + 1: neighbour and neighbour.to_dict() for n, neighbour in zip(chosen, neighbours, strict=True)}
+    kept = table.select(["rank", "split", "row", "given", "suggested", "confidence"]).take(pa.array(chosen))
+    return {
+        "shown": [{**row, **({"neighbour": beside[row["rank"]]} if row["rank"] in beside else {})} for row in rows],
+        "gallery": [{**row, "neighbour": beside[row["rank"]]} for row in kept.to_pylist()],
+    }
 
 
 def _directions_of(audit: LabelAudit, seeing: Any, numbers: np.ndarray) -> np.ndarray:

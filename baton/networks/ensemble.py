@@ -41,10 +41,13 @@ def combined(networks: list[keras.Model], weights: list[float]) -> keras.Model:
     return keras.Model(inputs, mean, name="of_members")
 
 
+def members_of(network: keras.Model) -> list[tuple[keras.Model, float]]:
+    """An ensemble's members with their weights; none of a network that is no ensemble."""
+    mean = next((layer for layer in network.layers if isinstance(layer, WeightedMean)), None)
+    return [(network.get_layer(f"{MEMBER}_{n}"), share) for n, share in enumerate(mean.shares if mean else (), 1)]
+
+
 def main_member(network: keras.Model) -> keras.Model:
     """An ensemble's member of the largest weight, of members of members too; a network that is none is its own."""
-    mean = next((layer for layer in network.layers if isinstance(layer, WeightedMean)), None)
-    if mean is None:
-        return network
-    place = mean.shares.index(max(mean.shares))
-    return main_member(network.get_layer(f"{MEMBER}_{place + 1}"))
+    members = members_of(network)
+    return main_member(max(members, key=lambda member: member[1])[0]) if members else network

@@ -32,7 +32,10 @@ OWN = "own"
 
 @dataclass(frozen=True)
 class Variant:
-    """A model by some views of each picture, and the multiply-adds of a row; None where they cannot be counted."""
+    """A model by some views of each picture, and the multiply-adds of a row; None where they cannot be counted.
+
+    `views` is how many, of an ensemble whose members have their own those of the one with most.
+    """
 
     name: str
     asked: str
@@ -121,12 +124,12 @@ def variants(models: dict[str, Any]) -> Iterator[Variant]:
             continue
         height, width, _ = model.preprocessor.image_shape
         sets = {asked: views_of(asked, upright=height > width) for asked in ("none", *VIEWS)}
-        own = views_in(networks_of(model)[0])
-        if not any(set(own) == set(views) for views in sets.values()):
-            sets[OWN] = own
         for asked, views in sets.items():
-            seen = model if asked == OWN else by_views(model, views)
+            seen = by_views(model, views)
             yield Variant(name, asked, len(views), seen, _multiply_adds(networks_of(seen)))
+        own = [set(views) for network in networks_of(model) for views in views_in(network)]
+        if not any(all(mine == set(views) for mine in own) for views in sets.values()):
+            yield Variant(name, OWN, max(map(len, own)), model, _multiply_adds(networks_of(model)))
 
 
 def networks_of(model: Any) -> list[Any]:

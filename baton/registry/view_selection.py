@@ -13,7 +13,7 @@ from baton.data.dataset import Dataset
 from baton.data.feed import Feed
 from baton.evaluation import calibration, differences, metrics
 from baton.evaluation.differences import Difference
-from baton.networks import prediction
+from baton.networks import ensemble, prediction
 from baton.networks.layers import Temperature, calibrated
 from baton.networks.view_windows import views_of
 from baton.networks.views import OfViews, View, base_of, viewed
@@ -67,16 +67,26 @@ def select(config: Config, dataset: Dataset, network: Any) -> tuple[Any, Selecti
 
 
 def seen_by(network: Any, views: list[View]) -> Any:
-    """A network, finished or not → one of the same layers and temperature that answers by these views."""
-    base = base_of(network)
-    seen = base if views == [View()] else viewed(base, views)
+    """A network, finished or not → one of the same layers and temperature that answers by these views.
+
+    Of an ensemble each member does.
+    """
+    members, base = ensemble.members_of(network), base_of(network)
+    if members:
+        seen = ensemble.combined([seen_by(member, views) for member, _ in members], [share for _, share in members])
+    else:
+        seen = base if views == [View()] else viewed(base, views)
     last = network.layers[-1]
-    return calibrated(seen, last.temperature) if base is not network and isinstance(last, Temperature) else seen
+    kept = isinstance(last, Temperature) and (members or base is not network)
+    return calibrated(seen, last.temperature) if kept else seen
 
 
-def views_in(network: Any) -> list[View]:
-    """What a network sees of each picture."""
-    return next((layer.views for layer in network.layers if isinstance(layer, OfViews)), [View()])
+def views_in(network: Any) -> list[list[View]]:
+    """What a network sees of each picture, or each member of an ensemble."""
+    members = ensemble.members_of(network)
+    if members:
+        return [views for member, _ in members for views in views_in(member)]
+    return [next((layer.views for layer in network.layers if isinstance(layer, OfViews)), [View()])]
 
 
 def greedy(

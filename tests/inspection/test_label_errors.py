@@ -350,7 +350,7 @@ def test_the_audit_in_numbers(judged):
     assert 1 - 2 * plain["issues"] / 600 < plain["agreement"] <= 1 - plain["issues"] / 600
     first = plain["shown"][0]
     assert first["values"].keys() == {"x", "city"} and first["rank"] == 1 and 0.5 < first["confidence"] <= 1
-    assert len(found.numbers("test")) == dataset.rows["test"] and found.pictures(5) == []
+    assert len(found.numbers("test")) == dataset.rows["test"] and found.pictures(np.arange(5)) == []
 
 
 def test_of_images_the_suspects_pictures_are_shown(images):
@@ -358,7 +358,7 @@ def test_of_images_the_suspects_pictures_are_shown(images):
     config = config.overridden({"register.audit.folds": 2, "train.epochs": 2})
     found = label_audit_module.LabelAudit(config, dataset, config, dataset.preprocessor)
     suspected = found.suspects.rows[:10]
-    pictures = found.pictures(10)
+    pictures = found.pictures(np.arange(len(suspected)))
     splits, numbers = found.rows.places()
     for number, picture in zip(suspected, pictures, strict=True):
         assert picture.shape == (8, 8, 1) and picture.max() > 1
@@ -391,7 +391,7 @@ def test_the_figures_tell_what_was_found():
         "ranking": label_errors.ranking(
             {"train": np.ones(9), "trivial": np.full(9, 2.0)}, np.ones(9, bool), "log_loss"
         ),
-        "shown": [{"given": "a", "suggested": "$b$", "confidence": 0.9, "split": "test", "row": 1234}],
+        "gallery": [{"given": "a", "suggested": "$b$", "confidence": 0.9, "split": "test", "row": 1234}],
     }  # fmt: skip
     found = pa.table({"given": ["a", "a"], "suggested": ["$b$", "$b$"]})
     drawn = label_audit.draw(told, found, ["a", "$b$"], [np.zeros((4, 4, 1))], [None])

@@ -41,7 +41,7 @@ def features_of_all(dataset, network) -> np.ndarray:
 
 def test_the_neighbour_is_the_nearest_of_the_suggested_class(audited):
     dataset, audit, network = audited
-    found = label_gallery.neighbours(audit, network, 24, LONG, seed=0)
+    found = label_gallery.neighbours(audit, network, np.arange(3), LONG, seed=0)
     seen = features_of_all(dataset, network)
     mine = np.flatnonzero(audit.targets == 1)
     for suspect, neighbour in zip(audit.suspects.rows, found, strict=True):
@@ -61,11 +61,11 @@ def test_a_suspect_is_nobodys_neighbour_and_a_class_without_others_has_none(audi
     rows = np.concatenate([before.rows[:1], rest])
     audit.suspects = replace(before, rows=rows, suggested=np.where(np.arange(len(rows)) == 0, 1, 0))
     try:
-        found = label_gallery.neighbours(audit, network, 1, LONG, seed=0)[0]
+        found = label_gallery.neighbours(audit, network, np.arange(1), LONG, seed=0)[0]
         assert (found.split, found.row) == tuple(part[0] for part in audit.places(mine[:1]))
         rows = np.concatenate([rows, [spared]])
         audit.suspects = replace(before, rows=rows, suggested=np.where(np.arange(len(rows)) == 0, 1, 0))
-        assert label_gallery.neighbours(audit, network, 1, LONG, seed=0) == [None]
+        assert label_gallery.neighbours(audit, network, np.arange(1), LONG, seed=0) == [None]
     finally:
         audit.suspects = before
 
@@ -76,7 +76,7 @@ def test_no_more_pictures_are_compared_than_there_is_time_for(audited, monkeypat
     monkeypatch.setattr(label_gallery, "picture_rows", lambda shape: 5)
     inputs = audit.inputs
     monkeypatch.setattr(audit, "inputs", lambda numbers: asked.append(len(numbers)) or inputs(numbers))
-    assert None not in label_gallery.neighbours(audit, network, 24, 0.0, seed=0)
+    assert None not in label_gallery.neighbours(audit, network, np.arange(3), 0.0, seed=0)
     assert asked == [3, 5, 3]  # suspects, one part of the others, their neighbours
 
 
@@ -91,13 +91,23 @@ def test_the_figure_shows_each_suspect_beside_its_neighbour(audited):
     _, audit, network = audited
     table = audit.table()
     told = audit.to_dict(table, [], "log_loss")
-    found = label_gallery.neighbours(audit, network, 24, LONG, seed=0)
-    told["shown"][0]["neighbour"] = found[0].to_dict()
+    found = label_gallery.neighbours(audit, network, np.arange(3), LONG, seed=0)
+    told |= label_gallery.to_dict(told["shown"], table, np.arange(3), found)
+    assert [row["neighbour"] for row in told["shown"]] == [neighbour.to_dict() for neighbour in found]
     beside = [found[0].pixels, None, None]
-    drawn = figures.draw(told, table, audit.preprocessor.classes, audit.pictures(24), beside)["audit_suspects"]
+    drawn = figures.draw(told, table, audit.preprocessor.classes, audit.pictures(np.arange(3)), beside)[
+        "audit_suspects"
+    ]
     pictured = [axis for axis in drawn.axes if axis.images]
     assert len(pictured) == 4
     titles = [axis.get_title(loc="left").strip() for axis in pictured]
     assert titles[1] == "even" and titles[0].endswith("→ even 90%")
     below = [axis.texts[0].get_text() for axis in pictured]
     assert below[0] == f"test {told['shown'][0]['row']}" and below[1] == f"{found[0].split} {found[0].row}"
+
+
+def test_a_class_of_many_suspects_leaves_room_for_rare_ones():
+    given = np.array([0] * 30 + [2, 0, 1, 2])
+    chosen = label_gallery.by_turns(given, 5)
+    assert chosen.tolist() == [0, 1, 30, 32, 33]
+    assert label_gallery.by_turns(given, 40).tolist() == list(range(34))

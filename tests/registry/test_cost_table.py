@@ -11,8 +11,10 @@ from mixed import said
 
 from baton import names
 from baton.config.schema import Model
-from baton.networks import build
+from baton.evaluation import calibration
+from baton.networks import build, ensemble
 from baton.networks.costs import layer_costs, totals
+from baton.networks.layers import calibrated
 from baton.networks.views import View, viewed
 from baton.registry import cost_table, evidence
 from baton.reporting.figures import costs as figures
@@ -94,6 +96,23 @@ def test_views_of_a_models_own_are_a_line_of_their_own(images, trained):
     mirrored = viewed(trained.network, [View(mirror=True), View()])
     listed = list(cost_table.variants({"train": RawColumnModel(dataset.preprocessor, mirrored)}))
     assert [each.views for each in listed] == [1, 2, 10, 144]
+
+
+def test_members_of_an_ensemble_see_what_a_line_says_and_their_own_views_are_a_line(images, trained):
+    _, dataset = images
+    member = calibrated(viewed(trained.network, [View(), View(mirror=True)]), 2.0)
+    both = calibrated(ensemble.combined([trained.network, member], [0.5, 0.5]), 1.5)
+    listed = list(cost_table.variants({"both": RawColumnModel(dataset.preprocessor, both)}))
+    assert [(each.asked, each.views) for each in listed] == [
+        ("none", 1), ("mirror", 2), ("ten_crops", 10), ("googlenet", 144), ("own", 2),
+    ]  # fmt: skip
+    sums = totals(layer_costs(trained.network))[1]
+    assert [each.multiply_adds for each in listed] == [2 * sums, 4 * sums, 20 * sums, 288 * sums, 3 * sums]
+    raw = dataset.raw_test()
+    none, alone = (each.answers(raw, dataset.preprocessor) for each in (listed[0].model, trained))
+    softer = calibration.scaled(alone, 2.0)
+    expected = calibration.scaled((alone + softer) / 2, 1.5)
+    np.testing.assert_allclose(none, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["regression", "binary"])

@@ -68,7 +68,10 @@ def test_the_config_decides_what_a_candidate_sees(images):
         changed = config.overridden({"model.views": asked})
         network, selection = view_selection.select(changed, dataset, trained)
         told = json.loads(json.dumps(selection.to_dict()))
-        assert len(told["views"]) == len(views_in(network)) and count in (None, len(told["views"]))
+        assert [len(told["views"])] == [len(views) for views in views_in(network)] and count in (
+            None,
+            len(told["views"]),
+        )
         assert base_of(network).layers == trained.layers
     assert told["asked"] == "auto" and told["tried"] == 18 and told["rows"] == dataset.rows["validation"]
     assert len(told["added"]) == len(told["views"]) - 1
@@ -96,6 +99,6 @@ def test_a_finished_network_keeps_its_temperature_by_other_views(images):
     base = build.build(dataset.preprocessor, config.model)
     finished = calibrated(viewed(base, [View(), View(mirror=True)]), 2.5)
     alone = seen_by(finished, [View()])
-    assert views_in(alone) == [View()] and alone.layers[-1].temperature == 2.5
+    assert views_in(alone) == [[View()]] and alone.layers[-1].temperature == 2.5
     before, after = (candidates.EvaluatedSplit.of(network, dataset, "test").output for network in (base, alone))
     np.testing.assert_allclose(after, calibration.scaled(before, 2.5), atol=1e-6)

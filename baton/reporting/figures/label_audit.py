@@ -42,7 +42,7 @@ def draw(
     pictures: list[np.ndarray],
     neighbours: list[np.ndarray | None],
 ) -> dict[str, Figure]:
-    """`audit.json`, the table of suspects, pictures of the first, and the neighbour of each → the figures by name."""
+    """`audit.json`, the table of suspects, pictures of its `gallery`, the neighbour of each → the figures by name."""
     drawn = {"audit_ranking": _ranking(audit)}
     if classes:
         drawn["audit_labels"] = _given_suggested(audit, table, classes)
@@ -126,13 +126,13 @@ def _pictures(audit: dict[str, Any], pictures: list[np.ndarray], neighbours: lis
     axes = figure.subplots(down, 2 * PAIRS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for index, (pixels, beside, row) in enumerate(zip(pictures, neighbours, audit["shown"], strict=False)):
+    for index, (pixels, beside, row) in enumerate(zip(pictures, neighbours, audit["gallery"], strict=True)):
         place, column = divmod(index, PAIRS)
         _pair(axes[place, 2 * column], axes[place, 2 * column + 1], pixels, beside, row)
     return add_note(
         axes[0, 0],
-        "Given, and below it suggested, with how sure; to the right the nearest picture of the suggested class, "
-        f"as the network sees them. {_summary(audit)}",
+        "Each class by turns, its worst first. Given, and below it suggested, with how sure; to the right the nearest "
+        f"picture of the suggested class, as the network sees them. {_summary(audit)}",
     )
 
 
