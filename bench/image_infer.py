@@ -4,8 +4,8 @@ Baton: `scoring.score`, what batch_infer runs, the loading of the model, the che
 included. The alternatives run on Spark, which is up and warm; the one file is one partition, so one worker has it.
 MLflow's `spark_udf` of a Keras model, as its documentation shows it: the pictures decoded by a pandas_udf into columns
 of numbers, which the model's signature shapes. And what a careful user writes: one pandas_udf over an iterator of
-batches, the model loaded once a worker, pictures decoded by tf.data beside the network, one traced function. The network is
-the same, its weights as they begin. The pictures are in ../shared/data, not in the project.
+batches, the model loaded once a worker, pictures decoded by tf.data meanwhile, one traced function. The network
+is the same, its weights as they begin. The pictures are in ../shared/data, not in the project.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ For work on columns: Arrow, and NumPy on whole arrays, let go of the interpreter
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -29,3 +29,13 @@ def mapped(function: Callable[[Item], Answer], items: Iterable[Item]) -> list[An
 def together(*tasks: Callable[[], Any]) -> list[Any]:
     """[task() for task in tasks], in threads likewise."""
     return mapped(lambda task: task(), tasks)
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items in order; a thread computes the next one while one is used, and holds no more than that."""
+    end, iterator = object(), iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]

@@ -16,9 +16,10 @@ from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor, usable
 from baton.errors import BadInput, BatonError, listed
 from baton.evaluation import prediction_intervals
+from baton.runtime.threads import ahead
 from baton.serving.layout import KERAS_FILE
 
-PIXELS_AT_ONCE = 64 << 20  # bytes of pictures that are decoded before they are scored
+PIXELS_AT_ONCE = 8 << 20  # bytes of pictures that are decoded while as many are scored
 
 
 class RawColumnModel:
@@ -94,10 +95,14 @@ class RawColumnModel:
         return prediction.probabilities(prediction.predict(self.network, blocks), self.preprocessor.classes)
 
     def _parts(self, raw: pa.Table) -> Iterator[pa.Table]:
-        """Raw rows, of pictures so many at a time that their pixels take little room."""
+        """Raw rows, of pictures so many at a time that their pixels take little room, in whole batches of a network."""
         rows = raw.num_rows
         if self.preprocessor.names("image"):
-            rows = max(1, PIXELS_AT_ONCE // math.prod(self.preprocessor.image_shape))
+            from baton.networks.prediction import picture_rows
+
+            shape = self.preprocessor.image_shape
+            rows, batch = max(1, PIXELS_AT_ONCE // math.prod(shape)), picture_rows(shape)
+            rows = rows // batch * batch or rows
         yield from (raw.slice(start, rows) for start in range(0, max(raw.num_rows, 1), max(rows, 1)))
 
     def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -161,17 +166,14 @@ class RawColumnModel:
 
     def score_and_count(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
         """As `score`, with the number of cells a column, of scored rows, whose category the model does not know."""
-        parts = [self._score_part(part) for part in self._parts(raw)]
-        if len(parts) == 1:
-            return parts[0]
-        columns, reasons, unknown = zip(*parts, strict=True)
+        features = self.preprocessor.features
+        parts = [
+            (*self.score_typed(rows, reasons), reasons)
+            for rows, reasons in ahead(typed(part, features, target=None) for part in self._parts(raw))
+        ]
+        columns, unknown, reasons = zip(*parts, strict=True)
         whole = {name: pa.concat_arrays([part[name] for part in columns]) for name in columns[0]}
         return whole, pa.concat_arrays(reasons), sum(unknown, Counter())
-
-    def _score_part(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
-        rows, reasons = typed(raw, self.preprocessor.features, target=None)
-        columns, unknown = self.score_typed(rows, reasons)
-        return columns, reasons, unknown
 
     def score_typed(self, rows: pa.Table, reasons: pa.Array) -> tuple[dict[str, pa.Array], Counter[str]]:
         """What `columns.typed` gave → (prediction columns, null where a row has a reason; unknown categories a column).

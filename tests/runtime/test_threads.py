@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from baton.runtime.threads import mapped, together
+from baton.runtime.threads import ahead, mapped, together
 
 
 def test_answers_come_in_the_order_of_their_items():
@@ -33,3 +33,20 @@ def test_the_fault_of_the_first_item_that_fails_is_raised():
 def test_tasks_are_done_together():
     both = threading.Barrier(2, timeout=5)
     assert len(together(both.wait, both.wait)) == 2
+
+
+def test_the_next_item_is_computed_while_one_is_used():
+    begun = [threading.Event() for _ in range(3)]
+
+    def items():
+        for number, event in enumerate(begun):
+            event.set()
+            yield number
+        raise ValueError("the third")
+
+    used = []
+    with pytest.raises(ValueError, match="the third"):
+        for number in ahead(items()):
+            used.append(number)
+            assert number == 2 or begun[number + 1].wait(5)
+    assert used == [0, 1, 2]
