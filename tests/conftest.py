@@ -29,6 +29,18 @@ def pytest_runtest_protocol():
         sys.path[:] = path
 
 
+def pytest_xdist_auto_num_workers(config) -> int:
+    """A process a core for folders; files that are named are run in this one, which starts sooner."""
+    files = all(Path(str(name).partition("::")[0]).is_file() for name in config.args)
+    return 0 if files else len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Whole pipelines come first where tests are shared out: begun last, they would have one core work alone."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: "system" not in item.path.parts)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_experiment_left_over():
     """MLflow tells child processes its experiment by the environment: no module hands its own to the next one."""
@@ -79,11 +91,24 @@ def flights(tmp_path_factory) -> SimpleNamespace:
     return SimpleNamespace(folder=folder, uri=uri, model=model, dataset=dataset, asked=asked)
 
 
+# What became of the made-up inputs of tests/system/test_bad_input.py, from whichever process ran them.
+TRIED: dict[str, dict[str, int]] = {}
+
+
+def pytest_sessionfinish(session):
+    module = next((m for n, m in sys.modules.items() if n.split(".")[-1] == "test_bad_input"), None)
+    TRIED.update({step: dict(counts) for step, counts in module.TRIED.items()} if module else {})
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tried"] = TRIED
+
+
+def pytest_testnodedown(node):
+    TRIED.update(getattr(node, "workeroutput", {}).get("tried", {}))
+
+
 def pytest_terminal_summary(terminalreporter):
-    """What became of the made-up inputs of tests/system/test_bad_input.py."""
-    tried = next((m.TRIED for n, m in sys.modules.items() if n.split(".")[-1] == "test_bad_input"), {})
-    if tried:
+    if TRIED:
         terminalreporter.section("bad input")
-    for step, counts in tried.items():
+    for step, counts in TRIED.items():
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         terminalreporter.write_line(f"{step}: {told}")

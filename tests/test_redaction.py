@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from growth import is_linear
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from baton import names
@@ -46,6 +46,7 @@ def secrets(alphabet: str) -> st.SearchStrategy[str]:
     return st.builds(lambda before, after: f"{before}{MARK}{after}", part, part)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SCHEMES), st.text(UNRESERVED, max_size=8), secrets(UNRESERVED + "!$&'()*+,;=:@%/?#[]|\\^"))
 def test_the_user_part_of_a_uri_is_masked_whatever_a_password_holds(scheme, user, password):
     assume(not password.split("/")[0].isdigit())  # user:123/… may as well be a host and its port
@@ -53,11 +54,13 @@ def test_the_user_part_of_a_uri_is_masked_whatever_a_password_holds(scheme, user
     assert masked(text) == f"it is {scheme}://{MASK}@host.example:5432/db?x=1 and no other"
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SCHEMES), secrets(UNRESERVED + "!$&'()*+,;=%"))
 def test_a_token_alone_is_masked(scheme, token):
     assert masked(f"{scheme}://{token}@host/x.git") == f"{scheme}://{MASK}@host/x.git"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(NAMES), secrets(UNRESERVED))
 def test_pictures_stay_as_they_are_and_all_around_them_is_masked(picture, name, value):
     shown = f'"data:image/png;base64,{base64.b64encode(picture).decode()}"'
@@ -71,12 +74,14 @@ def test_a_secret_that_calls_itself_a_picture_is_masked():
 
 
 @pytest.mark.parametrize("place", PLACES)
+@settings(deadline=None)
 @given(name=st.sampled_from(NAMES), value=secrets(UNRESERVED + "%+/!*:="))
 def test_the_value_of_a_name_is_masked_and_the_rest_stays(place, name, value):
     name = "x." + name if name[0].isupper() and "set=" in place else name
     assert masked(place.format(name=name, value=value)) == place.format(name=name, value=MASK)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*"a:/@?&=,;{}\"' \n", "://", "token", "sig", "=", "1", "password", MASK]), max_size=40)
 )
@@ -85,6 +90,7 @@ def test_masking_twice_is_masking_once(parts):
     assert masked(masked(text)) == masked(text)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="=:@")))
 def test_text_without_an_address_or_an_assignment_stays(text):
     assume("bearer" not in text.casefold())

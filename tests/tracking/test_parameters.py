@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import tiny
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baton import names
@@ -18,6 +18,7 @@ def run_of(folder: object = "", **params: str) -> SimpleNamespace:
     return SimpleNamespace(info=info, data=SimpleNamespace(params=params))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_was_quoted_comes_out_as_it_was_given(text):
     assert runs.parameters(run_of(set=shlex.quote(text))) == {"set": text}
