@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from baton.networks.layers import LogLink
+
 MEMBER = "member"  # the beginning of their names
 
 
@@ -39,6 +41,14 @@ def combined(networks: list[keras.Model], weights: list[float]) -> keras.Model:
     ]
     mean = WeightedMean(weights, name="ensemble")([member(inputs) for member in members])
     return keras.Model(inputs, mean, name="of_members")
+
+
+def is_above_zero(network: keras.Model) -> bool:
+    """Whether a network, or each member of an ensemble, has a logarithmic link, so that no answer is below 0."""
+    mean = next((layer for layer in network.layers if isinstance(layer, WeightedMean)), None)
+    if mean is None:
+        return any(isinstance(layer, LogLink) for layer in network.layers)
+    return all(is_above_zero(network.get_layer(f"{MEMBER}_{number}")) for number in range(1, len(mean.shares) + 1))
 
 
 def main_member(network: keras.Model) -> keras.Model:

@@ -155,6 +155,7 @@ def _result(folder: Path, started: float) -> Result:
     import keras
 
     from baton.networks import layers  # noqa: F401 - registers Baton's layers with Keras
+    from baton.training import objective_race
     from baton.training.callbacks import Result
 
     answer = json.loads((folder / horovod.RESULT).read_text())
@@ -163,5 +164,7 @@ def _result(folder: Path, started: float) -> Result:
     trained = answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"]
     if found := answer["transfer"]:  # the workers' own logs are not passed on
         log.info("transfer: %s at block %d: %s; kept: %s", *(found[k] for k in ("method", "depth", "reason", "chosen")))
-    measured = {key: answer[key] for key in ("augmentation", "transfer")}
+    if answer["objective"]:
+        log.info("%s", objective_race.sentence(answer["objective"]))
+    measured = {key: answer[key] for key in ("augmentation", "transfer", "objective")}
     return Result(network, *trained, waited=waited, **measured)
