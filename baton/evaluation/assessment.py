@@ -28,8 +28,9 @@ def fit_postprocessing(
 ) -> dict[str, Any]:
     """Targets and a trained network's output on validation → what the model's spec keeps with the target.
 
-    Regression: `intervals`, of which none begins below the `least` answer of the network, and the `metric` that it was trained by if it isn't the usual one. Classes: `calibration`
-    (None for too few rows); two classes: the best `thresholds`; a binary task: the `threshold` that the config wants.
+    Regression: `intervals`, of which none begins below the `least` answer of the network, and the `metric` that it was
+    trained by if it isn't the usual one. Classes: `calibration` (None for too few rows); two classes: the best
+    `thresholds`; a binary task: the `threshold` that the config wants.
     """
     kept: dict[str, Any]
     if not preprocessor.classes:

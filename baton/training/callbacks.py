@@ -163,12 +163,12 @@ class BestWeights(keras.callbacks.Callback):
         return [*model.variables, *model.optimizer.variables]
 
     def _correct_mean(self) -> None:
-        """Of a network that learns logarithms: make its predictions of validation rows add up to what the targets do."""
+        """Of a network that learns logarithms: let its predictions of validation rows add up to what the targets do."""
         link = next((layer for layer in self.model.layers if isinstance(layer, LogLink) and layer.corrected), None)
         if link is None:
             return
         pieces = predict_pieces(self.model, self.validation)
-        mine = sum(np.array([targets.sum(dtype=np.float64), output.sum(dtype=np.float64)]) for targets, output in pieces)
+        mine = sum(np.array([each.sum(dtype=np.float64) for each in piece]) for piece in pieces)
         targets, predictions = self.collective.sum(np.asarray(mine))
         link.factor.assign(link.factor * (targets / predictions))
 

@@ -155,7 +155,6 @@ def _result(folder: Path, started: float) -> Result:
     import keras
 
     from baton.networks import layers  # noqa: F401 - registers Baton's layers with Keras
-    from baton.training import objective_race
     from baton.training.callbacks import Result
 
     answer = json.loads((folder / horovod.RESULT).read_text())
@@ -164,7 +163,7 @@ def _result(folder: Path, started: float) -> Result:
     trained = answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"]
     if found := answer["transfer"]:  # the workers' own logs are not passed on
         log.info("transfer: %s at block %d: %s; kept: %s", *(found[k] for k in ("method", "depth", "reason", "chosen")))
-    if answer["objective"]:
-        log.info("%s", objective_race.sentence(answer["objective"]))
+    if found := answer["objective"]:
+        log.info("train.objective: %s", found["reason"])
     measured = {key: answer[key] for key in ("augmentation", "transfer", "objective")}
     return Result(network, *trained, waited=waited, **measured)

@@ -44,23 +44,16 @@ def choose(task: Task, train: Train) -> dict[str, Any]:
     losses = {name: found for name in (USUAL, *OTHERS) if (found := _losses(short, name, train)) is not None}
     contest = {name: _rmse(task, found) for name, found in losses.items()}
     chosen = _winner(task, losses, contest)
-    found = {
-        "chosen": chosen,
-        "contest": contest,
-        "epochs": short.config.train.epochs,
-        "rows": short.feed.dataset.rows["train"] // (short.feed.shard[1] // task.collective.size),
-    }
-    log.info("%s", sentence(found))
-    return found
+    epochs = short.config.train.epochs
+    reason = _reason(chosen, contest, epochs)
+    log.info("train.objective: %s", reason)
+    return {"chosen": chosen, "contest": contest, "epochs": epochs, "reason": reason}
 
 
-def sentence(found: dict[str, Any]) -> str:
-    """What `choose` has found, for the log."""
-    values = ", ".join(f"{name} {value:.4g}" for name, value in found["contest"].items())
-    return (
-        f"train.objective: {found['chosen']}; validation rmse of one network each after {found['epochs']} epochs: "
-        f"{values}"
-    )
+def _reason(chosen: str, contest: dict[str, float], epochs: int) -> str:
+    why = f"is kept, for no other is surely {GAIN:.0%} better" if chosen == USUAL else "is surely better"
+    values = ", ".join(f"{name} {value:.4g}" for name, value in contest.items())
+    return f"{chosen} {why}; validation rmse of a network each, after {epochs} epochs: {values}"
 
 
 def settled(task: Task, found: dict[str, Any]) -> Task:
