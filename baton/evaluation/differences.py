@@ -82,9 +82,9 @@ def paired(metric: str, first: np.ndarray, second: np.ndarray, tail: float) -> D
     return of_moments(metric, (float(first.mean()), float(second.mean())), Moments.of(first - second), tail)
 
 
-def of_moments(metric: str, means: tuple[float, float], found: Moments, tail: float) -> Difference:
+def of_moments(metric: str, means: tuple[float, float], between: Moments, tail: float) -> Difference:
     """`paired`, of the mean losses of both models and the moments of the rows' differences."""
-    return _scaled(metric, means, found.mean, found.error, found.third, found.rows - 1, tail)
+    return _scaled(metric, means, between.mean, between.error, between.third, between.rows - 1, tail)
 
 
 def independent(metric: str, first: Moments, second: Moments, tail: float) -> Difference:

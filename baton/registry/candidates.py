@@ -67,7 +67,7 @@ def unlogged() -> AbstractContextManager[None]:
 
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:
     """Choose views, calibrate, evaluate on validation; log everything that register and people need of a candidate."""
-    config = objective_race.chosen_by(config, result.objective)
+    config = objective_race.settled(config, result.objective)
     network, selection = view_selection.select(config, dataset, result.model)
     model, rows = finished(config, dataset, network)
     evaluation = log_finished(config, run, dataset, model, rows)

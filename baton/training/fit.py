@@ -73,7 +73,8 @@ def train(
     task = Task(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
     if not config.transfers:
         found = objective_race.choose(task, partial(_aside, aside)) if race else {}
-        return replace(train_on(**vars(objective_race.settled(task, found))), objective=found)
+        task = replace(task, config=objective_race.settled(config, found))
+        return replace(train_on(**vars(task)), objective=found)
     config, feed.augmentation = _settled(config, augmentation_of(config, feed, validation, collective))
     task = replace(task, config=config)
     return _with_pictures(policy.train(task, partial(_from_scratch, aside) if race else None), feed)

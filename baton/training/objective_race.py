@@ -25,8 +25,9 @@ from baton.training.transfer.task import Task
 log = logging.getLogger("baton")
 
 USUAL = "squared"
-OTHERS = ("poisson", "log_squared")
+OTHERS = ("poisson", "log_squared")  # in this order
 GAIN = 0.03  # of the usual loss's RMSE, at least, that another one must save; by less validation misleads
+OUT = 1.1  # times the usual loss's RMSE: what is worse keeps those that come after it from being tried
 TAIL = 0.025  # the chance that a gain is none
 MIN_ROWS = 1_000  # train rows: of fewer, validation tells nothing surely
 MAX_ROWS = 50_000  # train rows that a contender learns from, about
@@ -37,12 +38,19 @@ Train = Callable[[Task], Result]
 
 
 def choose(task: Task, train: Train) -> dict[str, Any]:
-    """A task → what `train` has made of each loss and which one won; empty where there is nothing to choose."""
+    """A task → what `train` has made of each loss and which one won; empty where there is nothing to choose.
+
+    Others than the usual one are tried one after the other, as long as the one before was not far off.
+    """
     if not _is_open(task):
         return {}
     short = _shortened(task)
-    losses = {name: found for name in (USUAL, *OTHERS) if (found := _losses(short, name, train)) is not None}
-    contest = {name: _rmse(task, found) for name, found in losses.items()}
+    losses, contest = dict[str, np.ndarray](), dict[str, float]()
+    for name in (USUAL, *OTHERS):
+        if (found := _losses(short, name, train)) is not None:
+            losses[name], contest[name] = found, _rmse(task, found)
+        if USUAL not in contest or contest.get(name, math.inf) > OUT * contest[USUAL]:
+            break  # without the usual one nothing can be compared, and what an exponent spoils it spoils for all
     chosen = _winner(task, losses, contest)
     epochs = short.config.train.epochs
     reason = _reason(chosen, contest, epochs)
@@ -56,14 +64,9 @@ def _reason(chosen: str, contest: dict[str, float], epochs: int) -> str:
     return f"{chosen} {why}; validation rmse of a network each, after {epochs} epochs: {values}"
 
 
-def settled(task: Task, found: dict[str, Any]) -> Task:
-    """The task with the loss that won, if there was a race."""
-    return replace(task, config=chosen_by(task.config, found))
-
-
-def chosen_by(config: Config, found: dict[str, Any]) -> Config:
-    """A config and what `choose` gave → the config that names its loss."""
-    return config.overridden({"train.objective": found.get("chosen", config.objective)})
+def settled(config: Config, race: dict[str, Any]) -> Config:
+    """A config and what `choose` gave → the config that names its loss: the one that won, if there was a race."""
+    return config.overridden({"train.objective": race.get("chosen", config.objective)})
 
 
 def _is_open(task: Task) -> bool:

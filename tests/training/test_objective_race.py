@@ -65,11 +65,11 @@ def test_what_numbers_multiply_is_learnt_by_another_loss(raced):
 def test_what_numbers_add_to_is_learnt_by_squared_errors(tmp_path):
     config, dataset = built(added(), tmp_path)
     found = fit.train(config, dataset).objective
-    assert found["chosen"] == "squared" and found["reason"].startswith("squared is kept, for no other is surely 3%")
+    assert found["chosen"] == "squared" and found["reason"].startswith("squared is kept, for no other is surely")
 
 
 def test_the_rest_of_the_training_is_that_of_the_loss_that_won(products, raced):
-    config = objective_race.chosen_by(products[0], raced.objective)
+    config = objective_race.settled(products[0], raced.objective)
     assert config.train.objective == raced.objective["chosen"]
     again = fit.train(config, products[1])
     assert again.objective == {} and again.history == raced.history
@@ -120,8 +120,8 @@ def test_another_loss_must_be_better_by_enough_and_surely(factor, noise, expecte
     assert objective_race._winner(task_of(None, None), losses, contest) == expected
 
 
-@pytest.mark.parametrize("gone", ["squared", "log_squared"])
-def test_a_loss_that_diverges_is_out(products, raced, gone):
+@pytest.mark.parametrize(("gone", "left"), [("squared", []), ("poisson", ["squared"])])
+def test_a_loss_that_diverges_is_out(products, raced, gone, left):
     """Without the usual one there is nothing to compare with."""
 
     def train(task):
@@ -133,7 +133,7 @@ def test_a_loss_that_diverges_is_out(products, raced, gone):
     feeds = [Feed(dataset, split, 32) for split in ("train", "validation")]
     task = Task(config.sized(dataset.rows["train"]), *feeds, SingleProcess())
     found = objective_race.choose(task, train)
-    assert found["chosen"] == "squared" and len(found["contest"]) == 2 and gone not in found["contest"]
+    assert found["chosen"] == "squared" and list(found["contest"]) == left
 
 
 def test_a_race_that_was_killed_goes_on_to_the_same_end(products, raced, tmp_path, monkeypatch):
