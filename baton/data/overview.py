@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from baton.config.schema import Data
 from baton.data import statistics
 from baton.data.cell_counts import CellCounts
 from baton.data.columns import Column, feature_columns
+from baton.data.explained import MIN_ROWS, as_columns, explained_share
+from baton.data.identifiers import numbers_that_name
 from baton.data.preprocessing import Preprocessor
 from baton.data.recognition import Recognised, is_pandas_index
-from baton.data.reference import as_numbers
 from baton.data.sources.csv_text import looks_like_data
 from baton.data.statistics import ColumnStatistics, Summary
 from baton.errors import listed, quoted
@@ -26,10 +26,8 @@ from baton.formatting import date_text, exact_text
 UNUSED = "not used"
 MANY_UNKNOWN = 0.5  # the share of a category's new cells that the model will not know, from which it is warned of
 NEARLY_UNIQUE = 0.95
-MIN_ROWS = 50  # of which anything is said that could be chance
 TELLING = 0.98  # the share of the target's variation that one column alone explains, from which it is suspected
 TELLING_ROWS = 5000
-FEW_VALUES = 5  # rows a distinct value, at least, of numbers that are looked at value by value
 UNNAMED = "Unnamed: "  # how pandas calls the column of an index that was written into a CSV file
 
 
@@ -72,6 +70,7 @@ def of_rows(
     doubtful = {r.column.name for r in recognised if r.warnings}  # of these enough is said already
     looked_at = [column for column in features if column.name not in doubtful]
     warnings = [w for column in looked_at for w in _suspicions(column, whole, unknown[column.name])]
+    warnings += [w for column in looked_at for w in numbers_that_name(column, parts["train"], data)]
     return _table(lines, recognised, names, warnings + _leaks(parts["train"], features, data))
 
 
@@ -171,7 +170,7 @@ def _leaks(train: Summary, features: list[Column], data: Data) -> list[str]:
     rows = train.sample.slice(0, TELLING_ROWS)
     if rows.num_rows < MIN_ROWS:
         return []
-    targets = _targets(rows.column(data.target))
+    targets = as_columns(rows.column(data.target))
     telling = {}
     for column in features:
         if column.name in rows.column_names:
@@ -183,46 +182,3 @@ def _leaks(train: Summary, features: list[Column], data: Data) -> list[str]:
         f"scored, set data.drop: [{name}]."
         for name, share in telling.items()
     ]
-
-
-def _targets(values: pa.ChunkedArray) -> np.ndarray:
-    """Targets → ranks [rows, 1], which outliers don't rule; or a column a class."""
-    if pa.types.is_floating(values.type):
-        _, places, sizes = np.unique(values.to_numpy(), return_inverse=True, return_counts=True)
-        return (np.cumsum(sizes) - (sizes - 1) / 2)[places][:, None]
-    codes = values.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    return np.eye(int(codes.max()) + 1)[codes]
-
-
-def explained_share(values: pa.Array, targets: np.ndarray) -> float:
-    """A typed column and targets [rows, k] → the share of their variation that it explains, each row left out itself.
-
-    A row is predicted by the mean of the others of its value; where values hardly recur, by the two next to it. The
-    mean of two errs 1.5 times the variance of what cannot be known, and that is allowed for.
-    """
-    present = values.is_valid().to_numpy(zero_copy_only=False)
-    if present.sum() < max(MIN_ROWS, len(values) / 2):
-        return 0.0
-    targets, values = targets[present], values.drop_null()
-    total = float(((targets - targets.mean(axis=0)) ** 2).sum())
-    codes = values.dictionary_encode()
-    text = pa.types.is_string(values.type)
-    if text or pa.types.is_boolean(values.type) or len(codes.dictionary) * FEW_VALUES <= len(values):
-        error = _group_error(codes.indices.to_numpy(zero_copy_only=False), targets)
-    else:
-        error = _neighbour_error(as_numbers(values), targets)
-    return 1 - error / total if total else 0.0
-
-
-def _group_error(codes: np.ndarray, targets: np.ndarray) -> float:
-    sizes = np.bincount(codes)
-    sums = np.stack([np.bincount(codes, weights=column) for column in targets.T], axis=1)
-    others = (sums[codes] - targets) / np.maximum(sizes[codes] - 1, 1)[:, None]
-    predicted = np.where((sizes[codes] > 1)[:, None], others, targets.mean(axis=0))
-    return float(((targets - predicted) ** 2).sum())
-
-
-def _neighbour_error(numbers: np.ndarray, targets: np.ndarray) -> float:
-    ordered = targets[np.argsort(numbers, kind="stable")]
-    inner = (ordered[:-2] + ordered[2:]) / 2
-    return float(((ordered[1:-1] - inner) ** 2).sum()) / 1.5

@@ -7,6 +7,8 @@ import numpy as np
 EPSILON = 1e-7  # probabilities are kept this far from 0 and 1, as Keras does; predictions of deviances from 0
 # Losses of targets that are not below 0 → the power of the mean that their variance goes with (Tweedie's family).
 POWERS = {"poisson": 1.0, "tweedie": 1.5, "gamma": 2.0}
+LOG_SQUARED = "log_squared"  # squared error of the logarithm
+LOG_LINKED = (*POWERS, LOG_SQUARED)  # losses of a logarithmic link: every prediction is above 0
 DEFAULT_THRESHOLD = 0.5  # the threshold at which the likelier of two classes is predicted
 
 

@@ -20,16 +20,20 @@ Pieces = Iterable[dict[str, np.ndarray]]
 
 
 def fit_postprocessing(
-    config: Config, preprocessor: Preprocessor, targets: np.ndarray, predictions: np.ndarray
+    config: Config,
+    preprocessor: Preprocessor,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    least: float | None = None,
 ) -> dict[str, Any]:
     """Targets and a trained network's output on validation → what the model's spec keeps with the target.
 
-    Regression: `intervals`, and the `metric` that it was trained by if it isn't the usual one. Classes: `calibration`
-    (None for too few rows); two classes: the best `thresholds`; a binary task: the `threshold` that the config wants.
+    Regression: `intervals`, of which none begins below the `least` answer of the network, and the `metric` that it was
+    trained by if it isn't the usual one. Classes: `calibration` (None for too few rows); two classes: the best
+    `thresholds`; a binary task: the `threshold` that the config wants.
     """
     kept: dict[str, Any]
     if not preprocessor.classes:
-        least = 0.0 if config.objective in target.POWERS else None
         kept = {"intervals": conformal.fit_intervals(targets, predictions[:, 0], least)}
         return kept if config.primary_metric == preprocessor.metric else {**kept, "metric": config.primary_metric}
     found = calibration.fit_temperature(targets, predictions, config.seed) if config.train.calibrate else None

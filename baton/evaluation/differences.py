@@ -37,6 +37,17 @@ class Moments:
         skewness = third / cube if cube else 0.0
         return Moments(rows, mean, spread * rows / (rows - 1), skewness)
 
+    @staticmethod
+    def of_sums(rows: float, total: float, squares: float, cubes: float) -> Moments:
+        """The same of sums of the losses and of their powers, which several processes may have added up."""
+        if rows < 2:
+            return Moments(int(rows), total, math.inf)
+        mean = total / rows
+        spread = max(squares / rows - mean**2, 0.0)
+        cube = spread**1.5
+        third = cubes / rows - 3 * mean * squares / rows + 2 * mean**3
+        return Moments(int(rows), mean, spread * rows / (rows - 1), third / cube if cube else 0.0)
+
     @property
     def error(self) -> float:
         """The variance of the mean."""
@@ -68,9 +79,12 @@ def paired(metric: str, first: np.ndarray, second: np.ndarray, tail: float) -> D
     """
     if not len(first):
         return Difference(math.nan, -math.inf, math.inf)
-    found = Moments.of(first - second)
-    means = float(first.mean()), float(second.mean())
-    return _scaled(metric, means, found.mean, found.error, found.third, found.rows - 1, tail)
+    return of_moments(metric, (float(first.mean()), float(second.mean())), Moments.of(first - second), tail)
+
+
+def of_moments(metric: str, means: tuple[float, float], between: Moments, tail: float) -> Difference:
+    """`paired`, of the mean losses of both models and the moments of the rows' differences."""
+    return _scaled(metric, means, between.mean, between.error, between.third, between.rows - 1, tail)
 
 
 def independent(metric: str, first: Moments, second: Moments, tail: float) -> Difference:

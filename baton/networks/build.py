@@ -15,7 +15,7 @@ import keras
 
 from baton.config.schema import Model
 from baton.data.preprocessing import Preprocessor
-from baton.data.target import POWERS
+from baton.data.target import LOG_LINKED, LOG_SQUARED
 from baton.errors import BadInput
 from baton.networks import backbones
 from baton.networks.blocks import BLOCKS, demand_strides
@@ -301,8 +301,8 @@ def _link(preprocessor: Preprocessor, activation: str, objective: str, name: str
     if preprocessor.classes:
         return keras.layers.Activation(activation, name=name)
     target = preprocessor.spec["target"]
-    if objective in POWERS:
-        return LogLink(target["mean"], name=name)
+    if objective in LOG_LINKED:
+        return LogLink(target["mean"], corrected=objective == LOG_SQUARED, name=name)
     return keras.layers.Rescaling(target["std"], target["mean"], name=name)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from baton.networks.layers import LogLink
+
 MEMBER = "member"  # the beginning of their names
 
 
@@ -45,6 +47,14 @@ def members_of(network: keras.Model) -> list[tuple[keras.Model, float]]:
     """An ensemble's members with their weights; none of a network that is no ensemble."""
     mean = next((layer for layer in network.layers if isinstance(layer, WeightedMean)), None)
     return [(network.get_layer(f"{MEMBER}_{n}"), share) for n, share in enumerate(mean.shares if mean else (), 1)]
+
+
+def is_above_zero(network: keras.Model) -> bool:
+    """Whether a network, or each member of an ensemble, has a logarithmic link, so that no answer is below 0."""
+    members = members_of(network)
+    if members:
+        return all(is_above_zero(member) for member, _ in members)
+    return any(isinstance(layer, LogLink) for layer in network.layers)
 
 
 def main_member(network: keras.Model) -> keras.Model:

@@ -242,20 +242,30 @@ LARGEST_EXPONENT = 15.0  # of e: a few million times the mean, either way
 
 @keras.saving.register_keras_serializable("baton")
 class LogLink(keras.layers.Layer):
-    """Answers of any shape → `mean` times e to their power: what is above 0, about the mean before training."""
+    """Answers of any shape → `mean` times e to their power: what is above 0, about the mean before training.
 
-    def __init__(self, mean: float, **kwargs: Any):
+    What learns logarithms predicts too little on average: it may be `corrected` by a factor, which training does not
+    see (Duan, "Smearing estimate", 1983).
+    """
+
+    def __init__(self, mean: float, corrected: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
-        self.mean = float(mean)
+        self.mean, self.corrected = float(mean), corrected
 
-    def call(self, inputs: Any) -> Any:
-        return self.mean * ops.exp(ops.clip(inputs, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+    def build(self, input_shape: tuple) -> None:
+        if self.corrected:
+            self.factor = self.add_weight((), "ones", trainable=False, name="factor")
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        out = self.mean * ops.exp(ops.clip(inputs, -LARGEST_EXPONENT, LARGEST_EXPONENT))
+        return out * self.factor if self.corrected and not training else out
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mean": self.mean}
+        return {**super().get_config(), "mean": self.mean, "corrected": self.corrected}
 
 
 @keras.saving.register_keras_serializable("baton")

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from baton.data.target import POWERS
+from baton.data.target import LOG_SQUARED, POWERS
 
 
 def of_power(power: float) -> Callable[[Any, Any], Any]:
@@ -26,12 +26,21 @@ def of_power(power: float) -> Callable[[Any, Any], Any]:
     return loss
 
 
+LOG_OFFSET = 0.01  # of the target's mean, added before a logarithm is taken: targets may be 0
+
+
+def of_logarithm(y_true: Any, y_pred: Any) -> Any:
+    """Targets of 0 or more and predictions, measured in the targets' mean → the squared error of their logarithm."""
+    return ops.mean(ops.square(ops.log((y_pred + LOG_OFFSET) / (y_true + LOG_OFFSET))), axis=-1)
+
+
 # Losses of numbers that Keras has not, or has under another name. Of Huber's the bend lies at 1: at a deviation.
 OF_NUMBERS: dict[str, Callable[[Any, Any], Any]] = {
     "squared": keras.losses.mean_squared_error,
     "auto": keras.losses.mean_squared_error,  # of a config that no rows have sized
     "absolute": keras.losses.mean_absolute_error,
     "huber": keras.losses.huber,
+    LOG_SQUARED: of_logarithm,
     **{name: of_power(power) for name, power in POWERS.items()},
 }
 

@@ -10,7 +10,7 @@ from keras import ops
 
 from baton.config.schema import Fit
 from baton.data.preprocessing import Preprocessor
-from baton.data.target import POWERS
+from baton.data.target import LOG_LINKED
 from baton.networks import losses
 
 
@@ -68,7 +68,7 @@ def compile_model(model: keras.Model, preprocessor: Preprocessor, fit: Fit, opti
     unit = 1.0
     if not preprocessor.classes:
         loss, metric = fit.objective, losses.RootMeanSquaredError("rmse")
-        unit = preprocessor.spec["target"]["mean" if loss in POWERS else "std"]
+        unit = preprocessor.spec["target"]["mean" if loss in LOG_LINKED else "std"]
     elif model.output_shape[-1] == 1:
         loss, metric = "binary_crossentropy", losses.BinaryAccuracy("accuracy")
     else:

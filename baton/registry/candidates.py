@@ -23,7 +23,7 @@ from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
 from baton.evaluation import assessment, calibration, metrics
 from baton.monitoring import picture_drift
-from baton.networks import layers, prediction
+from baton.networks import ensemble, layers, prediction
 from baton.registry import pretrained, view_selection
 from baton.reporting.figures import assessment as figures_assessment
 from baton.reporting.figures import evaluation as figures
@@ -31,7 +31,7 @@ from baton.reporting.figures import pictures, training, transfer, views
 from baton.serving import export, layout, raw_columns
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
-from baton.training import callbacks
+from baton.training import callbacks, objective_race
 
 log = logging.getLogger("baton")
 
@@ -67,10 +67,13 @@ def unlogged() -> AbstractContextManager[None]:
 
 def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.Result) -> None:
     """Choose views, calibrate, evaluate on validation; log everything that register and people need of a candidate."""
+    config = objective_race.settled(config, result.objective)
     network, selection = view_selection.select(config, dataset, result.model)
     model, rows = finished(config, dataset, network)
     evaluation = log_finished(config, run, dataset, model, rows)
     run.params(_params(config))
+    contest = result.objective.get("contest", {})
+    run.metrics({f"objective_{name}_{config.primary_metric}": value for name, value in contest.items()})
     run.figures(training.curves(result.history))
     if result.pictures:
         run.figures(pictures.augmented(*result.pictures, result.augmentation))
@@ -84,6 +87,7 @@ def log_candidate(config: Config, run: Run, dataset: Dataset, result: callbacks.
         "restarts": result.restarts,
         "augmentation": result.augmentation,
         "transfer": result.transfer,
+        "objective": result.objective,
         "views": selection and selection.to_dict(),
     }
     run.json(evaluation, names.EVALUATION)
@@ -152,7 +156,8 @@ def finished(config: Config, dataset: Dataset, network: Any) -> tuple[raw_column
     """A trained network → the model with all that is fitted on validation, and its answers there."""
     preprocessor = dataset.preprocessor
     rows = EvaluatedSplit.of(network, dataset, "validation")
-    kept = assessment.fit_postprocessing(config, preprocessor, rows.targets, rows.output)
+    least = 0.0 if ensemble.is_above_zero(network) else None
+    kept = assessment.fit_postprocessing(config, preprocessor, rows.targets, rows.output, least)
     warm = kept.get("calibration")
     if warm and warm["applied"]:
         network = layers.calibrated(network, warm["temperature"])

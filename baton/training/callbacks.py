@@ -17,6 +17,7 @@ from baton.config.schema import Config
 from baton.data.feed import Feed
 from baton.errors import Diverged
 from baton.evaluation import metrics
+from baton.networks.layers import LogLink
 from baton.networks.prediction import predict_pieces
 from baton.training.checkpoints import Checkpoint, State
 from baton.training.collective import Collective
@@ -40,6 +41,7 @@ class Result:
     waited: float = 0.0  # seconds until the workers were up
     augmentation: dict[str, Any] = field(default_factory=dict)  # what was done to pictures, the flip decided
     transfer: dict[str, Any] = field(default_factory=dict)  # what was done with a backbone, and why
+    objective: dict[str, Any] = field(default_factory=dict)  # the loss that won a race of several, and by what
     pictures: tuple[np.ndarray, np.ndarray] | None = None  # some before and after it, uint8 [n, h, w, c]
 
 
@@ -98,6 +100,7 @@ class BestWeights(keras.callbacks.Callback):
         self._share_statistics()
         self._average(logs)
         with averaged(self.model):
+            self._correct_mean()
             logs.update({f"val_{name}": value for name, value in self._validate().items()})
             weights = self.model.get_weights()
         value = logs[f"val_{self.config.primary_metric}"]
@@ -158,6 +161,16 @@ class BestWeights(keras.callbacks.Callback):
         """All that training changes: weights, statistics, the state of dropout, the optimizer's."""
         model = self.result.model
         return [*model.variables, *model.optimizer.variables]
+
+    def _correct_mean(self) -> None:
+        """Of a network that learns logarithms: let its predictions of validation rows add up to what the targets do."""
+        link = next((layer for layer in self.model.layers if isinstance(layer, LogLink) and layer.corrected), None)
+        if link is None:
+            return
+        pieces = predict_pieces(self.model, self.validation)
+        mine = sum(np.array([each.sum(dtype=np.float64) for each in piece]) for piece in pieces)
+        targets, predictions = self.collective.sum(np.asarray(mine))
+        link.factor.assign(link.factor * (targets / predictions))
 
     def _validate(self) -> dict[str, float]:
         metric = self.config.primary_metric

@@ -163,5 +163,7 @@ def _result(folder: Path, started: float) -> Result:
     trained = answer["history"], answer["best_epoch"], answer["best_value"], answer["seconds"]
     if found := answer["transfer"]:  # the workers' own logs are not passed on
         log.info("transfer: %s at block %d: %s; kept: %s", *(found[k] for k in ("method", "depth", "reason", "chosen")))
-    measured = {key: answer[key] for key in ("augmentation", "transfer")}
+    if found := answer["objective"]:
+        log.info("train.objective: %s", found["reason"])
+    measured = {key: answer[key] for key in ("augmentation", "transfer", "objective")}
     return Result(network, *trained, waited=waited, **measured)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 
 import keras
@@ -19,7 +20,7 @@ from baton.data.feed import Feed
 from baton.evaluation import thresholds
 from baton.networks import build, initialization, optimizers
 from baton.networks.prediction import PREDICT_ROWS
-from baton.training import flips, loop
+from baton.training import flips, loop, objective_race
 from baton.training.augmentation import Augmentation
 from baton.training.callbacks import OnEpoch, Result
 from baton.training.checkpoints import Checkpoint
@@ -49,9 +50,9 @@ def train(
     that it is not made for.
 
     With a `checkpoint` that holds a state, training goes on after its epoch, to the same end.
-    `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do. Where a backbone's weights
-    are put to use as `train.transfer: auto` finds best, the CNN from scratch is in the `race`; it runs in what `aside`
-    gives.
+    `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do. With a `race`, several
+    losses compete for what `train.objective: auto` means, and where a backbone's weights are put to use as
+    `train.transfer: auto` finds best, the CNN from scratch competes, too; they run in what `aside` gives.
     """
     collective = collective or SingleProcess()
     demand_targets(config, dataset)
@@ -69,10 +70,13 @@ def train(
         class_weights=thresholds.weights(config.train.class_weights, dataset.preprocessor.spec["target"]),
     )
     validation = Feed(dataset, "validation", PREDICT_ROWS, shard=shard, shuffle_rows=config.train.shuffle_rows)
-    if not config.transfers:
-        return train_on(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
-    config, feed.augmentation = _settled(config, augmentation_of(config, feed, validation, collective))
     task = Task(config, feed, validation, collective, callbacks or [], on_epoch, checkpoint)
+    if not config.transfers:
+        found = objective_race.choose(task, partial(_aside, aside)) if race else {}
+        task = replace(task, config=objective_race.settled(config, found))
+        return replace(train_on(**vars(task)), objective=found)
+    config, feed.augmentation = _settled(config, augmentation_of(config, feed, validation, collective))
+    task = replace(task, config=config)
     return _with_pictures(policy.train(task, partial(_from_scratch, aside) if race else None), feed)
 
 
@@ -84,8 +88,12 @@ def _settled(config: Config, augmentation: Augmentation | None) -> tuple[Config,
 
 def _from_scratch(aside: Callable[[], AbstractContextManager[None]], task: Task) -> Result:
     """The same task without the backbone."""
+    return _aside(aside, replace(task, config=without_backbone(task.config)))
+
+
+def _aside(aside: Callable[[], AbstractContextManager[None]], task: Task) -> Result:
     with aside():
-        return train_on(**{**vars(task), "config": without_backbone(task.config)})
+        return train_on(**vars(task))
 
 
 def without_backbone(config: Config) -> Config:

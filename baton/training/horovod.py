@@ -125,6 +125,7 @@ def _work(job: Job) -> None:
         answer |= {
             "augmentation": result.augmentation,
             "transfer": result.transfer,
+            "objective": result.objective,
             "seconds": result.seconds,
             "workers": collective.size,
             "began": began,

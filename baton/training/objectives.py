@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from baton.config.schema import OBJECTIVES, Config
 from baton.data.dataset import Dataset
-from baton.data.target import POWERS
+from baton.data.target import LOG_LINKED
 from baton.errors import BadInput
 
 
@@ -14,7 +14,7 @@ def demand_targets(config: Config, dataset: Dataset) -> None:
         "evaluation.primary_metric": OBJECTIVES.get(config.primary_metric, ""),
         "train.objective": config.train.objective,
     }
-    keys = {key: name for key, name in asked.items() if name in POWERS}
+    keys = {key: name for key, name in asked.items() if name in LOG_LINKED}
     if not keys:
         return
     smallest, strict = dataset.smallest_target(), "gamma" in keys.values()

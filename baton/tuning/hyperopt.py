@@ -64,7 +64,8 @@ def space_of(config: Config) -> dict[str, Any]:
 
 def own_values(config: Config, rows: int) -> dict[str, Any] | None:
     """Where in its space a config lies itself, as it is written or as `rows` train rows size it; None: outside."""
-    trees = config.dump(), config.sized(rows).dump()
+    sized = config.sized(rows)
+    trees = config.dump(), sized.dump(), sized.overridden({"train.objective": config.objective}).dump()
 
     def written(key: str) -> list[Any]:
         section, _, name = key.partition(".")

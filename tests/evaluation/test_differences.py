@@ -93,6 +93,9 @@ def test_moments_are_the_textbooks(scale):
     )
     assert (moments.error, moments.third) == pytest.approx((variance / 50, skewness * variance**1.5 / 50**2))
     assert Moments(1, 0.0, 4.0).error == 4
+    of_sums = Moments.of_sums(50, *(float((losses**power).sum()) for power in (1, 2, 3)))
+    assert vars(of_sums) == pytest.approx(vars(moments))
+    assert Moments.of_sums(1, 2.0, 4.0, 8.0) == Moments.of(np.array([2.0]))
 
 
 @pytest.mark.parametrize("losses", [np.full(9, 0.25), np.array([0.0, 1e-230, 3e-230]), np.array([1.0, 1.0])])

@@ -238,6 +238,11 @@ def test_the_first_trial_has_the_configs_own_values(task):
     assert {"train.learning_rate", "model.dropout"} < own.keys()
 
 
+def test_a_loss_that_is_left_open_lies_where_its_trials_are():
+    made = config(max_trials=5).overridden({"tune.space": {"train.objective": {"choice": ["poisson", "squared"]}}})
+    assert hyperopt.own_values(made, 100) == {"space.train.objective": 1}
+
+
 def test_a_place_is_found_for_whatever_a_space_gives_out():
     from hyperopt import Trials
 

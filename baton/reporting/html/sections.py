@@ -101,7 +101,9 @@ def training(steps: Steps) -> Values:
             drawn = ["curves", *(f for name in TRAINED for f in steps[step].figures(name))]
             figures = [steps[step].image(name) for name in drawn]
             transfer = evaluation.get("transfer")
-            shown.append({"step": step, "figures": figures, "transfer": transfer and _asked(steps[step], transfer)})
+            objective = evaluation.get("objective")
+            asked = transfer and _asked(steps[step], transfer)
+            shown.append({"step": step, "figures": figures, "transfer": asked, "objective": objective})
     if not shown:
         return _lacking(steps, CANDIDATES, names.EVALUATION)
     missing = [steps[s].lacking(names.EVALUATION) for s in _candidates(steps) if not steps[s].json(names.EVALUATION)]
