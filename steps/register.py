@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
+from baton.data.raw_rows import RawRows
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors, label_gallery
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
@@ -97,7 +97,7 @@ def log_explanation(
     if not settings.rows or not dataset.rows["test"]:
         run.json(None, names.EXPLANATION)
         return
-    raw = dataset.raw_test()
+    raw = dataset.raw_rows()
     if model.preprocessor.names("image"):
         model = of_main_member(model)
     model, views = one_view(model)
@@ -140,7 +140,7 @@ def of_main_member(model: RawColumnModel) -> RawColumnModel:
     return RawColumnModel(model.preprocessor, member)
 
 
-def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnModel) -> dict[str, Any]:
+def log_feature_maps(config: Config, run: Run, raw: RawRows, model: RawColumnModel) -> dict[str, Any]:
     """Of pictures, log figures of what the network's convolutions learnt → its key of `explanation.json`."""
     settings = config.register_.explain
     if not settings.feature_maps or not model.preprocessor.names("image"):
@@ -159,7 +159,7 @@ def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnMo
 
 
 def log_pictures(
-    config: Config, run: Run, raw: pa.Table, model: RawColumnModel, targets: np.ndarray, predictions: np.ndarray
+    config: Config, run: Run, raw: RawRows, model: RawColumnModel, targets: np.ndarray, predictions: np.ndarray
 ) -> dict[str, Any]:
     """Of pictures, log what is mixed up most often and where the network looks → their keys of `explanation.json`."""
     settings = config.register_.explain
@@ -202,9 +202,8 @@ def log_label_audit(
         log.warning("%s", reason)
         run.json(label_audit.lacking(reason), names.AUDIT)
         return
-    losses = losses_of(judged.targets[judged.numbers("test")])
     ranking = label_errors.ranking(
-        losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
+        losses_of(judged.test.targets), ~np.isin(judged.test_numbers(), judged.suspects.rows), config.primary_metric
     )
     table = judged.table()
     told = judged.to_dict(table, ranking, config.primary_metric)
@@ -229,7 +228,7 @@ def log_label_audit(
 
 def log_costs(config: Config, run: Run, dataset: Dataset, models: dict[str, Any], targets: np.ndarray) -> None:
     """Measure what models cost and how wrong they are on test rows; log `costs.json` and its figure."""
-    found = cost_table.measure(config, models, dataset.preprocessor, dataset.raw_test(), targets)
+    found = cost_table.measure(config, models, dataset.preprocessor, dataset.raw_rows(), targets)
     told = found.to_dict()
     run.json(told, names.COSTS)
     run.figures(costs_figures.draw(told))

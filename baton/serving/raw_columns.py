@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import pyarrow as pa
 from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor, usable
+from baton.data.raw_rows import RawRows, parts_to_encode
 from baton.errors import BadInput, BatonError, listed
 from baton.evaluation import prediction_intervals
 from baton.serving.layout import KERAS_FILE
-
-PIXELS_AT_ONCE = 64 << 20  # bytes of pictures that are decoded before they are scored
 
 
 class RawColumnModel:
@@ -93,32 +91,25 @@ class RawColumnModel:
         blocks = self.preprocessor.blocks(encoded)
         return prediction.probabilities(prediction.predict(self.network, blocks), self.preprocessor.classes)
 
-    def _parts(self, raw: pa.Table) -> Iterator[pa.Table]:
-        """Raw rows, of pictures so many at a time that their pixels take little room."""
-        rows = raw.num_rows
-        if self.preprocessor.names("image"):
-            rows = max(1, PIXELS_AT_ONCE // math.prod(self.preprocessor.image_shape))
-        yield from (raw.slice(start, rows) for start in range(0, max(raw.num_rows, 1), max(rows, 1)))
-
-    def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, raw: pa.Table | RawRows) -> tuple[np.ndarray, np.ndarray]:
         """Raw rows with the target → (targets, network output) of those that can be used.
 
         Args:
-            raw: the source's columns, the target among them.
+            raw: the source's columns, the target among them; what is read in parts is held a part at a time.
 
         Example:
-            >>> targets, predictions = model.evaluate(dataset.raw_test())
+            >>> targets, predictions = model.evaluate(dataset.raw_rows())
             >>> predictions.shape == (len(targets), 1) == (dataset.rows["test"], 1)
             True
         """
         found = []
-        for part in self._parts(raw):
+        for part in parts_to_encode(raw, self.preprocessor):
             rows, _, targets = usable(part, self.preprocessor)
             found.append((targets, self.predict(rows)))
         targets, outputs = zip(*found, strict=True)
         return np.concatenate(targets), np.concatenate(outputs)
 
-    def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
+    def answers(self, raw: pa.Table | RawRows, asked: Preprocessor) -> np.ndarray:
         """Raw rows → output on every one, its columns the classes that `asked` knows.
 
         A class that this model does not know has the probability 0. Raises `BatonError` if it
@@ -129,7 +120,7 @@ class RawColumnModel:
             raise BatonError(f"it predicts {mine.target} ({mine.task}), not {theirs.target} ({theirs.task})")
         outputs: list[np.ndarray] = []
         reasons: list[str] = []
-        for part in self._parts(raw):
+        for part in parts_to_encode(raw, self.preprocessor):
             rows, found = typed(part, mine.features, target=None)
             reasons += found.drop_null().to_pylist()
             outputs += [] if reasons else [self.predict(rows)]
@@ -161,10 +152,10 @@ class RawColumnModel:
 
     def score_and_count(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
         """As `score`, with the number of cells a column, of scored rows, whose category the model does not know."""
-        parts = [self._score_part(part) for part in self._parts(raw)]
-        if len(parts) == 1:
-            return parts[0]
-        columns, reasons, unknown = zip(*parts, strict=True)
+        scored = [self._score_part(part) for part in parts_to_encode(raw, self.preprocessor)]
+        if len(scored) == 1:
+            return scored[0]
+        columns, reasons, unknown = zip(*scored, strict=True)
         whole = {name: pa.concat_arrays([part[name] for part in columns]) for name in columns[0]}
         return whole, pa.concat_arrays(reasons), sum(unknown, Counter())
 
