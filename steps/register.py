@@ -10,7 +10,7 @@ import numpy as np
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
-from baton.data.raw_rows import RawRows
+from baton.data.raw_rows import PART_BYTES, RawRows
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors, label_gallery
 from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
@@ -63,7 +63,7 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
     interrupted = versions.find_interrupted(model_name, versions.network_of(chosen.data.tags), run)
     champion = registration.champion_before(interrupted) if interrupted else versions.champion(model_name)
-    test = candidates.EvaluatedSplit.of(model.network, dataset, "test")
+    test = candidates.EvaluatedSplit.of(model.network, dataset, "test", PART_BYTES)
     found, targets, output = evidence.gather(config, [model_name], chosen, dataset, model, champion, test.output)
     decision = gate.judge(config, found)
     assessed = {"validation": runs.artifact(chosen, names.EVALUATION).get("assessment"), "test": None}
