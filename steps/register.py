@@ -13,9 +13,7 @@ from baton.data.dataset import Dataset
 from baton.data.raw_rows import PART_BYTES, RawRows
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors, label_gallery
-from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
-from baton.networks import ensemble
-from baton.networks.views import View
+from baton.inspection.label_audit import LabelAudit
 from baton.orchestration.step import step
 from baton.registry import (
     candidates,
@@ -23,11 +21,11 @@ from baton.registry import (
     descriptions,
     ensembles,
     evidence,
+    explained,
     gate,
     registration,
     store,
     versions,
-    view_selection,
 )
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import confusions as confusions_figures
@@ -98,9 +96,7 @@ def log_explanation(
         run.json(None, names.EXPLANATION)
         return
     raw = dataset.raw_rows()
-    if model.preprocessor.names("image"):
-        model = of_main_member(model)
-    model, views = one_view(model)
+    model, views = explained.layered(model)
     learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
     learnt |= views
     spent = sum(learnt.get(key, {}).get("seconds", 0) for key in ("feature_maps", "grad_cam"))  # figures come on top
@@ -122,22 +118,6 @@ def log_explanation(
             "register.explain.seconds is over: %d of %d rows were explained, against %d background rows.",
             told["rows"], settings.rows, told["background"],
         )  # fmt: skip
-
-
-def one_view(model: RawColumnModel) -> tuple[RawColumnModel, dict[str, Any]]:
-    """A model → one that sees each picture as it is, whose layers can all be reached, and how many views it has."""
-    views = view_selection.views_in(model.network)
-    if views == [View()]:
-        return model, {}
-    return RawColumnModel(model.preprocessor, view_selection.seen_by(model.network, [View()])), {"views": len(views)}
-
-
-def of_main_member(model: RawColumnModel) -> RawColumnModel:
-    """A model → itself or, of an ensemble, its member of the largest weight, whose layers can be looked into."""
-    member = ensemble.main_member(model.network)
-    if member is not model.network:
-        log.info("explained is the ensemble's member of the largest weight, not their mean")
-    return RawColumnModel(model.preprocessor, member)
 
 
 def log_feature_maps(config: Config, run: Run, raw: RawRows, model: RawColumnModel) -> dict[str, Any]:
@@ -207,13 +187,8 @@ def log_label_audit(
     )
     table = judged.table()
     told = judged.to_dict(table, ranking, config.primary_metric)
-    pictures, beside = judged.pictures(MAX_PICTURES), list[np.ndarray | None]()
-    if pictures:
-        left = settings.seconds - judged.seconds
-        neighbours = label_gallery.neighbours(judged, network, MAX_PICTURES, left, config.seed)
-        for row, neighbour in zip(told["shown"], neighbours, strict=False):
-            row["neighbour"] = neighbour and neighbour.to_dict()
-        beside = [neighbour.pixels if neighbour else None for neighbour in neighbours]
+    left = settings.seconds - judged.seconds
+    pictures, beside = label_gallery.gallery(judged, told["shown"], network, left, config.seed)
     run.json(told, names.AUDIT)
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
     run.figures(label_audit_figures.draw(told, table, judged.preprocessor.classes, pictures, beside))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from baton.inspection.label_audit import LabelAudit
+from baton.inspection.label_audit import MAX_PICTURES, LabelAudit
 from baton.networks.penultimate import directions, penultimate
 from baton.networks.prediction import picture_rows, predict
 
@@ -31,6 +31,22 @@ class Neighbour:
     def to_dict(self) -> dict[str, Any]:
         """`neighbour` of audit.json."""
         return {"split": self.split, "row": self.row, "distance": self.distance}
+
+
+def gallery(
+    audit: LabelAudit, entries: list[dict[str, Any]], network: Any, seconds: float, seed: int
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """An audit and its entries of suspects → the first suspects' pictures, and beside each its neighbour's, if any.
+
+    Each entry is told its `neighbour`. Both are empty where there are no pictures.
+    """
+    pictures = audit.pictures(MAX_PICTURES)
+    if not pictures:
+        return [], []
+    near = neighbours(audit, network, MAX_PICTURES, seconds, seed)
+    for entry, neighbour in zip(entries, near, strict=False):
+        entry["neighbour"] = neighbour and neighbour.to_dict()
+    return pictures, [neighbour.pixels if neighbour else None for neighbour in near]
 
 
 def neighbours(audit: LabelAudit, network: Any, most: int, seconds: float, seed: int) -> list[Neighbour | None]:
