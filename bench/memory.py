@@ -61,6 +61,7 @@ class Home:
 
         self.folder, self.store = folder, f"sqlite:///{folder}/mlflow.db"
         self.client = MlflowClient(self.store, self.store)
+        self.code = ROOT  # where the steps' code lies
         self.peak, self.seconds, self.processor_seconds = 0.0, 0.0, 0.0  # of the last step
         tree = inputs.config(train={"batch_size": BATCH, "epochs": 1}).dump()
         tree |= {
@@ -110,7 +111,7 @@ class Home:
         cores.
         """
         command = [sys.executable, "-m", f"steps.{step}", "--config=config.yaml", *options]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.store}
+        environment = {**os.environ, "PYTHONPATH": str(self.code), "MLFLOW_TRACKING_URI": self.store}
         started, before = time.perf_counter(), processor_seconds()
         with (self.folder / "errors").open("w+") as errors:
             process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=errors, stderr=errors)

@@ -6,16 +6,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config
 from baton.data.dataset import Dataset
+from baton.data.raw_rows import PART_BYTES, RawRows
 from baton.errors import Diverged, OverBudget
 from baton.inspection import confusions, explanation, feature_maps, grad_cam, label_audit, label_errors, label_gallery
 from baton.inspection.label_audit import LabelAudit
-from baton.networks import ensemble
-from baton.networks.views import View
 from baton.orchestration.step import step
 from baton.registry import (
     candidates,
@@ -23,11 +21,11 @@ from baton.registry import (
     descriptions,
     ensembles,
     evidence,
+    explained,
     gate,
     registration,
     store,
     versions,
-    view_selection,
 )
 from baton.reporting.figures import assessment as assessment_figures
 from baton.reporting.figures import confusions as confusions_figures
@@ -63,7 +61,7 @@ def register(config: Config, run: Run, candidate_run_ids: str) -> None:
     model = versions.load(chosen.data.tags[names.TAG_MODEL_URI], chosen.data.tags)
     interrupted = versions.find_interrupted(model_name, versions.network_of(chosen.data.tags), run)
     champion = registration.champion_before(interrupted) if interrupted else versions.champion(model_name)
-    test = candidates.EvaluatedSplit.of(model.network, dataset, "test")
+    test = candidates.EvaluatedSplit.of(model.network, dataset, "test", PART_BYTES)
     found, targets, output = evidence.gather(config, [model_name], chosen, dataset, model, champion, test.output)
     decision = gate.judge(config, found)
     assessed = {"validation": runs.artifact(chosen, names.EVALUATION).get("assessment"), "test": None}
@@ -97,10 +95,8 @@ def log_explanation(
     if not settings.rows or not dataset.rows["test"]:
         run.json(None, names.EXPLANATION)
         return
-    raw = dataset.raw_test()
-    if model.preprocessor.names("image"):
-        model = of_main_member(model)
-    model, views = one_view(model)
+    raw = dataset.raw_rows()
+    model, views = explained.layered(model)
     learnt = log_feature_maps(config, run, raw, model) | log_pictures(config, run, raw, model, targets, predictions)
     learnt |= views
     spent = sum(learnt.get(key, {}).get("seconds", 0) for key in ("feature_maps", "grad_cam"))  # figures come on top
@@ -124,24 +120,7 @@ def log_explanation(
         )  # fmt: skip
 
 
-def one_view(model: RawColumnModel) -> tuple[RawColumnModel, dict[str, Any]]:
-    """A model → one that sees each picture as it is, whose layers can all be reached, and how many views it has."""
-    views = view_selection.views_in(model.network)
-    if all(each == [View()] for each in views):
-        return model, {}
-    alone = RawColumnModel(model.preprocessor, view_selection.seen_by(model.network, [View()]))
-    return alone, {"views": max(map(len, views))}
-
-
-def of_main_member(model: RawColumnModel) -> RawColumnModel:
-    """A model → itself or, of an ensemble, its member of the largest weight, whose layers can be looked into."""
-    member = ensemble.main_member(model.network)
-    if member is not model.network:
-        log.info("explained is the ensemble's member of the largest weight, not their mean")
-    return RawColumnModel(model.preprocessor, member)
-
-
-def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnModel) -> dict[str, Any]:
+def log_feature_maps(config: Config, run: Run, raw: RawRows, model: RawColumnModel) -> dict[str, Any]:
     """Of pictures, log figures of what the network's convolutions learnt → its key of `explanation.json`."""
     settings = config.register_.explain
     if not settings.feature_maps or not model.preprocessor.names("image"):
@@ -160,7 +139,7 @@ def log_feature_maps(config: Config, run: Run, raw: pa.Table, model: RawColumnMo
 
 
 def log_pictures(
-    config: Config, run: Run, raw: pa.Table, model: RawColumnModel, targets: np.ndarray, predictions: np.ndarray
+    config: Config, run: Run, raw: RawRows, model: RawColumnModel, targets: np.ndarray, predictions: np.ndarray
 ) -> dict[str, Any]:
     """Of pictures, log what is mixed up most often and where the network looks → their keys of `explanation.json`."""
     settings = config.register_.explain
@@ -203,19 +182,13 @@ def log_label_audit(
         log.warning("%s", reason)
         run.json(label_audit.lacking(reason), names.AUDIT)
         return
-    losses = losses_of(judged.targets[judged.numbers("test")])
     ranking = label_errors.ranking(
-        losses, ~np.isin(judged.numbers("test"), judged.suspects.rows), config.primary_metric
+        losses_of(judged.test.targets), ~np.isin(judged.test_numbers(), judged.suspects.rows), config.primary_metric
     )
     table = judged.table()
     told = judged.to_dict(table, ranking, config.primary_metric)
-    chosen = label_gallery.by_turns(judged.targets[judged.suspects.rows], label_gallery.MAX_PICTURES)
-    pictures, beside = judged.pictures(chosen), list[np.ndarray | None]()
-    if pictures:
-        left = settings.seconds - judged.seconds
-        neighbours = label_gallery.neighbours(judged, network, chosen, left, config.seed)
-        told |= label_gallery.to_dict(told["shown"], table, chosen, neighbours)
-        beside = [neighbour.pixels if neighbour else None for neighbour in neighbours]
+    left = settings.seconds - judged.seconds
+    pictures, beside = label_gallery.gallery(judged, told, table, network, left, config.seed)
     run.json(told, names.AUDIT)
     run.table(table, names.AUDIT_FOLDER, names.SUSPECTS)
     run.figures(label_audit_figures.draw(told, table, judged.preprocessor.classes, pictures, beside))
@@ -230,7 +203,7 @@ def log_label_audit(
 
 def log_costs(config: Config, run: Run, dataset: Dataset, models: dict[str, Any], targets: np.ndarray) -> None:
     """Measure what models cost and how wrong they are on test rows; log `costs.json` and its figure."""
-    found = cost_table.measure(config, models, dataset.preprocessor, dataset.raw_test(), targets)
+    found = cost_table.measure(config, models, dataset.preprocessor, dataset.raw_rows(), targets)
     told = found.to_dict()
     run.json(told, names.COSTS)
     run.figures(costs_figures.draw(told))

@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import pyarrow.parquet as pq
 from baton import names
 from baton.data import petastorm
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import RawRows
 from baton.errors import BadInput, BatonError
 from baton.runtime.files import flush, flush_names, sha256
 
@@ -101,13 +101,22 @@ class Dataset:
         return min(pc.min(pq.read_table(file, columns=[column]).column(0)).as_py() for file in files)
 
     def raw_test(self) -> pa.Table:
-        """The test rows with the source's own columns.
+        """The test rows with the source's own columns, all of them in memory; `raw_rows` reads them in parts.
 
         Example:
             >>> dataset.raw_test().column_names
             ['x1', 'x2', 'n', 'c', 'y']
         """
-        return pa.concat_tables([file.read() for file in self._raw_test_files()])
+        return pa.concat_tables(list(self.raw_rows().parts()))
+
+    def raw_rows(self) -> RawRows:
+        """The test rows with the source's own columns, to be read in parts.
+
+        Example:
+            >>> dataset.raw_rows().num_rows == dataset.rows["test"]
+            True
+        """
+        return RawRows(tuple(self.folder / entry["path"] for entry in self.manifest["raw_test"]))
 
     def raw_example(self, rows: int) -> pa.Table:
         """At most so many of the test rows, without reading the rest.
@@ -119,11 +128,7 @@ class Dataset:
             >>> dataset.raw_example(3).num_rows
             3
         """
-        batches = (batch for file in self._raw_test_files() for batch in file.iter_batches(rows))
-        return pa.Table.from_batches([next(batches)])
-
-    def _raw_test_files(self) -> Iterator[pq.ParquetFile]:
-        return (pq.ParquetFile(self.folder / entry["path"]) for entry in self.manifest["raw_test"])
+        return next(self.raw_rows().parts(rows))
 
     @staticmethod
     def load(folder: Path | str) -> Dataset:

@@ -14,12 +14,13 @@ from baton.config.schema import Data
 from baton.data import columns as cols
 from baton.data import splits
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import RawRows, parts
 
 TEST = splits.SPLIT_INDEX["test"]
 
 
-def places(raw: pa.Table, preprocessor: Preprocessor) -> np.ndarray | None:
-    """Raw rows → the split of the model's own in which each would be; None if that cannot be known.
+def places(raw: pa.Table | RawRows, preprocessor: Preprocessor) -> np.ndarray | None:
+    """Raw rows → the split of the model's own in which each would be [rows]; None if that cannot be known.
 
     A row that was spread over the splits counts as a test row: it is in all of them anyway. A row that the model's
     data did not hold has a place too.
@@ -29,15 +30,19 @@ def places(raw: pa.Table, preprocessor: Preprocessor) -> np.ndarray | None:
         return None
     plan, data = splits.Plan.of(recipe), _data(recipe, preprocessor)
     deciding = _deciding(preprocessor.columns, data)
-    if not deciding or {column.name for column in deciding} - set(raw.column_names):
+    if not deciding or {column.name for column in deciding} - set(raw.schema.names):
         return None
     if cols.type_faults(raw.schema, deciding):
         return None
+    return np.concatenate([_places(part, deciding, plan, data) for part in parts(raw)])
+
+
+def _places(raw: pa.Table, deciding: list[cols.Column], plan: splits.Plan, data: Data) -> np.ndarray:
     typed, _ = cols.typed(raw, deciding, None)
     hashes = splits.row_hash(typed)
     found = plan.place(typed, splits.unit_hash(typed, data, hashes), data)
     spread = np.isin(hashes, np.fromiter(plan.spread, np.uint64))
-    return np.where(spread, TEST, found)
+    return np.where(spread, TEST, found).astype(np.int8)
 
 
 def _data(recipe: dict, preprocessor: Preprocessor) -> Data:

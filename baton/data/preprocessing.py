@@ -14,6 +14,7 @@ It is plain JSON, so it travels inside the model and nothing is unpickled. Encod
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,6 +87,12 @@ class Preprocessor:
         """(height, width, channels) of the pictures that the network sees."""
         assert self.image_size is not None
         return self.image_size["height"], self.image_size["width"], self.image_size["channels"]
+
+    @property
+    def row_bytes(self) -> int:
+        """What a row takes as the network sees it: 4 bytes a column, of a picture one each pixel and channel."""
+        pixels = math.prod(self.image_shape) if self.names("image") else 0
+        return 4 * len(self.names("number") + self.names("category")) + pixels + 4  # and the target
 
     @property
     def decoder(self) -> images.Decoder:

@@ -69,9 +69,8 @@ def finite(values: dict[str, float]) -> dict[str, float | None]:
 
 def trivial(target: dict[str, Any], rows: int) -> np.ndarray:
     """What knows only the train targets: their mean [rows, 1], or class priors [rows, k]."""
-    if "mean" in target:
-        return np.full((rows, 1), target["mean"])
-    return np.tile(np.asarray(target["priors"]), (rows, 1))
+    same = [target["mean"]] if "mean" in target else target["priors"]
+    return np.broadcast_to(np.asarray(same), (rows, len(same)))
 
 
 def _means(regression: bool, metric: str | None) -> list[str]:

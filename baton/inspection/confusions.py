@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import RawRows
 from baton.data.target import decide
 from baton.inspection.examples import pixels_of
 
@@ -44,7 +45,7 @@ class Confusion:
 
 
 def confusions(
-    preprocessor: Preprocessor, raw: pa.Table, targets: np.ndarray, predictions: np.ndarray
+    preprocessor: Preprocessor, raw: pa.Table | RawRows, targets: np.ndarray, predictions: np.ndarray
 ) -> list[Confusion]:
     """Raw rows, their targets [n] and a model's output [n, k] → the most frequent mix-ups, the most frequent first."""
     predicted = decide(predictions, preprocessor.threshold)
@@ -66,7 +67,7 @@ def confusions(
 
 
 def _pictures(
-    raw: pa.Table, preprocessor: Preprocessor, rows: dict[tuple[int, int], np.ndarray], certainty: np.ndarray
+    raw: pa.Table | RawRows, preprocessor: Preprocessor, rows: dict[tuple[int, int], np.ndarray], certainty: np.ndarray
 ) -> dict[tuple[int, int], list[Picture]]:
     """The rows of (actual, predicted) classes → the pictures of the surest of each."""
     chosen = {

@@ -73,10 +73,11 @@ class LearningRows:
             parts.append({name: values[inside] for name, values in piece.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of every row, its split and its number in that."""
-        sizes = {split: feed.rows for split, feed in self.feeds.items()}
-        return np.repeat(list(sizes), list(sizes.values())), np.concatenate([np.arange(n) for n in sizes.values()])
+    def places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of rows → the split of each, and its number in that; what lies behind the last split is test."""
+        starts = np.cumsum([0, *(feed.rows for feed in self.feeds.values())])
+        at = np.searchsorted(starts, numbers, side="right") - 1
+        return np.array([*self.feeds, "test"])[at], numbers - starts[at]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from baton.data.preprocessing import Preprocessor, usable
+from baton.data.raw_rows import RawRows
 
 
 def surest(rows: np.ndarray, groups: np.ndarray, certainty: np.ndarray, most: int) -> np.ndarray:
@@ -19,7 +20,7 @@ def surest(rows: np.ndarray, groups: np.ndarray, certainty: np.ndarray, most: in
     return ranked[np.lexsort((-certainty[ranked], turn))][:most]
 
 
-def pixels_of(raw: pa.Table, preprocessor: Preprocessor, rows: np.ndarray) -> dict[int, np.ndarray]:
+def pixels_of(raw: pa.Table | RawRows, preprocessor: Preprocessor, rows: np.ndarray) -> dict[int, np.ndarray]:
     """Raw rows and numbers of some → {number: its picture [h, w, c]}, as the network sees it."""
     numbers = np.unique(np.asarray(rows, np.int64))
     typed, kept, _ = usable(raw.take(pa.array(numbers)), preprocessor)

@@ -19,6 +19,7 @@ from baton import formatting
 from baton.config.schema import Explain
 from baton.data import cells as shown
 from baton.data.preprocessing import Preprocessor, usable
+from baton.data.raw_rows import RawRows
 from baton.inspection import shapley
 from baton.networks import prediction as prediction_module
 from baton.serving.raw_columns import RawColumnModel
@@ -113,7 +114,7 @@ class Explanation:
         return {c.name: shown.typed_cells(self.typed.column(c.name), c) for c in self.preprocessor.features}
 
 
-def explain(model: RawColumnModel, raw: pa.Table, settings: Explain, seed: int) -> Explanation:
+def explain(model: RawColumnModel, raw: pa.Table | RawRows, settings: Explain, seed: int) -> Explanation:
     """A model and raw rows with the target → the explanation of a sample of them, within `settings.seconds`.
 
     Raises `OverBudget` where these are too few for a single row.

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from baton.data.preprocessing import usable
+from baton.data.raw_rows import RawRows
 from baton.networks import prediction
 from baton.serving.raw_columns import RawColumnModel
 
@@ -74,7 +75,7 @@ class FeatureMaps:
         return sum(0 < needed <= step for needed in self.steps)
 
 
-def learnt(model: RawColumnModel, raw: pa.Table, seconds: float, seed: int) -> FeatureMaps | None:
+def learnt(model: RawColumnModel, raw: pa.Table | RawRows, seconds: float, seed: int) -> FeatureMaps | None:
     """A model and raw rows with the target → `FeatureMaps` within seconds; None where no picture can be used.
 
     One picture is classified and its maps are drawn whatever that takes; others are classified in half of the seconds,

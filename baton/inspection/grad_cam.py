@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pyarrow as pa
 
+from baton.data.raw_rows import RawRows
 from baton.data.target import decide
 from baton.inspection.examples import pixels_of, surest
 from baton.serving.raw_columns import RawColumnModel
@@ -51,7 +52,7 @@ class GradCam:
 
 
 def grad_cam(
-    model: RawColumnModel, raw: pa.Table, targets: np.ndarray, predictions: np.ndarray, seconds: float
+    model: RawColumnModel, raw: pa.Table | RawRows, targets: np.ndarray, predictions: np.ndarray, seconds: float
 ) -> GradCam | None:
     """A model, raw rows, their targets [n] and its output [n, k] → `GradCam` within seconds; None without a map.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import keras
 import numpy as np
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from baton.data import cells as shown
 from baton.data.dataset import Dataset
 from baton.data.feed import Block
 from baton.data.preprocessing import Preprocessor, usable
+from baton.data.raw_rows import RawRows, parts_to_encode
 from baton.inspection import crossfit
 from baton.inspection import label_errors as audits
 from baton.inspection.crossfit import LearningRows, OutOfFold
@@ -27,6 +29,28 @@ def lacking(reason: str) -> dict[str, Any]:
     return {"rows_audited": 0, "reason": reason}
 
 
+class UsableRows:
+    """The raw test rows that can be used: their numbers among all and their targets are held, rows are read anew."""
+
+    def __init__(self, raw: RawRows, preprocessor: Preprocessor):
+        self.raw, self.preprocessor, start = raw, preprocessor, 0
+        numbers, targets = list[np.ndarray](), list[np.ndarray]()
+        for part in parts_to_encode(raw, preprocessor):
+            _, inside, its_targets = usable(part, preprocessor)
+            numbers.append(start + inside)
+            targets.append(its_targets)
+            start += part.num_rows
+        self.numbers, self.targets = np.concatenate(numbers), np.concatenate(targets)
+
+    def output(self, network: keras.Model) -> np.ndarray:
+        """A network's output on all of them [rows, k]."""
+        return RawColumnModel(self.preprocessor, network).evaluate(self.raw)[1]
+
+    def take(self, places: np.ndarray) -> pa.Table:
+        """Places among them → these rows, typed, in this order."""
+        return usable(self.raw.take(self.numbers[places]), self.preprocessor)[0]
+
+
 class LabelAudit:
     """The rows of all splits, one after the other, judged out of sample, and those that are suspected.
 
@@ -36,7 +60,7 @@ class LabelAudit:
     def __init__(self, config: Config, dataset: Dataset, trained_by: Config, preprocessor: Preprocessor):
         started = time.monotonic()
         self.preprocessor, self.rows = preprocessor, LearningRows(dataset)
-        self.test, self.test_numbers, targets = usable(dataset.raw_test(), preprocessor)
+        self.test = UsableRows(dataset.raw_rows(), preprocessor)
         settings = config.register_.audit
         learning = trained_by.overridden({"seed": config.seed})
         self.found: OutOfFold = crossfit.out_of_fold(
@@ -44,34 +68,32 @@ class LabelAudit:
             preprocessor,
             self.rows,
             settings,
-            lambda network: RawColumnModel(preprocessor, network).predict(self.test),
+            self.test.output,
             started,
         )
         self.folds = settings.folds
-        self.targets = np.concatenate([self.rows.targets, targets])
+        self.targets = np.concatenate([self.rows.targets, self.test.targets])
         outputs = np.concatenate([self.found.outputs, self.found.other])
         judge = audits.classes if preprocessor.classes else lambda t, o: audits.numbers(t, o[:, 0])
         self.suspects = judge(self.targets, outputs)
         self.seconds = time.monotonic() - started
 
-    def numbers(self, split: str) -> np.ndarray:
-        """The numbers, among all rows, of a split's."""
-        first = len(self.rows.targets)
-        return (
-            np.arange(first, len(self.targets)) if split == "test" else np.flatnonzero(self.rows.places()[0] == split)
-        )
+    def test_numbers(self) -> np.ndarray:
+        """The numbers, among all rows, of the test rows."""
+        return np.arange(len(self.rows.targets), len(self.targets))
 
     def places(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Numbers among all rows → the split of each, and its number in that."""
-        splits, inside = self.rows.places()
-        splits = np.concatenate([splits, np.repeat("test", len(self.test_numbers))])
-        return splits[numbers], np.concatenate([inside, self.test_numbers])[numbers]
+        splits, inside = self.rows.places(numbers)
+        of_test = splits == "test"
+        inside[of_test] = self.test.numbers[inside[of_test]]
+        return splits, inside
 
     def inputs(self, numbers: np.ndarray) -> Block:
         """Numbers among all rows [n] → the network's inputs of these rows, in this order."""
         ordered, back = np.unique(numbers, return_inverse=True)
         inner = len(self.rows.targets)
-        test = self.test.take(pa.array(ordered[ordered >= inner] - inner))
+        test = self.test.take(ordered[ordered >= inner] - inner)
         parts = [self._taken(ordered[ordered < inner]), self.preprocessor.blocks(self.preprocessor.encode(test))]
         held = [part for part in parts if part]
         return {name: np.concatenate([part[name] for part in held])[back] for name in held[-1]}
@@ -130,7 +152,7 @@ class LabelAudit:
             if len(own)
             else {}
         )
-        typed = self.test.take(pa.array(test))
+        typed = self.test.take(test)
         for column in self.preprocessor.features:
             texts = dict(zip(own.tolist(), decoded.get(column.name, []), strict=True))
             texts |= dict(

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from baton.data.raw_rows import picture_rows
 from baton.inspection.label_audit import LabelAudit
 from baton.networks.penultimate import directions, penultimate
-from baton.networks.prediction import picture_rows, predict
+from baton.networks.prediction import predict
 
 MAX_PICTURES = 24
 MAX_COMPARED = 2000  # pictures that neighbours are looked for among
@@ -45,6 +46,22 @@ def by_turns(given: np.ndarray, most: int) -> np.ndarray:
         mine = np.flatnonzero(given == label)
         turn[mine] = np.arange(len(mine))
     return np.sort(np.argsort(turn, kind="stable")[:most])
+
+
+def gallery(
+    audit: LabelAudit, described: dict[str, Any], table: pa.Table, network: Any, seconds: float, seed: int
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """An audit, its `audit.json` and the table of suspects → pictures, and beside each its neighbour's, if any.
+
+    `described` gets what `to_dict` gives. Both are empty where there are no pictures.
+    """
+    chosen = by_turns(audit.targets[audit.suspects.rows], MAX_PICTURES)
+    pictures = audit.pictures(chosen)
+    if not pictures:
+        return [], []
+    near = neighbours(audit, network, chosen, seconds, seed)
+    described |= to_dict(described["shown"], table, chosen, near)
+    return pictures, [neighbour.pixels if neighbour else None for neighbour in near]
 
 
 def neighbours(

@@ -15,9 +15,10 @@ import numpy as np
 from baton.config.schema import Config
 from baton.data.feed import Block
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import picture_rows
 from baton.networks import build
 from baton.networks.backbones import block_ends, build_backbone
-from baton.networks.prediction import picture_rows, predict
+from baton.networks.prediction import predict
 from baton.training.collective import SingleProcess
 from baton.training.transfer import finetuning
 from baton.training.transfer.probes import Rows, fit_probe

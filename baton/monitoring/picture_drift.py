@@ -22,10 +22,11 @@ from baton.data import reference as references
 from baton.data.columns import typed
 from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import picture_rows
 from baton.data.reference import ReferenceData
 from baton.monitoring import drift
 from baton.networks.penultimate import directions, penultimate
-from baton.networks.prediction import picture_rows, predict
+from baton.networks.prediction import predict
 
 MAX_PICTURES = 1000  # of each side
 MAX_VALUES = 1 << 19  # of all features that travel: 2 MB

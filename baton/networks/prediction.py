@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from baton.data.raw_rows import picture_rows
 from baton.runtime import heartbeat
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ def probabilities(predictions: np.ndarray, classes: list[str]) -> np.ndarray:
 
 
 PREDICT_ROWS = 8192
-PICTURE_ROWS, PICTURE_BYTES = 256, 16 << 20  # at once, and their pixels as floats: layers make many times as much
 
 
 def predict_pieces(model: keras.Model, feed: Feed) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -52,11 +51,6 @@ def predict(model: keras.Model, rows: dict[str, np.ndarray]) -> np.ndarray:
     if not parts:
         return np.zeros((0, model.output_shape[-1]), np.float32)
     return np.concatenate([part.numpy() for part in parts])
-
-
-def picture_rows(shape: tuple[int, ...]) -> int:
-    """The (height, width, channels) of pictures → how many of them go through a network at once."""
-    return max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(shape))))
 
 
 def _traced(model: keras.Model) -> Any:

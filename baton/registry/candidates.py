@@ -143,8 +143,11 @@ class EvaluatedSplit:
     output: np.ndarray
 
     @staticmethod
-    def of(network: Any, dataset: Dataset, split: str) -> EvaluatedSplit:
+    def of(network: Any, dataset: Dataset, split: str, held_bytes: int | None = None) -> EvaluatedSplit:
+        """A network's answers; where the split takes more bytes than are given, it is read a row group at a time."""
         feed = Feed(dataset, split, prediction.PREDICT_ROWS)
+        if held_bytes is not None:
+            feed.shuffle_rows = min(feed.shuffle_rows, held_bytes // dataset.preprocessor.row_bytes)
         return EvaluatedSplit(feed, *prediction.predict_all(network, feed))
 
     def metrics(self, preprocessor: Preprocessor) -> dict[str, float]:

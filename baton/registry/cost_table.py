@@ -16,6 +16,7 @@ import pyarrow as pa
 from baton.config.schema import VIEWS, Config
 from baton.data import target
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import RawRows
 from baton.errors import BadInput
 from baton.evaluation import differences, intervals, metrics
 from baton.evaluation.differences import Difference
@@ -84,7 +85,7 @@ class CostTable:
 
 
 def measure(
-    config: Config, models: dict[str, Any], asked: Preprocessor, raw: pa.Table, targets: np.ndarray
+    config: Config, models: dict[str, Any], asked: Preprocessor, raw: pa.Table | RawRows, targets: np.ndarray
 ) -> CostTable:
     """Models by their names, the first the base, raw test rows and their targets, as indices into the classes that
     `asked` knows → the table, within `register.costs.seconds`.

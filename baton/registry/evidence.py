@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from baton import names
 from baton.config.schema import Config
 from baton.data import overlap as overlaps
 from baton.data.dataset import Dataset
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import RawRows
 from baton.errors import BadInput
 from baton.evaluation import intervals, metrics
 from baton.evaluation.differences import Moments
@@ -45,7 +45,7 @@ def gather(
     `models` are the registered model that it is judged for and others whose versions were asked about the same rows;
     `encoded` is the candidate's output on the encoded test rows.
     """
-    raw = dataset.raw_test()
+    raw = dataset.raw_rows()
     targets, output = model.evaluate(raw)
     network, classes = versions.network_of(chosen.data.tags), model.preprocessor.classes
     sketch = looks.sketch(raw, model.preprocessor)
@@ -112,7 +112,7 @@ def losses_by_model(
     targets: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Each candidate's, an ensemble's, the champion's and the trivial predictor's loss on every test row."""
-    raw = dataset.raw_test()
+    raw = dataset.raw_rows()
     judged = {str(chosen.data.tags[names.TAG_STEP]): gathered.losses}  # an ensemble is none of the candidates
     by_name: dict[str, np.ndarray] = {} if chosen.info.run_id in candidate_ids else judged
     for name, candidate in candidates_by_name(candidate_ids).items():
@@ -158,7 +158,7 @@ def models_by_name(chosen: Any, model: RawColumnModel, candidate_ids: list[str],
 
 
 def champion_losses(
-    config: Config, champion: Any, model: RawColumnModel, raw: pa.Table, targets: np.ndarray, predictions: np.ndarray
+    config: Config, champion: Any, model: RawColumnModel, raw: RawRows, targets: np.ndarray, predictions: np.ndarray
 ) -> Champion:
     """The champion's version on the candidate's raw test rows → `Champion`, with the error if it fails in any way.
 
@@ -182,7 +182,7 @@ def champion_losses(
         return Champion(number, error=runs.sentence(error)[:MAX_REASON])
 
 
-def shared_rows(config: Config, raw: pa.Table, champion: Preprocessor) -> tuple[Overlap | None, np.ndarray]:
+def shared_rows(config: Config, raw: RawRows, champion: Preprocessor) -> tuple[Overlap | None, np.ndarray]:
     """Test rows → where the champion's own splits have them, and which are test rows there too [rows].
 
     All of them where that cannot be known. Raises `BadInput` if too few are.

@@ -20,6 +20,7 @@ from baton import names
 from baton.data import splits
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
+from baton.data.raw_rows import RawRows, parts
 from baton.registry.versions import network_of
 
 SKETCHED = 160  # the smallest hashes that a sketch keeps: 856 characters, where a tag may hold 1,000
@@ -80,13 +81,20 @@ class Sketch:
             return None
 
 
-def sketch(raw: pa.Table, preprocessor: Preprocessor) -> Sketch:
+def sketch(raw: pa.Table | RawRows, preprocessor: Preprocessor) -> Sketch:
     """Raw test rows → their `Sketch`: of the hashes of the rows' typed values the smallest (Broder's MinHash)."""
+    hashes, targets = zip(*(_hashed(part, preprocessor) for part in parts(raw)), strict=True)
+    distinct = np.unique(np.concatenate(hashes))
+    return Sketch(len(distinct), _targets(np.concatenate(targets)), distinct[:SKETCHED])
+
+
+def _hashed(raw: pa.Table, preprocessor: Preprocessor) -> tuple[np.ndarray, np.ndarray]:
+    """Raw rows → what is kept of each row's hash, and the hash of its target."""
     target = preprocessor.target_column
     columns = [column.undecoded for column in preprocessor.features]
     rows = typed(raw, [*columns, target], target.name)[0]
-    distinct = np.unique(splits.row_hash(rows) >> np.uint64(32)).astype(np.uint32)
-    return Sketch(len(distinct), _targets(splits.row_hash(rows, [target.name])), distinct[:SKETCHED])
+    kept = (splits.row_hash(rows) >> np.uint64(32)).astype(np.uint32)
+    return kept, splits.row_hash(rows, [target.name])
 
 
 def overlap(present: Sketch, past: Sketch) -> float:

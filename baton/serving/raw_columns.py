@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ import pyarrow as pa
 from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor, usable
+from baton.data.raw_rows import RawRows, parts_to_encode
 from baton.errors import BadInput, BatonError, listed
 from baton.evaluation import prediction_intervals
 from baton.runtime.threads import ahead
 from baton.serving.layout import KERAS_FILE
-
-PIXELS_AT_ONCE = 8 << 20  # bytes of pictures that are decoded while as many are scored
 
 
 class RawColumnModel:
@@ -94,36 +92,25 @@ class RawColumnModel:
         blocks = self.preprocessor.blocks(encoded)
         return prediction.probabilities(prediction.predict(self.network, blocks), self.preprocessor.classes)
 
-    def _parts(self, raw: pa.Table) -> Iterator[pa.Table]:
-        """Raw rows, of pictures so many at a time that their pixels take little room, in whole batches of a network."""
-        rows = raw.num_rows
-        if self.preprocessor.names("image"):
-            from baton.networks.prediction import picture_rows
-
-            shape = self.preprocessor.image_shape
-            rows, batch = max(1, PIXELS_AT_ONCE // math.prod(shape)), picture_rows(shape)
-            rows = rows // batch * batch or rows
-        yield from (raw.slice(start, rows) for start in range(0, max(raw.num_rows, 1), max(rows, 1)))
-
-    def evaluate(self, raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, raw: pa.Table | RawRows) -> tuple[np.ndarray, np.ndarray]:
         """Raw rows with the target → (targets, network output) of those that can be used.
 
         Args:
-            raw: the source's columns, the target among them.
+            raw: the source's columns, the target among them; what is read in parts is held a part at a time.
 
         Example:
-            >>> targets, predictions = model.evaluate(dataset.raw_test())
+            >>> targets, predictions = model.evaluate(dataset.raw_rows())
             >>> predictions.shape == (len(targets), 1) == (dataset.rows["test"], 1)
             True
         """
         found = []
-        for part in self._parts(raw):
+        for part in parts_to_encode(raw, self.preprocessor):
             rows, _, targets = usable(part, self.preprocessor)
             found.append((targets, self.predict(rows)))
         targets, outputs = zip(*found, strict=True)
         return np.concatenate(targets), np.concatenate(outputs)
 
-    def answers(self, raw: pa.Table, asked: Preprocessor) -> np.ndarray:
+    def answers(self, raw: pa.Table | RawRows, asked: Preprocessor) -> np.ndarray:
         """Raw rows → output on every one, its columns the classes that `asked` knows.
 
         A class that this model does not know has the probability 0. Raises `BatonError` if it
@@ -134,7 +121,7 @@ class RawColumnModel:
             raise BatonError(f"it predicts {mine.target} ({mine.task}), not {theirs.target} ({theirs.task})")
         outputs: list[np.ndarray] = []
         reasons: list[str] = []
-        for part in self._parts(raw):
+        for part in parts_to_encode(raw, self.preprocessor):
             rows, found = typed(part, mine.features, target=None)
             reasons += found.drop_null().to_pylist()
             outputs += [] if reasons else [self.predict(rows)]
@@ -166,12 +153,13 @@ class RawColumnModel:
 
     def score_and_count(self, raw: pa.Table) -> tuple[dict[str, pa.Array], pa.Array, Counter[str]]:
         """As `score`, with the number of cells a column, of scored rows, whose category the model does not know."""
-        features = self.preprocessor.features
-        parts = [
+        scored = [
             (*self.score_typed(rows, reasons), reasons)
-            for rows, reasons in ahead(typed(part, features, target=None) for part in self._parts(raw))
+            for rows, reasons in ahead(
+                typed(part, self.preprocessor.features, target=None) for part in parts_to_encode(raw, self.preprocessor)
+            )
         ]
-        columns, unknown, reasons = zip(*parts, strict=True)
+        columns, unknown, reasons = zip(*scored, strict=True)
         whole = {name: pa.concat_arrays([part[name] for part in columns]) for name in columns[0]}
         return whole, pa.concat_arrays(reasons), sum(unknown, Counter())
 

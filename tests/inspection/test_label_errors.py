@@ -203,9 +203,9 @@ def test_rows_are_taken_by_their_numbers(regression):
     whole = np.concatenate([piece["numbers"] for _, piece in rows.pieces()])
     wanted = np.array([0, 3, dataset.rows["train"], len(whole) - 1])
     assert (rows.take(wanted)["numbers"] == whole[wanted]).all()
-    splits, numbers = rows.places()
-    assert splits[wanted].tolist() == ["train", "train", "validation", "validation"]
-    assert numbers[wanted].tolist() == [0, 3, 0, dataset.rows["validation"] - 1]
+    splits, numbers = rows.places(np.append(wanted, len(whole) + 2))
+    assert splits.tolist() == ["train", "train", "validation", "validation", "test"]
+    assert numbers.tolist() == [0, 3, 0, dataset.rows["validation"] - 1, 2]
 
 
 def test_one_fold_is_refused():
@@ -350,7 +350,7 @@ def test_the_audit_in_numbers(judged):
     assert 1 - 2 * plain["issues"] / 600 < plain["agreement"] <= 1 - plain["issues"] / 600
     first = plain["shown"][0]
     assert first["values"].keys() == {"x", "city"} and first["rank"] == 1 and 0.5 < first["confidence"] <= 1
-    assert len(found.numbers("test")) == dataset.rows["test"] and found.pictures(np.arange(5)) == []
+    assert len(found.test_numbers()) == dataset.rows["test"] and found.pictures(np.arange(5)) == []
 
 
 def test_of_images_the_suspects_pictures_are_shown(images):
@@ -359,10 +359,9 @@ def test_of_images_the_suspects_pictures_are_shown(images):
     found = label_audit_module.LabelAudit(config, dataset, config, dataset.preprocessor)
     suspected = found.suspects.rows[:10]
     pictures = found.pictures(np.arange(len(suspected)))
-    splits, numbers = found.rows.places()
     for number, picture in zip(suspected, pictures, strict=True):
         assert picture.shape == (8, 8, 1) and picture.max() > 1
-        if number < len(splits):
+        if number < len(found.rows.targets):
             held = crossfit.LearningRows(dataset).take(np.array([number]))["image"]
             assert np.array_equal(held[0], picture)
     assert found.table().num_rows == len(found.suspects.rows)

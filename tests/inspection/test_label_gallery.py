@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from baton.data.feed import Feed
-from baton.data.preprocessing import usable
 from baton.inspection import label_gallery
 from baton.inspection.crossfit import LearningRows, OutOfFold
-from baton.inspection.label_audit import LabelAudit
+from baton.inspection.label_audit import LabelAudit, UsableRows
 from baton.inspection.label_errors import Suspects
 from baton.networks.penultimate import directions, penultimate
 from baton.networks.prediction import predict
@@ -25,8 +24,8 @@ def audited(images):
     config, dataset = images
     audit = LabelAudit.__new__(LabelAudit)
     audit.preprocessor, audit.rows = dataset.preprocessor, LearningRows(dataset)
-    audit.test, audit.test_numbers, targets = usable(dataset.raw_test(), dataset.preprocessor)
-    audit.targets = np.concatenate([audit.rows.targets, targets])
+    audit.test = UsableRows(dataset.raw_rows(), dataset.preprocessor)
+    audit.targets = np.concatenate([audit.rows.targets, audit.test.targets])
     other = np.flatnonzero(audit.targets != 1)
     rows = np.array([other[-1], other[0], other[5]])
     audit.suspects = Suspects(rows, np.ones(3, int), np.full(3, 0.1), np.full(3, 0.9), 0.02, "by hand")

@@ -11,7 +11,9 @@ import yaml
 from click.testing import CliRunner
 
 from baton import names
-from baton.data import reference
+from baton.data import raw_rows, reference
+from baton.data.dataset import Dataset
+from baton.data.raw_rows import RawRows
 from baton.errors import BadInput
 from baton.orchestration import outputs
 from baton.registry import candidates, champions, versions
@@ -63,6 +65,22 @@ def lab(tmp_path_factory):
         mlflow.set_tracking_uri(None)
 
 
+@pytest.fixture
+def held(monkeypatch) -> list[int]:
+    """Raw test rows are in parts of 16, and never whole; the numbers of rows that were held at once."""
+    sizes, parts = [], RawRows.parts
+
+    def noted(self, rows=None):
+        for part in parts(self, rows):
+            sizes.append(part.num_rows)
+            yield part
+
+    monkeypatch.setattr(raw_rows, "PART_ROWS", 16)
+    monkeypatch.setattr(RawRows, "parts", noted)
+    monkeypatch.setattr(Dataset, "raw_test", None)
+    return sizes
+
+
 def files(lab, candidate) -> dict[str, Path]:
     """{relative path: path} of a candidate's model."""
     (home,) = (lab.home / "artifacts").rglob(candidate.data.tags[names.TAG_MODEL_URI].rpartition("/")[2])
@@ -109,9 +127,10 @@ def test_no_row_is_in_the_model_where_none_may_travel(lab):
     assert not [x for x in lab.dataset.raw_test()["x1"].to_pylist() if str(x) in described]
 
 
-def test_the_same_network_that_carries_other_data_takes_its_own_place(lab):
+def test_the_same_network_that_carries_other_data_takes_its_own_place(lab, held):
     """Under `better`: what nobody can tell from the champion is never better, and a privacy switch must count."""
     assert lab.judged(lab.with_rows).verdict == names.PROMOTED
+    assert max(held) == 16 and sum(held) >= 2 * lab.dataset.rows["test"]  # the model and the sketch of the rows
     verdict = lab.judged(lab.without)
     assert (verdict.verdict, champions.current("lab")) == (names.PROMOTED, "2")
     assert "the candidate is the champion, version 1, itself" in verdict.reasons[-1]

@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
+import logged
 import numpy as np
 import pytest
 import tiny
 
 from baton import names
-from baton.data import target
+from baton.data import raw_rows, target
 from baton.evaluation import metrics
 from baton.evaluation.differences import Moments
+from baton.networks import prediction
 from baton.registry import evidence as gathering
+from baton.registry import looks, versions
 from baton.registry.gate import Evidence
 
 CANDIDATE, CHAMPION = ["a", "b", "new"], ["a", "b", "gone"]
@@ -52,6 +56,29 @@ def test_the_interval_of_a_ranking_lies_about_it_and_a_reversed_one_below_chance
     assert high < 0.5
     assert gathering.auc_interval(config, np.zeros(300, int), predictions) is None
     assert gathering.auc_interval(config, targets, predictions * np.nan) is None
+
+
+def asked_of_all_rows(monkeypatch, config, model, raw) -> list[np.ndarray]:
+    """All that is kept of raw rows: targets, output, the same model's losses as champion, the sketch's hashes."""
+    monkeypatch.setattr(versions, "load", lambda uri, tags: model)
+    targets, output = model.evaluate(raw)
+    version = SimpleNamespace(name="lab", version="1", tags={})
+    champion = gathering.champion_losses(config, version, model, raw, targets, output)
+    assert champion.overlap.test == raw.num_rows and not champion.error
+    sketch = looks.sketch(raw, model.preprocessor)
+    return [targets, output, champion.losses, sketch.hashes, np.array([sketch.targets])]
+
+
+def test_evidence_is_the_same_whatever_the_size_of_parts(regression, monkeypatch):
+    """A part ends where a batch of the network's does, so that not even the last bit differs."""
+    monkeypatch.setattr(prediction, "PREDICT_ROWS", 8)
+    config, dataset = regression
+    model = logged.untrained(config, dataset)
+    whole = asked_of_all_rows(monkeypatch, config, model, dataset.raw_test())
+    for rows in (8, 24):
+        monkeypatch.setattr(raw_rows, "PART_ROWS", rows)
+        for one, other in zip(whole, asked_of_all_rows(monkeypatch, config, model, dataset.raw_rows()), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_a_version_keeps_the_moments_of_its_loss_and_nothing_if_it_has_none():

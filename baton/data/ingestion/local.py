@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from baton import names
 from baton.config.schema import Config
-from baton.data import cell_counts, dataset, duplicates, recognition, splits, statistics
+from baton.data import cell_counts, dataset, duplicates, raw_rows, recognition, splits, statistics
 from baton.data.columns import Column
 from baton.data.duplicates import Groups
 from baton.data.ingestion import pictured as pictures
@@ -115,7 +115,7 @@ def write_split(
 def write_raw_test(raw: pa.Table, folder: Path) -> None:
     """The test rows as they came: the gate scores candidate and champion on them."""
     (folder / names.RAW_FOLDER).mkdir()
-    pq.write_table(raw, folder / names.RAW_FOLDER / "test.parquet")
+    pq.write_table(raw, folder / names.RAW_FOLDER / "test.parquet", row_group_size=raw_rows.group_rows(raw))
 
 
 def write_quarantine(raw: pa.Table, reasons: pa.Array, broken: list[dict[str, str]], folder: Path) -> None:

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from baton.data.feed import Feed
+from baton.data.raw_rows import picture_rows
 from baton.networks.backbones import block_ends
-from baton.networks.prediction import picture_rows
 from baton.runtime import heartbeat
 from baton.runtime.files import whole
 from baton.training.checkpoints import DAMAGE

@@ -1,0 +1,147 @@
+"""Rows with the source's own columns in Parquet files, read in parts of bounded size.
+
+What judges a model on all test rows asks for them part by part and keeps numbers; what draws examples takes some rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from baton.data.preprocessing import Preprocessor
+
+PART_ROWS = 1 << 16
+PART_BYTES = 64 << 20
+PIXELS_AT_ONCE = 8 << 20  # bytes of pictures that are decoded while as many are scored
+PICTURE_ROWS, PICTURE_BYTES = 256, 16 << 20  # in a network at once, their pixels as floats: layers make many times more
+ALIGNED = 1 << 13  # a part ends at a multiple of these rows: networks see the same batches whatever its size
+BUFFER = 1 << 20  # bytes of a file that are read at once
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """The rows of Parquet files of one schema, in their order."""
+
+    files: tuple[Path, ...]
+
+    @cached_property
+    def num_rows(self) -> int:
+        return sum(pq.read_metadata(path).num_rows for path in self.files)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        return pq.read_schema(self.files[0])
+
+    def parts(self, rows: int | None = None) -> Iterator[pa.Table]:
+        """All rows in order, so many at a time; fewer where these hold more than `PART_BYTES`. One part at least.
+
+        Args:
+            rows: of a part, at most; by default `PART_ROWS`.
+
+        Example:
+            >>> [part.num_rows for part in dataset.raw_rows().parts(50)]
+            [50, 10]
+        """
+        rows = rows or PART_ROWS
+        held, first = self.schema.empty_table(), True
+        for _, table in self._read(rows):
+            held = pa.concat_tables([held, table])
+            while size := _whole(held, rows):
+                yield held.slice(0, size)
+                held, first = held.slice(size), False
+        if held.num_rows or first:
+            yield held
+
+    def take(self, numbers: np.ndarray | pa.Array) -> pa.Table:
+        """Numbers of rows → these rows, in this order, one as often as it is named; row groups of others are not read.
+
+        Args:
+            numbers: from 0 on, of few rows: they are held in memory.
+
+        Raises:
+            IndexError: for a number that no row has.
+
+        Example:
+            >>> dataset.raw_rows().take(np.array([3, 0, 3])).num_rows
+            3
+        """
+        ordered, back = np.unique(np.asarray(numbers, np.int64), return_inverse=True)
+        if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < self.num_rows:
+            raise IndexError(f"There are {self.num_rows:,} rows. Received: {ordered[0]:,} to {ordered[-1]:,}")
+        taken = [self.schema.empty_table()]
+        for start, table in self._read(ALIGNED, ordered):
+            first, last = np.searchsorted(ordered, [start, start + table.num_rows])
+            taken += [table.take(pa.array(ordered[first:last] - start))] if first < last else []
+        return pa.concat_tables(taken).take(pa.array(back))
+
+    def _read(self, rows: int, wanted: np.ndarray | None = None) -> Iterator[tuple[int, pa.Table]]:
+        """Pieces of row groups, each with its first row's number; of groups that hold a `wanted` row, if that is given.
+
+        `wanted` is sorted.
+        """
+        start = 0
+        for path in self.files:
+            with pq.ParquetFile(path, buffer_size=BUFFER) as file:
+                for group in range(file.metadata.num_row_groups):
+                    size = file.metadata.row_group(group).num_rows
+                    if wanted is None or np.diff(np.searchsorted(wanted, [start, start + size]))[0]:
+                        yield from _pieces(file, group, rows, start)
+                    start += size
+
+
+def parts(raw: pa.Table | RawRows, rows: int | None = None) -> Iterator[pa.Table]:
+    """Raw rows, in memory or in files → `rows` of them at a time, in order; one part at least."""
+    if isinstance(raw, RawRows):
+        yield from raw.parts(rows)
+        return
+    rows = rows or PART_ROWS
+    yield from (raw.slice(start, rows) for start in range(0, max(raw.num_rows, 1), rows))
+
+
+def parts_to_encode(raw: pa.Table | RawRows, preprocessor: Preprocessor) -> Iterator[pa.Table]:
+    """Raw rows → so many at a time, in order, that they and, of pictures, their pixels take little room.
+
+    Of pictures they are whole batches of a network.
+    """
+    rows = PART_ROWS
+    if preprocessor.names("image"):
+        shape = preprocessor.image_shape
+        rows, batch = max(1, PIXELS_AT_ONCE // math.prod(shape)), picture_rows(shape)
+        rows = rows // batch * batch or rows
+    return parts(raw, rows)
+
+
+def picture_rows(shape: tuple[int, ...]) -> int:
+    """The (height, width, channels) of pictures → how many of them go through a network at once."""
+    return max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(shape))))
+
+
+def group_rows(raw: pa.Table) -> int:
+    """Raw rows → how many of them a row group takes, so that pictures make groups of bounded size, too."""
+    return int(np.clip(PART_BYTES * raw.num_rows // max(raw.nbytes, 1), 1, 1 << 20))
+
+
+def _pieces(file: pq.ParquetFile, group: int, rows: int, start: int) -> Iterator[tuple[int, pa.Table]]:
+    """A row group in pieces of at most `rows`, of pictures fewer: a piece is held beside the part that it goes into."""
+    metadata = file.metadata.row_group(group)
+    each = max(1, metadata.total_byte_size // max(metadata.num_rows, 1))
+    at_once = max(1, min(rows, ALIGNED, PART_BYTES // each))
+    for batch in file.iter_batches(at_once, row_groups=[group]):
+        yield start, pa.Table.from_batches([batch])
+        start += batch.num_rows
+
+
+def _whole(held: pa.Table, rows: int) -> int:
+    """How many of the rows held make a part; 0 if more are to come."""
+    if held.num_rows >= rows:
+        return rows
+    if held.nbytes < PART_BYTES:
+        return 0
+    return held.num_rows - held.num_rows % ALIGNED or held.num_rows
