@@ -33,6 +33,7 @@ from baton.redaction import MASK, names_secret
 Task = Literal["regression", "binary", "multiclass", "image"]
 Kind = Literal["numeric", "boolean", "categorical", "datetime"]
 Activation = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu"]
+Objective = Literal["auto", "race", "squared", "absolute", "huber", "poisson", "tweedie", "gamma", "log_squared"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -318,13 +319,11 @@ class Fit(Section):
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     warmup_epochs: float = Field(0.5, ge=0)
-    objective: Literal["auto", "race", "squared", "absolute", "huber", "poisson", "tweedie", "gamma", "log_squared"] = (
-        Field(
-            "auto",
-            description="a regression's loss; auto: that of evaluation.primary_metric; race: for rmse the one of squared, "
-            "poisson and log_squared that validation surely prefers. poisson, tweedie, gamma and log_squared are for counts "
-            "and amounts: every prediction is above 0",
-        )
+    objective: Objective = Field(
+        "auto",
+        description="a regression's loss; auto: that of evaluation.primary_metric; race: for rmse that of squared, "
+        "poisson and log_squared which validation surely prefers. poisson, tweedie, gamma and log_squared are for "
+        "counts and amounts: every prediction is above 0",
     )
     augment: Literal["auto", "none"] | Augment = Field(
         "auto", description="of pictures: auto (light, a flip if classes stay), none, or {operation: strength}"

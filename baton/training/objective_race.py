@@ -71,7 +71,7 @@ def _losses(task: Task, name: str, train: Train) -> np.ndarray | None:
     """This process's validation rows → the squared errors of a network that learnt by a loss; None if it diverged."""
     path = task.checkpoint and task.checkpoint.path
     checkpoint = Checkpoint(path.with_name(f"{name}-{path.name}"), task.checkpoint.run_id) if path else None  # type: ignore[union-attr]
-    config = task.config.overridden({"train.objective": name, "model.networks": min(task.config.model.networks, 1)})
+    config = task.config.overridden({"train.objective": name, "model.networks": 1})
     try:
         network = train(replace(task, config=config, callbacks=[], on_epoch=None, checkpoint=checkpoint)).model
     except Diverged as error:
