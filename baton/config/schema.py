@@ -33,6 +33,7 @@ from baton.redaction import MASK, names_secret
 Task = Literal["regression", "binary", "multiclass", "image"]
 Kind = Literal["numeric", "boolean", "categorical", "datetime"]
 Activation = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softmax", "maxout", "gelu", "silu"]
+Objective = Literal["auto", "race", "squared", "absolute", "huber", "poisson", "tweedie", "gamma", "log_squared"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -318,11 +319,11 @@ class Fit(Section):
     gradient_clip: float | None = Field(1.0, gt=0, description="largest global norm of a gradient")
     schedule: Literal["constant", "cosine", "exponential"] = "cosine"
     warmup_epochs: float = Field(0.5, ge=0)
-    objective: Literal["auto", "squared", "absolute", "huber", "poisson", "tweedie", "gamma", "log_squared"] = Field(
+    objective: Objective = Field(
         "auto",
-        description="a regression's loss; auto: that of evaluation.primary_metric, of rmse and targets that are never "
-        "below 0 the one of squared, poisson and log_squared that validation surely prefers. poisson, tweedie, gamma "
-        "and log_squared are for counts and amounts: every prediction is above 0",
+        description="a regression's loss; auto: that of evaluation.primary_metric; race: for rmse that of squared, "
+        "poisson and log_squared which validation surely prefers. poisson, tweedie, gamma and log_squared are for "
+        "counts and amounts: every prediction is above 0",
     )
     augment: Literal["auto", "none"] | Augment = Field(
         "auto", description="of pictures: auto (light, a flip if classes stay), none, or {operation: strength}"
@@ -716,12 +717,12 @@ class Config(Section):
     def objective(self) -> str:
         """The loss that a regression learns by if no other one wins a race; of classes `auto`, for there is one."""
         own = self.train.objective
-        return OBJECTIVES.get(self.primary_metric, own) if own == "auto" else own
+        return OBJECTIVES.get(self.primary_metric, own) if own in ("auto", "race") else own
 
     @property
     def races_objectives(self) -> bool:
         """Whether training finds out by which loss it learns (`training.objective_race`): targets may still forbid."""
-        return self.train.objective == "auto" and self.primary_metric == "rmse"
+        return self.train.objective == "race" and self.primary_metric == "rmse"
 
     def sized(self, rows: int) -> Config:
         """The config with what depends on the number of rows filled in for a train split of `rows` rows.
@@ -748,7 +749,7 @@ class Config(Section):
                 "train.learning_rate": self.train.learning_rate or unsaid.learning_rate * math.sqrt(batch / 512),
                 "train.patience": self.train.patience or max(4, epochs // unsaid.patience),
                 "train.label_smoothing": _first(self.train.label_smoothing, unsaid.label_smoothing),
-                "train.objective": "auto" if self.races_objectives else self.objective,
+                "train.objective": "race" if self.races_objectives else self.objective,
                 "train.weight_average": _first(self.train.weight_average, unsaid.weight_average),
                 "tune.epochs": self.tune.epochs or max(1, epochs // 3),
                 "model.dropout": _first(self.model.dropout, unsaid.dropout),

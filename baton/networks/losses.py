@@ -37,7 +37,7 @@ def of_logarithm(y_true: Any, y_pred: Any) -> Any:
 # Losses of numbers that Keras has not, or has under another name. Of Huber's the bend lies at 1: at a deviation.
 OF_NUMBERS: dict[str, Callable[[Any, Any], Any]] = {
     "squared": keras.losses.mean_squared_error,
-    "auto": keras.losses.mean_squared_error,  # of a config that no rows have sized
+    **dict.fromkeys(("auto", "race"), keras.losses.mean_squared_error),  # of a config that is not settled
     "absolute": keras.losses.mean_absolute_error,
     "huber": keras.losses.huber,
     LOG_SQUARED: of_logarithm,

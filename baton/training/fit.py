@@ -51,7 +51,7 @@ def train(
 
     With a `checkpoint` that holds a state, training goes on after its epoch, to the same end.
     `train_shards` > 1 trains on that fraction of the row groups, as trials of a search do. With a `race`, several
-    losses compete for what `train.objective: auto` means, and where a backbone's weights are put to use as
+    losses compete for what `train.objective: race` means, and where a backbone's weights are put to use as
     `train.transfer: auto` finds best, the CNN from scratch competes, too; they run in what `aside` gives.
     """
     collective = collective or SingleProcess()

@@ -368,8 +368,9 @@ def test_a_loss_follows_the_metric_unless_one_is_asked_for():
     def of(**settings):
         return config.validate({**regression, **settings}, {}, "here").sized(100).train.objective
 
-    assert (of(), of(evaluation={"primary_metric": "mae"})) == ("auto", "absolute")  # training may find a better one
-    assert config.validate(regression, {}, "here").objective == "squared"
+    assert (of(), of(evaluation={"primary_metric": "mae"})) == ("squared", "absolute")
+    assert of(train={"objective": "race"}) == "race"  # training finds it out, by rmse alone
+    assert of(train={"objective": "race"}, evaluation={"primary_metric": "mae"}) == "absolute"
     assert of(evaluation={"primary_metric": "poisson_deviance"}, train={"objective": "gamma"}) == "gamma"
 
 
