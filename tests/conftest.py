@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import logged
 import mlflow
 import pyarrow as pa
@@ -21,7 +22,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
-    """MLflow puts the code of a model that it loads first on the path: processes of later tests would import that."""
+    """What is drawn by chance, and where is looked for modules, does not depend on the tests before.
+
+    MLflow puts the code of a model that it loads first on the path: processes of later tests would import that.
+    """
+    keras.utils.set_random_seed(1)
     path = list(sys.path)
     try:
         return (yield)
