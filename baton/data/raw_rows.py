@@ -50,14 +50,17 @@ class RawRows:
             [50, 10]
         """
         rows = rows or PART_ROWS
-        held, first = self.schema.empty_table(), True
+        held, count, size, empty = list[pa.Table](), 0, 0, True
         for _, table in self._read(rows):
-            held = pa.concat_tables([held, table])
-            while size := _whole(held, rows):
-                yield held.slice(0, size)
-                held, first = held.slice(size), False
-        if held.num_rows or first:
-            yield held
+            held.append(table)
+            count, size = count + table.num_rows, size + table.nbytes
+            if count < rows and size < PART_BYTES:
+                continue
+            *whole, rest = _cut(pa.concat_tables(held), rows)
+            yield from whole
+            held, count, size, empty = [rest], rest.num_rows, rest.nbytes, False
+        if count or empty:
+            yield pa.concat_tables([self.schema.empty_table(), *held])
 
     def take(self, numbers: np.ndarray | pa.Array) -> pa.Table:
         """Numbers of rows → these rows, in this order, one as often as it is named; row groups of others are not read.
@@ -138,10 +141,8 @@ def _pieces(file: pq.ParquetFile, group: int, rows: int, start: int) -> Iterator
         start += batch.num_rows
 
 
-def _whole(held: pa.Table, rows: int) -> int:
-    """How many of the rows held make a part; 0 if more are to come."""
-    if held.num_rows >= rows:
-        return rows
-    if held.nbytes < PART_BYTES:
-        return 0
-    return held.num_rows - held.num_rows % ALIGNED or held.num_rows
+def _cut(held: pa.Table, rows: int) -> list[pa.Table]:
+    """The rows held, at least so many or of at least `PART_BYTES` → parts of them, and what is left, maybe no row."""
+    size = min(rows, held.num_rows - held.num_rows % ALIGNED or held.num_rows)
+    starts = range(0, held.num_rows - size + 1, size)
+    return [held.slice(start, size) for start in starts] + [held.slice(size * len(starts))]
