@@ -77,8 +77,10 @@ class Outputs:
                 self.aside.add(outcome.raw.append_column(names.REASON, outcome.reasons))
 
     def close(self) -> None:
-        for output in (*self.splits, self.test, self.aside):
-            output.close()
+        for split in self.splits:
+            split.close()
+        self.test.close()
+        self.aside.close()
 
 
 def raw_rows(rows: int, held: int) -> int:

@@ -243,8 +243,8 @@ class Survey:
         return self.groups if pictures.keeps_duplicates_together(self.config.data) else Groups()
 
     def _tells_time(self) -> bool:
-        kinds = {column.name: column.kind for column in self.columns or []}
-        return kinds[self.config.data.time] in ("datetime", "numeric")
+        time = [column for column in self.columns or [] if column.name == self.config.data.time]
+        return bool(time) and time[0].kind in ("datetime", "numeric")
 
     def summaries(self) -> dict[str, statistics.Summary]:
         """The summary of each split; raises `BadInput` if one is empty."""
