@@ -29,8 +29,8 @@ NAMES = (
     "augment",
     "image_feed",
 )
-# By name only: they take an hour, or a quarter, or want pictures that are no part of the project.
-LONG = ("quality", "fashion", "transfer", "policy", "labels", "image_infer")
+# By name only: they take an hour, or a quarter, or want pictures or memory that are no part of the project.
+LONG = ("quality", "fashion", "transfer", "policy", "labels", "image_infer", "scaling")
 TABLE = Path("docs/BENCHMARKS.md")
 
 

@@ -1,4 +1,4 @@
-"""Peak memory of train and batch_infer, whole steps as processes, at 1, 10 and 100 times the flights.
+"""Peak memory of ingest, train and batch_infer, whole steps as processes, at 1, 10 and 100 times the flights.
 
 Resident memory of the step's process and its children together, what they share counted once, looked at 20 times
 a second. The anchor is Baton itself at 10 times the rows. More rows are the same files again under more names,
@@ -41,6 +41,7 @@ def measure(runs: int = RUNS, times: tuple[int, ...] = TIMES) -> list[Comparison
         home.register(home.train(1))
         sides: dict[str, Callable[[], float]] = {}
         for n in times:
+            sides[f"ingest {n}"] = partial(home.ingest_peak, n)
             sides[f"train {n}"] = partial(home.train_peak, n)
             sides[f"batch_infer {n}"] = partial(home.batch_infer_peak, n)
         peaks = alternate(sides, runs)
@@ -49,7 +50,7 @@ def measure(runs: int = RUNS, times: tuple[int, ...] = TIMES) -> list[Comparison
         Comparison(
             f"{step} at {few} times the rows", peaks[f"{step} {many}"], peaks[f"{step} {few}"], 1.1, "lower", "MiB"
         )
-        for step in ("train", "batch_infer")
+        for step in ("ingest", "train", "batch_infer")
     ]
 
 
@@ -70,6 +71,17 @@ class Home:
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(tree))
         self.experiment = self.client.create_experiment(tree["name"], (folder / "mlruns").as_uri())
+
+    def ingest_peak(self, times: int) -> float:
+        self.ingest("local", times)
+        return self.peak
+
+    def ingest(self, engine: str, times: int) -> None:
+        """Build a dataset from so many CSV files of the flights."""
+        warehouse = self.folder / "warehouse"
+        source = flights(self.folder, times)
+        self.run("ingest", f"--set=data.source={source},warehouse={warehouse},engine={engine}")
+        shutil.rmtree(warehouse)
 
     def train_peak(self, times: int) -> float:
         self.train(times)
@@ -165,6 +177,15 @@ def copies(folder: Path, entry: dict[str, Any], times: int) -> list[dict[str, An
     places = [str(path.with_name(f"{path.stem}-{n:03d}{path.suffix}")) for n in range(times)]
     link(folder / path, [folder / place for place in places])
     return [{**entry, "path": place} for place in places]
+
+
+def flights(folder: Path, times: int) -> Path:
+    """A folder of so many CSV files of the flights, which are one file under as many names."""
+    source = folder / f"csv-{times}"
+    if not source.exists():
+        source.mkdir()
+        link(inputs.flights_csv(), [source / f"{n:03d}.csv" for n in range(times)])
+    return source
 
 
 def link(file: Path, places: list[Path]) -> None:

@@ -70,8 +70,11 @@ def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
     values = values.combine_chunks()
     if cols.is_text(values.type):
         return _text_counts(values, cols.missing_texts(name, data))
-    if cols.is_whole(values.type) or _holds_whole(values):
-        return _whole_counts(values, cols.missing_numbers(cols.missing_texts(name, data)))
+    missing = cols.missing_numbers(cols.missing_texts(name, data))
+    if pa.types.is_floating(values.type) and not pa.types.is_float16(values.type):
+        return _float_counts(values, missing)
+    if cols.is_whole(values.type):
+        return _whole_counts(values, missing)
     result = CellCounts(len(values), len(values) - _total(pc.is_null(values, nan_is_null=True), None))
     if cols.is_binary(values.type):
         starts = pc.binary_slice(pc.cast(values, pa.binary()), 0, 4) if len(values) else values
@@ -80,22 +83,20 @@ def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
     return result
 
 
-def _holds_whole(values: pa.Array) -> bool:
-    """Whether floats are whole numbers, as pandas holds those with gaps."""
-    if not pa.types.is_floating(values.type) or pa.types.is_float16(values.type):
-        return False
-    edges = pc.min_max(values).as_py()
-    if edges["max"] is None or not 10_000_000 <= edges["max"] < 2**63:  # none of them is a date
-        return False
-    whole = pc.or_(pc.equal(pc.floor(values), values), pc.is_nan(values))
-    return bool(pc.all(whole).as_py()) and edges["min"] > -(2**63)
+def _float_counts(values: pa.Array, missing: list[float]) -> CellCounts:
+    """Floats → the counts of those that are whole, as pandas holds whole numbers with gaps; `fraction` are others."""
+    values = pc.if_else(pc.is_nan(values), None, values)
+    inside = pc.less(pc.abs(values), 2.0**63)
+    whole = pc.if_else(pc.and_(inside, pc.equal(pc.floor(values), values)), values, None)
+    fractions = whole.null_count - values.null_count
+    result = _whole_counts(pc.cast(whole, pa.int64()), missing, digits=False)
+    result.cells += fractions
+    result.sorts = +(result.sorts + Counter(fraction=fractions))
+    return result
 
 
-def _whole_counts(values: pa.Array, missing: list[float]) -> CellCounts:
-    """Whole numbers → how many could be dates, and how many have more digits than a float64 keeps."""
-    floats = pa.types.is_floating(values.type)
-    if floats:
-        values = pc.cast(pc.if_else(pc.is_nan(values), None, values), pa.int64())
+def _whole_counts(values: pa.Array, missing: list[float], digits: bool = True) -> CellCounts:
+    """Whole numbers → how many could be dates; with `digits`, how many have more of them than a float64 keeps."""
     if missing:
         values = pc.if_else(pc.is_in(pc.cast(values, pa.float64(), safe=False), pa.array(missing)), None, values)
     result = CellCounts(len(values), len(values) - values.null_count)
@@ -104,7 +105,7 @@ def _whole_counts(values: pa.Array, missing: list[float]) -> CellCounts:
         return result
     text = pc.cast(values.drop_null(), pa.string())
     result.sorts = _coded_dates(text, None)
-    if not floats:
+    if digits:
         result.sorts += _counter(text, None, many_digits=text_numbers.MANY_DIGITS)
         result.sorts["beyond"] = int(edges["max"] >= 2**63)
     result.sorts = +result.sorts
@@ -115,7 +116,7 @@ def _text_counts(text: pa.Array, missing: tuple[str, ...]) -> CellCounts:
     """Text → its counts; all is looked for in its distinct cells, and only while something is unexplained."""
     cells, place = cols.distinct(text)
     cells = cols.clean(cells, missing)
-    rows = np.bincount(place.to_numpy(), minlength=len(cells))
+    rows = np.bincount(place.drop_null().to_numpy(), minlength=len(cells))
     weight = rows[pc.is_valid(cells).to_numpy(zero_copy_only=False)]
     cells = cells.drop_null()
     result = CellCounts(len(text), int(weight.sum()), example=_longest(cells))

@@ -27,6 +27,7 @@ from baton import names
 from baton.data import petastorm
 from baton.data.preprocessing import Preprocessor
 from baton.data.raw_rows import RawRows
+from baton.data.row_groups import RowGroups
 from baton.errors import BadInput, BatonError
 from baton.runtime.files import flush, flush_names, sha256
 
@@ -202,9 +203,15 @@ def encoded_table(typed: pa.Table, preprocessor: Preprocessor) -> pa.Table:
     """Typed rows → the encoded Arrow table that both engines write."""
     arrays = preprocessor.encode(typed)
     arrays[preprocessor.target_encoded] = preprocessor.encode_target(typed)
-    fields = [pa.field(name, ARROW_TYPE[kind], nullable=False) for name, kind in column_kinds(preprocessor).items()]
-    columns = [a if isinstance(a := arrays[f.name], pa.ChunkedArray) else pa.array(a, f.type) for f in fields]
-    return pa.table(columns, pa.schema(fields))
+    schema = encoded_schema(preprocessor)
+    columns = [a if isinstance(a := arrays[f.name], pa.ChunkedArray) else pa.array(a, f.type) for f in schema]
+    return pa.table(columns, schema)
+
+
+def encoded_schema(preprocessor: Preprocessor) -> pa.Schema:
+    """The columns of encoded tables."""
+    kinds = column_kinds(preprocessor)
+    return pa.schema([pa.field(name, ARROW_TYPE[kind], nullable=False) for name, kind in kinds.items()])
 
 
 def row_group_count(rows: int, split: str, workers: int, row_group_size: int, pictures: int = 0) -> int:
@@ -221,21 +228,53 @@ def row_group_count(rows: int, split: str, workers: int, row_group_size: int, pi
     return min(wanted, rows // workers) * workers
 
 
-def write_split(table: pa.Table, folder: Path, workers: int, row_group_size: int) -> None:
-    """Encoded table → Parquet files of even row groups, their number a multiple of `workers`.
+def group_sizes(rows: int, split: str, workers: int, row_group_size: int, pictures: np.ndarray) -> list[int]:
+    """The rows of each row group of a split: even in rows, or in bytes where there are `pictures` (their bytes [rows]).
 
-    They are even in rows, of pictures in bytes. Raises `BadInput` if there are fewer rows than workers.
+    Their number is a multiple of `workers`. Raises `BadInput` if there are fewer rows than workers.
     """
-    sizes = picture_sizes(table)
-    groups = row_group_count(table.num_rows, folder.name, workers, row_group_size, int(sizes.sum()))
-    folder.mkdir(parents=True)
-    bounds = even_bounds(sizes, groups) if sizes.any() else np.linspace(0, table.num_rows, groups + 1).astype(int)
-    for part in range(0, groups, GROUPS_PER_FILE):
-        path = folder / f"part-{part // GROUPS_PER_FILE:05d}.parquet"
-        with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as writer:
-            for group in range(part, min(part + GROUPS_PER_FILE, groups)):
-                first, last = int(bounds[group]), int(bounds[group + 1])
-                writer.write_table(table.slice(first, last - first), row_group_size=last - first)
+    groups = row_group_count(rows, split, workers, row_group_size, int(pictures.sum()))
+    bounds = even_bounds(pictures, groups) if pictures.any() else np.linspace(0, rows, groups + 1).astype(int)
+    return np.diff(bounds).tolist()
+
+
+def write_split(table: pa.Table, folder: Path, workers: int, row_group_size: int) -> None:
+    """A split's encoded rows, all at once, as Parquet files of row groups by `group_sizes`."""
+    sizes = group_sizes(table.num_rows, folder.name, workers, row_group_size, picture_sizes(table))
+    files = SplitFiles(folder, table.schema, sizes)
+    files.add(table)
+    files.close()
+
+
+class SplitFiles:
+    """A folder of Parquet files that encoded tables of any sizes are written to, in row groups of the given sizes."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, sizes: list[int]):
+        folder.mkdir(parents=True)
+        self.folder, self.schema, self.number = folder, schema, 0
+        self.groups = RowGroups(self._write, sizes)
+        self.writer: pq.ParquetWriter | None = None
+
+    def add(self, table: pa.Table) -> None:
+        self.groups.add(table)
+
+    def close(self) -> None:
+        self.groups.close()
+        if self.writer is not None:
+            self.writer.close()
+
+    def _write(self, group: pa.Table) -> None:
+        if self.number % GROUPS_PER_FILE == 0:
+            self._next_file()
+        assert self.writer is not None
+        self.writer.write_table(group, row_group_size=group.num_rows)
+        self.number += 1
+
+    def _next_file(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        path = self.folder / f"part-{self.number // GROUPS_PER_FILE:05d}.parquet"
+        self.writer = pq.ParquetWriter(path, self.schema, compression="zstd", use_dictionary=False)
 
 
 def picture_sizes(table: pa.Table) -> np.ndarray:

@@ -126,11 +126,6 @@ def picture_rows(shape: tuple[int, ...]) -> int:
     return max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(shape))))
 
 
-def group_rows(raw: pa.Table) -> int:
-    """Raw rows → how many of them a row group takes, so that pictures make groups of bounded size, too."""
-    return int(np.clip(PART_BYTES * raw.num_rows // max(raw.nbytes, 1), 1, 1 << 20))
-
-
 def _pieces(file: pq.ParquetFile, group: int, rows: int, start: int) -> Iterator[tuple[int, pa.Table]]:
     """A row group in pieces of at most `rows`, of pictures fewer: a piece is held beside the part that it goes into."""
     metadata = file.metadata.row_group(group)

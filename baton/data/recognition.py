@@ -166,6 +166,8 @@ def _of_bytes(name: str, counted: CellCounts, data: Data, forced: str | None) ->
 
 def _of_whole_numbers(column: Column, counted: CellCounts, data: Data, forced: str | None, why: str) -> Recognised:
     """Whole numbers of a typed source: numbers, but for dates in disguise and identifiers."""
+    if counted.sorts["fraction"]:  # floats, and not all of them whole
+        counted = replace(counted, sorts=Counter())
     if counted.sorts["beyond"] and forced != "numeric":
         column = replace(column, type="string")  # no signed type of 64 bits holds it
     if forced in (None, "datetime") and (coded := _coded_date(column.name, counted, counted.cells, data, forced)):

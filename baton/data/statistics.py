@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -123,12 +123,46 @@ class Summary:
         return Summary(columns, table.replace_schema_metadata(None))
 
 
-def summarise(table: pa.Table, hashes: np.ndarray | None = None) -> Summary:
-    """Typed table → its `Summary`; `hashes` are its rows', if known. Image bytes are counted, not sampled."""
+class Gathered:
+    """A summary that those of parts are added to, one by one, without a copy of what is known already."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, ColumnStatistics] = {}
+        self.samples: list[pa.Table] = []
+        self.below: int | None = None  # no row of a higher hash comes into the sample any more
+
+    def add(self, part: Summary) -> None:
+        for name, column in part.columns.items():
+            held = self.columns.setdefault(name, ColumnStatistics())
+            counts, held.counts = held.counts, Counter()
+            counts.update(column.counts)
+            self.columns[name] = replace(held.merge(replace(column, counts=Counter())), counts=counts)
+        self.samples.append(part.sample)
+        if sum(sample.num_rows for sample in self.samples) > 2 * SAMPLE_ROWS:
+            self._cut()
+
+    def summary(self) -> Summary:
+        """What was added, as one; the parts' order and sizes do not matter."""
+        self._cut()
+        return Summary(self.columns, self.samples[0])
+
+    def _cut(self) -> None:
+        sample = _lowest(pa.concat_tables(self.samples))
+        self.samples = [sample]
+        if sample.num_rows == SAMPLE_ROWS:
+            self.below = sample.column(names.ROW_HASH)[-1].as_py()
+
+
+def summarise(table: pa.Table, hashes: np.ndarray | None = None, below: int | None = None) -> Summary:
+    """Typed table → its `Summary`; `hashes` are its rows', if known. Image bytes are counted, not sampled.
+
+    Rows of a hash above `below` are left out of the sample: the whole's holds none of them.
+    """
     columns = dict(zip(table.column_names, mapped(_column, table.columns), strict=True))
     light = [name for name in table.column_names if not pa.types.is_binary(table.column(name).type)]
-    sample = table.select(light).append_column(names.ROW_HASH, pa.array(row_hash(table) if hashes is None else hashes))
-    return Summary(columns, _lowest(sample))
+    hashes = row_hash(table) if hashes is None else hashes
+    sample = table.select(light).append_column(names.ROW_HASH, pa.array(hashes))
+    return Summary(columns, _lowest(sample if below is None else sample.filter(pa.array(hashes <= np.uint64(below)))))
 
 
 def merge(parts: list[Summary]) -> Summary:

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from baton.data import raw_rows
+from baton.data.ingestion import outputs
 from baton.data.raw_rows import RawRows
 
 
@@ -54,5 +55,5 @@ def test_no_row_is_one_empty_part(tmp_path, table):
 
 
 def test_pictures_are_written_in_small_row_groups():
-    assert raw_rows.group_rows(pa.table({"picture": [bytes(16 << 20)] * 9})) == 3
-    assert raw_rows.group_rows(pa.table({"number": np.arange(9)})) == 1 << 20
+    assert outputs.raw_rows(9, 9 * 16 << 20) == 2
+    assert outputs.raw_rows(9, 72) == 9

@@ -1,6 +1,8 @@
 """A source in, a dataset folder out, on this machine: the `local` engine of ingest.
 
-`data.ingestion.spark` builds the same dataset on Spark from the same pure functions.
+It goes through the source in parts, on all cores, in an amount of memory that does not grow with the rows: first to
+learn kinds, splits and summaries (`survey`), then to encode and write. `data.ingestion.spark` builds the same dataset
+on Spark from the same `stages`.
 """
 
 from __future__ import annotations
@@ -8,120 +10,97 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from baton import names
 from baton.config.schema import Config
-from baton.data import cell_counts, dataset, duplicates, raw_rows, recognition, splits, statistics
-from baton.data.columns import Column
-from baton.data.duplicates import Groups
-from baton.data.ingestion import pictured as pictures
-from baton.data.ingestion import quarantine
-from baton.data.ingestion.pictured import Pictured
-from baton.data.ingestion.rows import (
-    CheckedRows,
-    check_reserved,
-    checked,
-    fit_and_profile,
-    laid_out,
-    plan_of,
-    refuse_unseen_classes,
-    time_counts,
-)
+from baton.data import dataset
+from baton.data.ingestion import outputs, quarantine, stages
+from baton.data.ingestion.outputs import Outputs
+from baton.data.ingestion.parts import Parts, Work
+from baton.data.ingestion.rows import check_reserved, fit_and_profile, laid_out, typed_rows
+from baton.data.ingestion.survey import Survey
 from baton.data.preprocessing import Preprocessor
 from baton.data.sources import files
-from baton.runtime.threads import together
+from baton.data.statistics import Summary
 
 log = logging.getLogger("baton")
+
+PARTS_FOLDER = ".parts"  # of a dataset that is being built; removed before it is complete
 
 
 def build(config: Config, source: files.Source, folder: Path) -> Counter[str]:
     """Read, check, split, fit, encode and write a dataset into `folder`; return quarantine reasons."""
     config = laid_out(config, source)
-    raw = source.table()
-    quarantine.check_any(raw.num_rows, source.location, source.broken)
-    check_reserved(raw.column_names)
-    log.info("read %s rows from %s", f"{raw.num_rows:,}", source.location)
-    counted = cell_counts.counts(raw, config.data)
-    recognised = recognition.recognise(raw.schema, counted, config.data)
-    columns = [r.column for r in recognised]
-    rows = checked(raw, columns, config)
-    total, lines = raw.num_rows + len(source.broken), quarantine.of_lines(source.broken)
-    bad = quarantine.of_rows(raw, rows.reasons, columns) + lines
-    quarantine.check(config, bad, total)
-    plan, place, seen, notes = _placed(config, raw, rows, columns)
-    parts = _summarised(rows, place, bad)
-    notes = source.notes() + notes
-    preprocessor = fit_and_profile(config, recognised, counted, parts, raw.column_names, plan, folder, seen, notes)
-    place, reasons = refuse_unseen_classes(rows.typed, place, rows.reasons, preprocessor)
-    by_reason = Counter(reasons.drop_null().to_pylist()) + lines.reasons
-    quarantine.check(config, replace(bad, reasons=by_reason), total)
-    test = pa.array(place == splits.SPLIT_INDEX["test"])
-    together(
-        *(partial(write_split, name, rows.typed, place, preprocessor, config, folder) for name in splits.SPLIT_INDEX),
-        lambda: write_raw_test(raw.filter(test), folder),
-        lambda: write_quarantine(raw, reasons, source.broken, folder),
-    )
+    parts = Parts(source, folder / PARTS_FOLDER)
+    try:
+        check_reserved(parts.schema.names)
+        return _built(config, source, parts, folder)
+    finally:
+        parts.close()
+
+
+def _built(config: Config, source: files.Source, parts: Parts, folder: Path) -> Counter[str]:
+    survey = Survey(config, parts)
+    survey.look()
+    log.info("read %s rows from %s", f"{survey.total:,}", source.location)
+    summaries = survey.summaries()
+    notes = source.notes() + survey.notes()
+    pictured = survey.pictured if config.data.task == "image" else None
+    preprocessor = fit_and_profile(config, survey.recognised, survey.counted, summaries, parts.schema.names,
+                                   survey.plan, folder, pictured, notes)  # fmt: skip
+    counts, reasons = _counts(config, survey, summaries, preprocessor, source.broken)
+    _write(config, survey, parts, preprocessor, counts, folder)
+    quarantine.write_lines(source.broken, folder / names.QUARANTINE_FOLDER)
     dataset.write_metadata(folder, preprocessor)
     preprocessor.save(folder / names.PREPROCESSOR)
-    counts = {name: int((place == index).sum()) for name, index in splits.SPLIT_INDEX.items()}
-    dataset.complete(folder, {"input": total, **counts, "quarantined": sum(by_reason.values())}, preprocessor)
-    return by_reason
+    parts.close()
+    dataset.complete(folder, counts, preprocessor)
+    return reasons
 
 
-def _placed(
-    config: Config, raw: pa.Table, rows: CheckedRows, columns: list[Column]
-) -> tuple[splits.Plan, np.ndarray, Pictured | None, list[str]]:
-    """Raw and checked rows → the plan, each row's place by it, what pictures are like, what a person should know."""
-    data = config.data
-    times = time_counts(raw, columns, config) if data.time else None
-    kept_whole = pictures.keeps_duplicates_together(data)
-    groups = duplicates.groups(pictures.prints(rows, None, columns, data)) if kept_whole else Groups()
-    rows = rows.grouped(groups)
-    tally = rows.tally(data)
-    plan = plan_of(config, tally, splits.recurring(rows.deciding[rows.good], tally.frequent), times)
-    plan = plan.keeping(groups.unit, groups.mixed)
-    place = rows.places(plan, data)
-    if data.task != "image":
-        return plan, place, None, []
-    if not kept_whole:
-        groups = duplicates.groups(pictures.prints(rows, place, columns, data))
-    return plan, place, pictures.pictured(raw, rows, place, columns, data, groups), groups.words(kept_whole)
+def _counts(
+    config: Config,
+    survey: Survey,
+    summaries: dict[str, Summary],
+    preprocessor: Preprocessor,
+    broken: list[dict[str, str]],
+) -> tuple[dict[str, int], Counter[str]]:
+    """(the manifest's rows, quarantine reasons), with the rows of classes that train lacks set aside too."""
+    unseen = {name: _unseen(summary, preprocessor) for name, summary in summaries.items()}
+    lines, total = quarantine.of_lines(broken), survey.total + len(broken)
+    reasons = survey.bad.reasons + +Counter({quarantine.unseen_class(preprocessor.target): sum(unseen.values())})
+    reasons += lines.reasons
+    quarantine.check(config, replace(survey.bad + lines, reasons=reasons), total)
+    used = {name: summary.rows - unseen[name] for name, summary in summaries.items()}
+    return {"input": total, **used, "quarantined": reasons.total()}, reasons
 
 
-def _summarised(rows: CheckedRows, place: np.ndarray, bad: quarantine.Quarantine) -> dict[str, statistics.Summary]:
-    """The summary of each split; raises `BadInput` if one is empty."""
-    masks = {name: place == index for name, index in splits.SPLIT_INDEX.items()}
-    quarantine.check_splits({name: int(mask.sum()) for name, mask in masks.items()}, bad)
-    return {
-        name: statistics.summarise(rows.typed.filter(pa.array(mask)), rows.hashes[mask]) for name, mask in masks.items()
-    }
+def _unseen(summary: Summary, preprocessor: Preprocessor) -> int:
+    """How many rows of a split are of a class that does not occur in train."""
+    if not preprocessor.classes:
+        return 0
+    counts = summary.columns[preprocessor.target].counts
+    return sum(rows for name, rows in counts.items() if name not in preprocessor.classes)
 
 
-def write_split(
-    name: str, typed: pa.Table, place: np.ndarray, preprocessor: Preprocessor, config: Config, folder: Path
+def _write(
+    config: Config, survey: Survey, parts: Parts, preprocessor: Preprocessor, counts: dict[str, int], folder: Path
 ) -> None:
-    """The encoded rows of a split, in row groups."""
-    part = typed.filter(pa.array(place == splits.SPLIT_INDEX[name]))
-    workers, most = config.distributed_train.workers, config.data.row_group_size
-    dataset.write_split(dataset.encoded_table(part, preprocessor), folder / name, workers, most)
+    """Encode and write the rows of each split, the raw test rows and the quarantine."""
+    columns = survey.columns or []
+    pictures = survey.picture_bytes(preprocessor.classes)
+    held = max(parts.source.bytes, sum(int(sizes.sum()) for sizes in pictures.values()))
 
+    def outcomes(work: Work) -> list[stages.Outcome]:
+        rows = work.rows
+        typed, reasons = (rows.typed, rows.reasons) if rows else typed_rows(work.raw, columns, config)
+        assert work.places is not None
+        found = stages.outcomes(work.raw, typed, reasons, work.places, preprocessor)
+        return [o if o.raw is None else replace(o, raw=outputs.plain(o.raw)) for o in found]
 
-def write_raw_test(raw: pa.Table, folder: Path) -> None:
-    """The test rows as they came: the gate scores candidate and champion on them."""
-    (folder / names.RAW_FOLDER).mkdir()
-    pq.write_table(raw, folder / names.RAW_FOLDER / "test.parquet", row_group_size=raw_rows.group_rows(raw))
-
-
-def write_quarantine(raw: pa.Table, reasons: pa.Array, broken: list[dict[str, str]], folder: Path) -> None:
-    """Rows with a reason, as they came; and lines that were no rows, as text."""
-    where = folder / names.QUARANTINE_FOLDER
-    where.mkdir()
-    rows = raw.append_column(names.REASON, reasons).filter(reasons.is_valid())
-    pq.write_table(rows, where / "rows.parquet")
-    quarantine.write_lines(broken, where)
+    size = outputs.raw_rows(survey.total, held)
+    written = Outputs(folder, config, preprocessor, parts.schema, counts, pictures, size)
+    for found in parts.each(outcomes, "wrote"):
+        written.add(found)
+    written.close()

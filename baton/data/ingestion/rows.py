@@ -79,9 +79,15 @@ def laid_out(config: Config, source: files.Source) -> Config:
 
 def checked(raw: pa.Table, columns: list[cols.Column], config: Config) -> CheckedRows:
     """Raw rows → what can be used of them."""
+    typed, reasons = typed_rows(raw, columns, config)
+    hashes = splits.row_hash(typed)
+    return CheckedRows(typed, reasons, hashes, splits.unit_hash(typed, config.data, hashes))
+
+
+def typed_rows(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[pa.Table, pa.Array]:
+    """Raw rows → typed ones, and the reasons of those that cannot be used."""
     data = config.data
     typed, reasons = cols.typed(raw, columns, data.target)
-    hashes = splits.row_hash(typed)
     if data.time:
         gone = typed.column(data.time).combine_chunks().is_null()
         reasons = pc.coalesce(reasons, pc.if_else(gone, f"{data.time} (data.time) is missing", None))
@@ -89,7 +95,7 @@ def checked(raw: pa.Table, columns: list[cols.Column], config: Config) -> Checke
         _, unknown = splits.by_column(typed.column(data.split_column))
         sentence = f"{data.split_column} is neither train, validation nor test"
         reasons = pc.coalesce(reasons, pc.if_else(pa.array(unknown), sentence, None))
-    return CheckedRows(typed, reasons, hashes, splits.unit_hash(typed, data, hashes))
+    return typed, reasons
 
 
 def plan_of(
@@ -157,8 +163,12 @@ def refuse_unseen_classes(
 
 def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Raw rows → the distinct moments (µs) or numbers of `data.time` and how many rows each has; counts add up."""
-    stamps, _ = cols.typed(raw, [_time_column(columns, config)], None)
-    counted = stamps.column(config.data.time).drop_null().value_counts()
+    return moments(cols.typed(raw, [time_column(columns, config)], None)[0], config)
+
+
+def moments(typed: pa.Table, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """The same of typed rows."""
+    counted = typed.column(config.data.time).drop_null().value_counts()
     return splits.moments(counted.field("values")), counted.field("counts").to_numpy()
 
 
@@ -187,7 +197,8 @@ def _in_order(whole: statistics.Summary) -> statistics.Summary:
     return statistics.Summary(columns, whole.sample)
 
 
-def _time_column(columns: list[cols.Column], config: Config) -> cols.Column:
+def time_column(columns: list[cols.Column], config: Config) -> cols.Column:
+    """The column of `data.time`; raises `BadInput` if it holds neither moments nor numbers."""
     column = next(c for c in columns if c.name == config.data.time)
     if column.kind not in ("datetime", "numeric"):
         raise BadInput(f"data.time must be a column of dates, times or numbers. Received: {column.name}, {column.kind}")

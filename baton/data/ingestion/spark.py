@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ from baton.data.duplicates import Groups
 from baton.data.ingestion import pictured as pictures
 from baton.data.ingestion import quarantine as quarantines
 from baton.data.ingestion import rows as rows_module
+from baton.data.ingestion import stages
 from baton.data.ingestion.pictured import Pictured
 from baton.data.ingestion.quarantine import Quarantine
+from baton.data.ingestion.stages import Layout
 from baton.data.preprocessing import Preprocessor
 from baton.data.sources import files as sources
 from baton.data.sources.spark_rows import (
@@ -91,37 +93,6 @@ def build(config: Config, source: sources.Source, folder: Path) -> Counter[str]:
     return reasons
 
 
-@dataclass
-class Layout:
-    """A plan of the splits, and how many copies of a row that is spread stand before each part of the source.
-
-    `groups` are those of pictures that are the same or nearly.
-    """
-
-    plan: splits.Plan
-    before: dict[str, Counter[int]] = field(default_factory=dict)
-    groups: Groups = field(default_factory=Groups)
-
-    def notes(self, data: Data) -> list[str]:
-        """What a person should know of duplicates, as sentences."""
-        return self.groups.words(pictures.keeps_duplicates_together(data))
-
-    def decisive(self, data: Data) -> Groups:
-        """The groups, where they decide of the splits."""
-        return self.groups if pictures.keeps_duplicates_together(data) else Groups()
-
-    def placed(
-        self, raw: pa.Table, part: str, columns: list[cols.Column], config: Config
-    ) -> tuple[rows_module.CheckedRows, np.ndarray]:
-        """Raw rows of a part, in order → the checked rows and their places; counts the copies on."""
-        rows = rows_module.checked(raw, columns, config).grouped(self.decisive(config.data))
-        before = self.before.get(part, Counter())
-        places = rows.places(self.plan, config.data, before)
-        if self.plan.spread:
-            self.before[part] = before + splits.recurring(rows.deciding[rows.good], self.plan.spread)
-        return rows, places
-
-
 # Stages, run on executors
 
 
@@ -179,20 +150,16 @@ def _recur(tables: Tables, columns: list[cols.Column], config: Config, frequent:
 
 def _summarise(tables: Tables, columns: list[cols.Column], config: Config, layout: Layout) -> Iterator[pa.Table]:
     """The summary of each split, the reasons of quarantined rows, and what pictures are like."""
-    parts: dict[str, statistics.Summary] = {}
+    parts: dict[str, statistics.Gathered] = {}
     quarantine, seen = Quarantine(), Pictured()
     for raw in tables:
-        rows, place = layout.placed(raw, tables.part, columns, config)
-        typed, hashes = rows.typed, rows.hashes
-        quarantine += quarantines.of_rows(raw, rows.reasons, columns)
-        for name, index in splits.SPLIT_INDEX.items():
-            mask = place == index
-            if mask.any():
-                found = statistics.summarise(typed.filter(pa.array(mask)), hashes[mask])
-                parts[name] = parts[name].merge(found) if name in parts else found
-        if config.data.task == "image":
-            seen += pictures.pictured(raw, rows, place, columns, config.data, layout.groups)
-    yield _partial(parts, quarantine, seen)
+        rows, places = layout.placed(raw, tables.part, columns, config)
+        below = {name: part.below for name, part in parts.items()}
+        found = stages.summarised(raw, rows, places, columns, config, layout.groups, below)
+        for name, summary in found.splits.items():
+            parts.setdefault(name, statistics.Gathered()).add(summary)
+        quarantine, seen = quarantine + found.quarantine, seen + found.pictured
+    yield _partial({name: part.summary() for name, part in parts.items()}, quarantine, seen)
 
 
 def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -222,24 +189,17 @@ def _place(
     schema: pa.Schema,
 ) -> Iterator[pa.Table]:
     """Every row's place and reason; encoded if it is used; raw if it is of the test split or quarantined."""
-    test = splits.SPLIT_INDEX["test"]
     for raw in tables:
-        rows, place = layout.placed(raw, tables.part, columns, config)
-        typed = rows.typed
-        place, reasons = rows_module.refuse_unseen_classes(typed, place, rows.reasons, preprocessor)
-        for mask in (place < test, place == test, place == splits.UNPLACED):
-            if mask.any():
-                here, first = pa.array(mask), int(place[mask][0])
-                encoded = None if first == splits.UNPLACED else dataset.encoded_table(typed.filter(here), preprocessor)
-                kept = None if first < test else raw.filter(here)
-                size = int(mask.sum())
-                arrays = [
-                    pa.array(place[mask], pa.int32()),
-                    reasons.filter(here),
-                    _struct(encoded, schema.field("encoded").type, size),
-                    _struct(kept, schema.field("raw").type, size),
-                ]
-                yield pa.table(arrays, schema)
+        rows, places = layout.placed(raw, tables.part, columns, config)
+        for found in stages.outcomes(raw, rows.typed, rows.reasons, places, preprocessor):
+            size = len(found.reasons)
+            arrays = [
+                pa.array(np.full(size, found.place, np.int32)),
+                found.reasons,
+                _struct(found.encoded, schema.field("encoded").type, size),
+                _struct(found.raw, schema.field("raw").type, size),
+            ]
+            yield pa.table(arrays, schema)
 
 
 def _struct(table: pa.Table | None, type_: pa.StructType, rows: int) -> pa.Array:
@@ -279,7 +239,7 @@ def _layout(rows: SparkRows, columns: list[cols.Column], config: Config) -> Layo
     for data in recurring.get("recurring", []):
         parts |= {part: Counter({int(h): n for h, n in found.items()}) for part, found in json.loads(data).items()}
     plan = rows_module.plan_of(config, tally, sum(parts.values(), Counter()), None).keeping(groups.unit, groups.mixed)
-    return Layout(plan, _offsets(plan, parts), groups)
+    return Layout(plan, stages.offsets(plan, parts), groups)
 
 
 def _groups(rows: SparkRows, columns: list[cols.Column], config: Config, layout: Layout | None) -> Groups:
@@ -288,15 +248,6 @@ def _groups(rows: SparkRows, columns: list[cols.Column], config: Config, layout:
     back = [c.cast(f.type) if f.type != pa.uint64() else pa.chunked_array([k.view(f.type) for k in c.chunks], f.type)
             for c, f in zip(found.columns, duplicates.PRINTS, strict=True)]  # fmt: skip
     return duplicates.groups(pa.table(back, duplicates.PRINTS))
-
-
-def _offsets(plan: splits.Plan, parts: dict[str, Counter[int]]) -> dict[str, Counter[int]]:
-    """How many copies of each row that is spread stand in the parts before each part."""
-    before, offsets = Counter[int](), {}
-    for part in sorted(parts, key=int):
-        offsets[part] = Counter({value: before[value] for value in plan.spread})
-        before += parts[part]
-    return offsets
 
 
 def _summarised(

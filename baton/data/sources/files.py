@@ -35,7 +35,26 @@ PACKED_TIMES = 8  # how much larger a packed file is held to be when it is unpac
 AS_CONFIGURED = Reading()  # by the config's defaults
 ReadError = (pa.ArrowException, OSError, ValueError, MemoryError)  # all that pyarrow raises for broken files
 
+PART_ROWS, PART_BYTES = 1 << 17, 32 << 20  # of a part, at most: what one core works on at a time
+
 Stamp = tuple[int, int, int]  # a file's size, times of the last change of content and inode in ns
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a source that lie together, and where: the first's number in its file, of images in the source."""
+
+    number: int
+    file: Path
+    first: int
+    rows: int
+    read: int  # bytes of the source up to its end, about
+    table: pa.Table | None  # None once it is kept elsewhere
+
+    @property
+    def words(self) -> str:
+        """Which rows they are, as a sentence names them."""
+        return f"{self.file}, rows {self.first + 1:,} to {self.first + self.rows:,}"
 
 
 @dataclass
@@ -53,6 +72,7 @@ class Source:
     partitions: dict[Path, partitions.Values] = field(default_factory=dict)  # what each file's folders say
     partition_types: dict[str, pa.DataType] = field(default_factory=dict)  # of the whole source
     folder: PictureFolder | None = None  # of images
+    read: int = 0  # bytes of the files up to where the reader is, about
 
     @property
     def bytes(self) -> int:
@@ -78,6 +98,19 @@ class Source:
         """All rows in one table."""
         schema = self.schema()
         return pa.concat_tables([schema.empty_table(), *self.tables(schema)])
+
+    def parts(self, schema: pa.Schema) -> Iterator[Part]:
+        """The same as parts of at most `PART_ROWS` rows and about `PART_BYTES`, the same ones at every reading."""
+        first, at, number = 0, None, 0
+        for file, table in self._batches(PART_ROWS):
+            whole = conformed(table, schema, file)
+            if file != at and self.format != "images":
+                first, at = 0, file
+            size = _part_rows(whole)
+            for start in range(0, whole.num_rows, size):
+                table = whole.slice(start, size)
+                yield Part(number, file, first, table.num_rows, self.read, table)
+                first, number = first + table.num_rows, number + 1
 
     def schema(self) -> pa.Schema:
         """The columns of all files together, from their headers; raises `BadInput` as reading would."""
@@ -129,6 +162,7 @@ class Source:
     def _batches(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         """Each table with its file, or with the first of its images."""
         self.broken.clear()
+        self.read = 0
         reader = {"csv": self._csv, "parquet": self._parquet, "images": self._images}[self.format]
         column = self.reading.pictures
         for file, table in reader(rows):
@@ -204,11 +238,20 @@ class Source:
 
     def _csv(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         for file in self.files:
+            done = self.read
             with self._text(file) as text:
-                for table in self._csv_file(text):
+                for table, share in self._csv_file(text):
+                    self.read = done + int(share * self._size(file))
                     yield file, table
+            self.read = done + self._size(file)
 
-    def _csv_file(self, text: Text) -> Iterator[pa.Table]:
+    def _size(self, file: Path) -> int:
+        """As `bytes` counts it."""
+        size = self.stamps[file][0] if file in self.stamps else 0
+        return size * (PACKED_TIMES if plain_text.is_packed(file) else 1)
+
+    def _csv_file(self, text: Text) -> Iterator[tuple[pa.Table, float]]:
+        """Tables, and which share of the text has been read with them."""
         names = csv_text.header(text)
         broken: list[csv.InvalidRow] = []
         read = 0
@@ -219,9 +262,10 @@ class Source:
 
         with ThreadPoolExecutor(1) as pool:
             found = pool.submit(csv_text.scan, text)  # while Arrow reads
-            for batch in _csv_batches(text, names, keep):
-                read += batch.num_rows
-                yield pa.Table.from_batches([batch])
+            with pa.OSFile(str(text.path)) as stream:
+                for batch in _csv_batches(text, names, keep, stream=stream):
+                    read += batch.num_rows
+                    yield pa.Table.from_batches([batch]), stream.tell() / max(1, stream.size())
         plain = found.result().explains(1 + read + len(broken), text.escape)
         if not plain:
             csv_text.check_quotes(text)
@@ -233,11 +277,14 @@ class Source:
 
     def _parquet(self, rows: int) -> Iterator[tuple[Path, pa.Table]]:
         for file in self.files:
+            done = self.read
             with self._reading(file):
-                for table in self._parquet_file(file, rows):
+                for table, share in self._parquet_file(file, rows):
+                    self.read = done + int(share * self._size(file))
                     yield file, table
 
-    def _parquet_file(self, file: Path, rows: int) -> Iterator[pa.Table]:
+    def _parquet_file(self, file: Path, rows: int) -> Iterator[tuple[pa.Table, float]]:
+        """Tables, and which share of the rows has been read with them."""
         parquet = self._opened(file)
         mine, shares = self.share
         groups = list(range(parquet.metadata.num_row_groups)) if self.group is None else [self.group]
@@ -249,7 +296,7 @@ class Source:
             read += batch.num_rows
             if number % shares == mine:
                 _check_cells(batch, file)
-                yield batch.replace_schema_metadata(None)
+                yield batch.replace_schema_metadata(None), read / max(1, promised)
         if read != promised:
             raise BadInput(f"{file} is damaged: it holds {read:,} rows and should hold {promised:,}.")
 
@@ -268,6 +315,7 @@ class Source:
             }
             if folder.split:
                 columns[SPLIT] = [folder.split_of(file) for file in chunk]
+            self.read += sum(map(self._size, chunk))
             yield chunk[0], pa.table(columns)
 
     def _batches_of_images(self) -> Iterator[list[Path]]:
@@ -340,6 +388,11 @@ def _stamp(file: Path) -> Stamp | None:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
+def _part_rows(table: pa.Table) -> int:
+    """How many rows of a table make a part, at most."""
+    return max(1, min(PART_ROWS, PART_BYTES * table.num_rows // max(1, table.nbytes)))
+
+
 def _why_broken(row: csv.InvalidRow, text: Text) -> str:
     """What is wrong with a line that is no row, without its number."""
     surplus = row.actual_columns - row.expected_columns
@@ -348,12 +401,16 @@ def _why_broken(row: csv.InvalidRow, text: Text) -> str:
 
 
 def _csv_batches(
-    text: Text, names: list[str], on_broken: Callable[[csv.InvalidRow], str], wanted: list[str] | None = None
+    text: Text,
+    names: list[str],
+    on_broken: Callable[[csv.InvalidRow], str],
+    wanted: list[str] | None = None,
+    stream: pa.NativeFile | None = None,
 ) -> Any:
     """A file's rows as text, by one thread, so that a line has a number; by all only the `wanted` columns."""
     try:
         reader = csv.open_csv(
-            text.path,
+            text.path if stream is None else stream,
             csv.ReadOptions(block_size=CSV_BLOCK_BYTES, use_threads=wanted is not None),
             csv.ParseOptions(
                 delimiter=text.delimiter,
