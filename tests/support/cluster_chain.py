@@ -60,8 +60,8 @@ def seen_by_executors(config: str) -> list[dict[str, Any]]:
 
         for _ in batches:
             steps = importlib.util.find_spec("steps")
-            answer = {"baton": baton.__file__, "folder": str(Path.cwd()), "steps": str(steps), "path": sys.path}
-            answer["environment"] = dict(os.environ)
+            answer = {"baton": str(Path(baton.__file__).absolute()), "folder": str(Path.cwd()), "steps": str(steps)}
+            answer |= {"path": sys.path, "environment": sorted(os.environ)}
             yield pa.RecordBatch.from_pydict({"answer": [json.dumps(answer)]})
 
     session = spark.session(loading.load(config, ""))

@@ -107,7 +107,7 @@ def test_executors_have_the_code_that_was_sent_and_nothing_of_the_drivers_folder
         assert seen["baton"].startswith(work) and "baton.zip" in seen["baton"]
         assert seen["folder"].startswith(work) and seen["steps"] == "None"
         assert not [place for place in seen["path"] if place.startswith(here) and ".venv" not in place]
-        assert not [value for key, value in seen["environment"].items() if key.startswith("MLFLOW_")]
+        assert not [name for name in seen["environment"] if name.startswith("MLFLOW_")]
 
 
 def test_a_worker_that_dies_on_the_same_part_again_and_again_says_which(chain):
