@@ -60,7 +60,7 @@ def _kill_on_a_cluster(steps: list[str]) -> bool:
     from faults.standalone import Cluster
 
     folder, failed = Path(tempfile.mkdtemp(prefix="baton-faults-")), False
-    with Cluster(folder / "spark", cores=2) as spark:
+    with Cluster(folder / "spark") as spark:
         project = cluster.Project(folder / "home", spark)
         project.prepare()
         for moment in (moment for moment in cluster.MOMENTS if moment.step in steps):

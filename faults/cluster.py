@@ -131,14 +131,13 @@ def kill_in(project: Project, moment: Moment, with_worker: bool) -> list[str]:
             if victim and moment.came(project.home):
                 cluster.kill(victim, with_worker)
                 killed.append(victim.pid)
+                if with_worker:
+                    cluster.add_worker(f"worker-{victim.pid}")
 
     try:
         run_id = project.run(moment.step, kill)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return [str(error)]
-    finally:
-        if with_worker and killed:
-            cluster.add_worker(f"worker-{killed[0]}")
     if not killed:
         return ["nothing was killed: the step was too quick"]
     after = CHECKS[moment.step](project, run_id)

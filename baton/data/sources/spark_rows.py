@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
@@ -38,6 +38,7 @@ class SparkRows:
     pieces: list[sources.Source]  # of files
     frame: Any = None  # of a table, its columns named by position
     own_schema: pa.Schema = None  # of all files together, before it is put into types that Spark has
+    in_tasks: set[int] = field(default_factory=set)  # into how many the pieces were divided, stage by stage
 
     def over(self, stage: Stage, schema: Any, *arguments: Any, tasks: int = 0) -> Any:
         """The DataFrame of a stage's output; at most `tasks` tasks (0: as many as there are pieces)."""
@@ -46,6 +47,7 @@ class SparkRows:
             frame = self.frame.coalesce(tasks) if tasks else self.frame
             return mapped(frame, lambda batches: stage(_of_frame(batches, of_schema), *arguments), schema)
         tasks = min(len(pieces), tasks or len(pieces))
+        self.in_tasks.add(tasks)
         numbers = self.spark.range(0, len(pieces), 1, max(tasks, 1))
 
         def staged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -137,8 +139,8 @@ def _parts_named(rows: SparkRows, location: str) -> Iterator[None]:
 def _part(rows: SparkRows, died: Death, location: str) -> str:
     """What a task reads: the pieces that Spark's `range` gives it."""
     count = len(rows.pieces)
-    if not 0 < died.tasks <= count:  # a table's, or a task that reads what others have read
-        return f"task {died.task + 1} of {died.tasks} on {location}"
+    if died.tasks not in rows.in_tasks:  # a table's, or a task that reads what others have made of the source
+        return f"{location}, task {died.task} (counted from 0)"
     mine = rows.pieces[died.task * count // died.tasks : (died.task + 1) * count // died.tasks]
     first, last = _called(mine[0]), _called(mine[-1])
     return first if first == last else f"{len(mine)} parts, from {first} to {last}"
@@ -208,12 +210,12 @@ def _plain(table: pa.Table, schema: pa.Schema, piece: sources.Source) -> pa.Tabl
     Nanoseconds lose the digits below a microsecond, which no feature has either.
     """
     columns = []
-    for field, values in zip(schema, table.columns, strict=True):
+    for wanted, values in zip(schema, table.columns, strict=True):
         try:
-            columns.append(pc.cast(values, field.type, safe="[ns" not in str(values.type)))
+            columns.append(pc.cast(values, wanted.type, safe="[ns" not in str(values.type)))
         except pa.ArrowInvalid as error:
             raise BadInput(
-                f"{piece.files[0]}: column {field.name} of type {values.type} holds what Spark has no type for "
+                f"{piece.files[0]}: column {wanted.name} of type {values.type} holds what Spark has no type for "
                 f"({error}). Set engine: local, or write the column as text."
             ) from None
     return pa.table(columns, schema)
