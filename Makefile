@@ -30,6 +30,7 @@ bench: $(READY)  ## Baton and its alternatives side by side, into docs/BENCHMARK
 
 faults: $(READY)  ## kill every step at every commit point, run again, compare
 	python -m faults
+	python -m faults --cluster
 
 mutants: $(READY)  ## change the lines that matter most, one at a time, and see whether a test notices
 	python -m mutants

@@ -23,9 +23,14 @@ from faults.stage import Stage
 @click.option("--few", is_flag=True, help="only the nine most telling points")
 @click.option("--pictures", is_flag=True, help="pictures and a base instead of a table")
 @click.option("--horovodrun", is_flag=True, help="two real Horovod workers instead of one that is forked: slower")
+@click.option("--cluster", is_flag=True, help="instead, kill what a cluster of several processes is made of")
 @click.option("--report", type=click.Path(path_type=Path), help="a Markdown file for the summary")
 @click.option("--list", "only_list", is_flag=True, help="print the points and kill nobody")
-def faults(steps: str, few: bool, pictures: bool, horovodrun: bool, report: Path | None, only_list: bool) -> None:
+def faults(
+    steps: str, few: bool, pictures: bool, horovodrun: bool, cluster: bool, report: Path | None, only_list: bool
+) -> None:
+    if cluster:
+        sys.exit(_kill_on_a_cluster(steps.split(",")))
     chosen = [step for step in ORDER if step in steps.split(",")]
     folder, started = Path(tempfile.mkdtemp(prefix="baton-faults-")), time.monotonic()
     project = importlib.import_module(f"faults.{'pictures' if pictures else 'tables'}")
@@ -47,6 +52,27 @@ def faults(steps: str, few: bool, pictures: bool, horovodrun: bool, report: Path
         report.write_text(text)
     shutil.rmtree(folder, ignore_errors=True)
     sys.exit(any(result.faults for result in results))
+
+
+def _kill_on_a_cluster(steps: list[str]) -> bool:
+    """Whether anything was lost, or was there twice, where a cluster lost an executor or a worker."""
+    from faults import cluster
+    from faults.standalone import Cluster
+
+    folder, failed = Path(tempfile.mkdtemp(prefix="baton-faults-")), False
+    with Cluster(folder / "spark") as spark:
+        project = cluster.Project(folder / "home", spark)
+        project.prepare()
+        for moment in (moment for moment in cluster.MOMENTS if moment.step in steps):
+            for with_worker in (False, True):
+                started, victim = time.monotonic(), "worker" if with_worker else "executor"
+                wrong = cluster.kill_in(project, moment, with_worker)
+                end, seconds = "FAILED" if wrong else "survived", time.monotonic() - started
+                click.echo(f"{end:8} {seconds:5.1f} s  {moment.step}, when {moment.name}: one {victim} less")
+                click.echo("".join(f"         {fault}\n" for fault in wrong), nl=False)
+                failed |= bool(wrong)
+    shutil.rmtree(folder, ignore_errors=True)
+    return failed
 
 
 def _tell(number: int, count: int, result: Result) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,11 @@ GROUP = "spark.jobGroup.id"
 LOOK_S = 1.0  # between two looks whether jobs are to be cancelled
 ARROW_BYTES = 256 << 20  # of a batch that Spark hands to Python
 LOCAL = re.compile(r"local(\[.*\])?")
+LOCAL_CLUSTER = re.compile(r"local-cluster\[.*\]")  # executors of their own, all on this machine
+# How Spark says that it has given up on a task, what it was, and that the process died: no error of its code's own.
+GIVEN_UP = re.compile(r"Task (\d+) in stage (\d+)\.\d+ failed (\d+) times, most recent failure: (.*)", re.DOTALL)
+DIED = re.compile(r"ExecutorLostFailure \(.*|Python worker exited unexpectedly.*")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What goes wrong in a task comes back as an exception; the log need not tell it too.
 QUIET = """
 rootLogger.level = error
@@ -171,17 +180,18 @@ def _settings(config: Config) -> dict[str, str]:
         "spark.executorEnv.TF_NUM_INTEROP_THREADS": "1",
         "spark.executorEnv.TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    if not LOCAL.fullmatch(master):
+    if not (LOCAL.fullmatch(master) or LOCAL_CLUSTER.fullmatch(master)):
         return settings
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    own = {"spark.executorEnv.PYTHONPATH": str(paths.CODE), "spark.sql.shuffle.partitions": str(slots)}
     return settings | {
-        "spark.authenticate": "true",  # Spark draws a secret, which other users' messages to its ports lack
+        "spark.authenticate": "true",  # with a secret, which other users' messages to its ports lack
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": f"{max(1024, memory // 4)}m",
-        "spark.executorEnv.PYTHONPATH": str(paths.CODE),
-        "spark.sql.shuffle.partitions": str(slots),
+        # For local Spark alone it draws one itself; its executors are this process's own threads.
+        **(own if LOCAL.fullmatch(master) else {"spark.authenticate.secret": secrets.token_hex(32)}),
     }
 
 
@@ -227,13 +237,55 @@ def is_local(spark: Any) -> bool:
     return LOCAL.fullmatch(spark.sparkContext.master) is not None
 
 
-def _ship_code(spark: Any) -> None:
-    """Send the `baton` package to all executors."""
+def on_loopback(context: Any) -> bool:
+    """Whether all executors are on this machine: they reach the driver by an address that no other machine has."""
+    return LOCAL.fullmatch(context.master) is not None or context.getConf().get("spark.driver.host") in LOOPBACK
+
+
+def slots(context: Any, wanted: int, seconds: float) -> int:
+    """How many tasks run at once; of a cluster once they are as many as `wanted`, or so many seconds are over.
+
+    Executors register after the session has begun, one after another.
+    """
+    deadline = time.monotonic() + seconds
+    while context.defaultParallelism < wanted and not LOCAL.fullmatch(context.master) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return context.defaultParallelism
+
+
+def packed_code() -> Path:
+    """A new archive of the `baton` package, and of nothing else; in a folder that ends with this process."""
     home = Path(tempfile.mkdtemp(prefix="baton-code-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     package = paths.PACKAGE
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(package, home / "code" / package.name, ignore=skip)
-    spark.sparkContext.addPyFile(shutil.make_archive(str(home / "baton"), "zip", home / "code"))
+    return Path(shutil.make_archive(str(home / "baton"), "zip", home / "code"))
+
+
+def _ship_code(spark: Any) -> None:
+    """Send the `baton` package to all executors."""
+    spark.sparkContext.addPyFile(str(packed_code()))
+
+
+@dataclass(frozen=True)
+class Death:
+    """A task whose process died each of `times` that Spark tried it: its number, of how many, and how Spark says so."""
+
+    task: int
+    tasks: int
+    times: int
+    reason: str
+
+
+def death(context: Any, error: Exception) -> Death | None:
+    """What task of a failed job died, if that is why the job failed."""
+    given_up = GIVEN_UP.search(str(error))
+    died = DIED.search(given_up[4]) if given_up else None
+    if given_up is None or died is None:
+        return None
+    stage = context.statusTracker().getStageInfo(int(given_up[2]))
+    return Death(int(given_up[1]), stage.numTasks if stage else 0, int(given_up[3]), died[0])
 
 
 @contextmanager

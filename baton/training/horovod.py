@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -229,28 +230,60 @@ def launch_on_spark(job: Job, config: Config) -> None:
 
     workers = config.distributed_train.workers
     context = spark.session(config).sparkContext
-    if context.defaultParallelism < workers:
+    at_once = spark.slots(context, workers, config.distributed_train.start_timeout_s)
+    if at_once < workers:
         raise BatonError(
             f"Spark must run all {workers} workers at once: give it more cores, or set distributed_train.workers. "
-            f"Received: {context.defaultParallelism} tasks at once on {context.master}"
+            f"Received: {at_once} tasks at once on {context.master}"
         )
-    look = watch(Path(job.folder), config)
+    look, local = watch(Path(job.folder), config), spark.LOCAL.fullmatch(context.master)
+    function, arguments = (work, (job,)) if local else _shipped(job)
     try:
         with heartbeat.watched(look, context.cancelAllJobs):
             horovod.spark.run(
-                work,
-                args=(job,),
+                function,
+                args=arguments,
                 num_proc=workers,
                 start_timeout=config.distributed_train.start_timeout_s,
-                env={**{k: v for k, v in os.environ.items() if TRAVELS.match(k)}, **environment(workers)},
-                nics={"lo"} if spark.LOCAL.fullmatch(context.master) else None,  # all workers are on this machine
+                env=_sent(workers, path=bool(local)),
+                nics={"lo"} if spark.on_loopback(context) else None,
                 use_gloo=True,
+                executable=None if local else context.pythonExec,
                 verbose=0,
             )
     except Exception as error:  # Horovod raises plain ones
         if look.hangs():
             raise hang(look) from error
         raise WorkerLost(f"A Horovod worker failed on Spark; see the lines above: {error}") from error
+
+
+def _shipped(job: Job) -> tuple[Callable[..., None], tuple[bytes, dict[str, Any]]]:
+    """`work` for a process on another machine, which Spark's own way of shipping code does not reach: with the code.
+
+    Pickle takes a function within a function whole, and one of a module by its name alone.
+    """
+    from baton.runtime import spark
+
+    def unpack_and_work(code: bytes, fields: dict[str, Any]) -> None:
+        import sys
+        import tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory(prefix="baton-code-") as folder:
+            archive = Path(folder) / "baton.zip"
+            archive.write_bytes(code)
+            sys.path.insert(0, str(archive))
+            from baton.training import horovod
+
+            horovod.work(horovod.Job(**fields))
+
+    return unpack_and_work, (spark.packed_code().read_bytes(), asdict(job))
+
+
+def _sent(workers: int, path: bool) -> dict[str, str]:
+    """What Spark's tasks get of this process's environment; its `path` only where the tasks are on this machine."""
+    sent = {k: v for k, v in os.environ.items() if TRAVELS.match(k)} | environment(workers)
+    return {k: v for k, v in sent.items() if path or k != "PYTHONPATH"}
 
 
 def keep_to_own_cores() -> None:

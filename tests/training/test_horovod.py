@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import cloudpickle
 import horovod_halves
 import numpy as np
 import pytest
@@ -139,6 +140,20 @@ def test_workers_share_the_cores_and_find_the_project(monkeypatch):
     assert (given["TF_NUM_INTRAOP_THREADS"], given["OMP_NUM_THREADS"]) == ("2", "2")
     assert given["PYTHONPATH"].split(os.pathsep) == [str(paths.CODE), "/elsewhere"]
     assert horovod.environment(9)["OMP_NUM_THREADS"] == "1"
+
+
+def test_workers_on_other_machines_have_the_code_that_they_are_sent_and_no_path_of_the_drivers(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert "PYTHONPATH" not in horovod._sent(2, path=False) and "PYTHONPATH" in horovod._sent(2, path=True)
+    function, (code, fields) = horovod._shipped(horovod.Job({}, "dataset", "folder", "run"))
+    assert horovod.Job(**fields) == horovod.Job({}, "dataset", "folder", "run")
+    (tmp_path / "sent").write_bytes(cloudpickle.dumps((function, (code, {"no_field": 1}))))
+    script = "import pickle; function, given = pickle.load(open('sent', 'rb')); function(*given)"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert "Job.__init__() got an unexpected keyword argument 'no_field'" in ended.stderr, ended.stderr
 
 
 def test_a_crew_whose_end_is_cut_short_leaves_no_folder(tmp_path):

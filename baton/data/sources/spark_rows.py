@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from baton.config.schema import Config
 from baton.data.sources import files as sources
-from baton.errors import BadInput
-from baton.runtime.spark import session
+from baton.errors import BadInput, BatonError
+from baton.runtime.spark import Death, death, session
 
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
@@ -38,6 +38,7 @@ class SparkRows:
     pieces: list[sources.Source]  # of files
     frame: Any = None  # of a table, its columns named by position
     own_schema: pa.Schema = None  # of all files together, before it is put into types that Spark has
+    in_tasks: set[int] = field(default_factory=set)  # into how many the pieces were divided, stage by stage
 
     def over(self, stage: Stage, schema: Any, *arguments: Any, tasks: int = 0) -> Any:
         """The DataFrame of a stage's output; at most `tasks` tasks (0: as many as there are pieces)."""
@@ -46,6 +47,7 @@ class SparkRows:
             frame = self.frame.coalesce(tasks) if tasks else self.frame
             return mapped(frame, lambda batches: stage(_of_frame(batches, of_schema), *arguments), schema)
         tasks = min(len(pieces), tasks or len(pieces))
+        self.in_tasks.add(tasks)
         numbers = self.spark.range(0, len(pieces), 1, max(tasks, 1))
 
         def staged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -103,12 +105,50 @@ def opened(config: Config, source: sources.Source, plain: bool = True) -> Iterat
         kept = [number for number, name in enumerate(schema.names) if name not in source.reading.without]
         read = frame.toDF(*(f"c{i}" for i in range(len(schema)))).select(*(f"c{i}" for i in kept))
         with persisted(read) as held:
-            yield SparkRows(spark, pa.schema([schema.field(number) for number in kept]), [], held)
+            rows = SparkRows(spark, pa.schema([schema.field(number) for number in kept]), [], held)
+            with _parts_named(rows, source.location):
+                yield rows
         return
     own = schema = source.schema()
     if plain:
         schema = pa.schema([(field.name, plain_type(field.type)) for field in own])
-    yield SparkRows(spark, schema, source.pieces(spark.sparkContext.defaultParallelism), own_schema=own)
+    rows = SparkRows(spark, schema, source.pieces(spark.sparkContext.defaultParallelism), own_schema=own)
+    with _parts_named(rows, source.location):
+        yield rows
+
+
+@contextmanager
+def _parts_named(rows: SparkRows, location: str) -> Iterator[None]:
+    """A job that fails because a task's process dies whenever it is tried: which part of the source that task reads."""
+    try:
+        yield
+    except BatonError:
+        raise
+    except Exception as error:
+        died = death(rows.spark.sparkContext, error)
+        if died is None:
+            raise
+        attempts = "the one time" if died.times == 1 else f"each of the {died.times} times"
+        raise BatonError(
+            f"A worker of Spark's died {attempts} that it was at work on {_part(rows, died, location)}: "
+            "it may need more memory than it has. Give the executors more (spark.config), or cut that part into "
+            f"several files or smaller row groups. Received: {died.reason}"
+        ) from error
+
+
+def _part(rows: SparkRows, died: Death, location: str) -> str:
+    """What a task reads: the pieces that Spark's `range` gives it."""
+    count = len(rows.pieces)
+    if died.tasks not in rows.in_tasks:  # a table's, or a task that reads what others have made of the source
+        return f"{location}, task {died.task} (counted from 0)"
+    mine = rows.pieces[died.task * count // died.tasks : (died.task + 1) * count // died.tasks]
+    first, last = _called(mine[0]), _called(mine[-1])
+    return first if first == last else f"{len(mine)} parts, from {first} to {last}"
+
+
+def _called(piece: sources.Source) -> str:
+    group = "" if piece.group is None else f", row group {piece.group} (counted from 0)"
+    return f"{piece.files[0]}{group}"
 
 
 def _table(spark: Any, name: str) -> Any:
@@ -170,12 +210,12 @@ def _plain(table: pa.Table, schema: pa.Schema, piece: sources.Source) -> pa.Tabl
     Nanoseconds lose the digits below a microsecond, which no feature has either.
     """
     columns = []
-    for field, values in zip(schema, table.columns, strict=True):
+    for wanted, values in zip(schema, table.columns, strict=True):
         try:
-            columns.append(pc.cast(values, field.type, safe="[ns" not in str(values.type)))
+            columns.append(pc.cast(values, wanted.type, safe="[ns" not in str(values.type)))
         except pa.ArrowInvalid as error:
             raise BadInput(
-                f"{piece.files[0]}: column {field.name} of type {values.type} holds what Spark has no type for "
+                f"{piece.files[0]}: column {wanted.name} of type {values.type} holds what Spark has no type for "
                 f"({error}). Set engine: local, or write the column as text."
             ) from None
     return pa.table(columns, schema)
