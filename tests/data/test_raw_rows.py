@@ -56,4 +56,4 @@ def test_no_row_is_one_empty_part(tmp_path, table):
 
 def test_pictures_are_written_in_small_row_groups():
     assert outputs.raw_rows(9, 9 * 16 << 20) == 2
-    assert outputs.raw_rows(9, 72) == 9
+    assert outputs.raw_rows(9, 72) == 1 << 17
