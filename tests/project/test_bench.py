@@ -331,12 +331,11 @@ def test_wrong_labels_are_the_share_asked_for_of_the_pictures_likest_the_other_c
     assert set(labels.flipped(classes, scores, 0.3)[(classes == 7) & many]) == {9}
 
 
-@pytest.mark.parametrize("kind", [labels.likeness, labels.trait])
-def test_a_score_is_of_the_class_alone_and_only_of_those_that_errors_touch(kind):
+def test_a_score_is_of_the_class_alone_and_only_of_those_that_errors_touch():
     rng = np.random.default_rng(0)
     classes = np.tile(np.arange(10), 40)
     pixels = rng.uniform(size=(400, 5)) + classes[:, None] * np.arange(5)
-    scores = kind(pixels, classes)(pixels, classes)
+    scores = labels.likeness(pixels, classes)(pixels, classes)
     touched = np.isin(classes, labels.PAIRS)
     assert np.isneginf(scores[~touched]).all() and np.isfinite(scores[touched]).all()
     assert all(abs(scores[classes == label].mean()) < 1e-6 for label in np.ravel(labels.PAIRS))
