@@ -230,9 +230,9 @@ def test_groups_of_rows_hang_on_no_cut():
 def test_a_summary_is_the_same_however_it_is_gathered(monkeypatch):
     monkeypatch.setattr(statistics, "SAMPLE_ROWS", 25)
     rows = pa.table({"n": np.random.default_rng(3).normal(size=400), "c": ["a", "b"] * 200})
-    whole, gathered = statistics.summarise(rows), statistics.Gathered()
+    whole, gathered, hashes = statistics.summarise(rows), statistics.Gathered(), splits.row_hash(rows)
     for start in range(0, 400, 30):
-        gathered.add(statistics.summarise(rows.slice(start, 30), below=gathered.below))
+        gathered.add(statistics.summarise_part(rows.slice(start, 30), hashes[start : start + 30], gathered.below))
     assert gathered.below is not None
     assert gathered.summary().columns == whole.columns and gathered.summary().sample.equals(whole.sample)
 
