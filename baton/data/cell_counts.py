@@ -21,6 +21,7 @@ from baton.runtime.threads import mapped
 if TYPE_CHECKING:
     from baton.config.schema import Data
 
+MOST_HELD = 1 << 20  # distinct cells of parts that are gathered
 # What people write for a missing number or date; that it is missing shows in the rest of the column.
 MARKS = ("-", "--", "?", ".", "n.a.", "N.A.", "n/a", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?")
 
@@ -64,6 +65,75 @@ def merge(parts: list[dict[str, CellCounts]]) -> dict[str, CellCounts]:
         for name, counted in part.items():
             total[name] = total.get(name, CellCounts()) + counted
     return total
+
+
+@dataclass
+class Cells:
+    """What a part holds: the distinct cells of text with their rows, `cell` and `rows`; the counts of other columns."""
+
+    texts: dict[str, pa.Table]
+    counts: dict[str, CellCounts]
+
+
+def cells_of(table: pa.Table, data: Data) -> Cells:
+    """Table → its cells."""
+    text = [name for name in table.column_names if cols.is_text(table.column(name).type)]
+    others = [name for name in table.column_names if name not in set(text)]
+    texts = mapped(lambda name: _distinct(table.column(name).combine_chunks()), text)
+    return Cells(dict(zip(text, texts, strict=True)), counts(table.select(others), data))
+
+
+class Counting:
+    """Cells of parts, gathered: text is looked at once a distinct cell of many parts, not of each."""
+
+    def __init__(self, data: Data):
+        self.data, self.total = data, dict[str, CellCounts]()
+        self.texts: dict[str, list[pa.Table]] = {}
+        self.held = 0
+
+    def add(self, part: Cells) -> None:
+        self.total = merge([self.total, part.counts])
+        for name, cells in part.texts.items():
+            self.texts.setdefault(name, []).append(cells)
+            self.held += cells.num_rows
+        if self.held > MOST_HELD:
+            self._shrink()
+
+    def counts(self) -> dict[str, CellCounts]:
+        """The counts of each column, as `counts` of the whole table would give them."""
+        self._look()
+        return self.total
+
+    def _shrink(self) -> None:
+        """Add up what several parts hold; let go of it if that does not help."""
+        self.texts = {name: [_added(held)] for name, held in self.texts.items()}
+        self.held = sum(held[0].num_rows for held in self.texts.values())
+        if self.held > MOST_HELD // 2:
+            self._look()
+
+    def _look(self) -> None:
+        def counted(name: str) -> CellCounts:
+            held = _added(self.texts[name])
+            rows = held.column("rows").to_numpy()
+            cells = held.column("cell").combine_chunks()
+            return _cell_counts(cells, rows, cols.missing_texts(name, self.data))
+
+        found = mapped(counted, self.texts)
+        self.total = merge([self.total, dict(zip(self.texts, found, strict=True))])
+        self.texts, self.held = {}, 0
+
+
+def _distinct(text: pa.Array) -> pa.Table:
+    cells, place = cols.distinct(text)
+    rows = np.bincount(place.drop_null().to_numpy(), minlength=len(cells))
+    return pa.table({"cell": cells, "rows": rows})
+
+
+def _added(held: list[pa.Table]) -> pa.Table:
+    if len(held) == 1:
+        return held[0]
+    summed = pa.concat_tables(held).group_by("cell").aggregate([("rows", "sum")])
+    return summed.rename_columns({"rows_sum": "rows"})
 
 
 def _counted(values: pa.ChunkedArray, name: str, data: Data) -> CellCounts:
@@ -115,11 +185,16 @@ def _whole_counts(values: pa.Array, missing: list[float], digits: bool = True) -
 def _text_counts(text: pa.Array, missing: tuple[str, ...]) -> CellCounts:
     """Text → its counts; all is looked for in its distinct cells, and only while something is unexplained."""
     cells, place = cols.distinct(text)
-    cells = cols.clean(cells, missing)
     rows = np.bincount(place.drop_null().to_numpy(), minlength=len(cells))
+    return _cell_counts(cells, rows, missing, len(text))
+
+
+def _cell_counts(cells: pa.Array, rows: np.ndarray, missing: tuple[str, ...], total: int | None = None) -> CellCounts:
+    """Distinct cells with their rows → their counts; `total` are the rows if some are in no cell."""
+    cells = cols.clean(cells, missing)
     weight = rows[pc.is_valid(cells).to_numpy(zero_copy_only=False)]
     cells = cells.drop_null()
-    result = CellCounts(len(text), int(weight.sum()), example=_longest(cells))
+    result = CellCounts(int(rows.sum()) if total is None else total, int(weight.sum()), example=_longest(cells))
     plain = pc.match_substring_regex(cells, text_numbers.NUMBER)
     sorts = Counter(numeric=_total(plain, weight))
     if sorts["numeric"]:

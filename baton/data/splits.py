@@ -49,7 +49,9 @@ def row_hash(table: pa.Table, columns: list[str] | None = None) -> np.ndarray:
     total = np.zeros(table.num_rows, np.uint64)
     named = sorted(columns or table.column_names)
     for hashes in mapped(_column_hash, [table.column(name) for name in named]):
-        total = _mix(total * _ODD + hashes)
+        total *= _ODD
+        total += hashes
+        _mix(total)
     return total
 
 
@@ -506,11 +508,13 @@ def _column_hash(column: pa.ChunkedArray) -> np.ndarray:
     return np.where(missing, _MISSING, values)
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64: every input bit moves every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _mix(x: np.ndarray) -> None:
+    """The finaliser of SplitMix64, in place: every input bit moves every output bit."""
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
 
 
 SPLIT_INDEX = {name: index for index, name in enumerate(names.SPLITS)}

@@ -153,16 +153,21 @@ class Gathered:
             self.below = sample.column(names.ROW_HASH)[-1].as_py()
 
 
-def summarise(table: pa.Table, hashes: np.ndarray | None = None, below: int | None = None) -> Summary:
-    """Typed table → its `Summary`; `hashes` are its rows', if known. Image bytes are counted, not sampled.
+def summarise(table: pa.Table, hashes: np.ndarray | None = None) -> Summary:
+    """Typed table → its `Summary`; `hashes` are its rows', if known. Image bytes are counted, not sampled."""
+    whole = summarise_part(table, row_hash(table) if hashes is None else hashes, None)
+    return Summary(whole.columns, _lowest(whole.sample))
+
+
+def summarise_part(table: pa.Table, hashes: np.ndarray, below: int | None) -> Summary:
+    """The same of a part, for `Gathered`: its sample is in no order, nor cut.
 
     Rows of a hash above `below` are left out of the sample: the whole's holds none of them.
     """
     columns = dict(zip(table.column_names, mapped(_column, table.columns), strict=True))
     light = [name for name in table.column_names if not pa.types.is_binary(table.column(name).type)]
-    hashes = row_hash(table) if hashes is None else hashes
     sample = table.select(light).append_column(names.ROW_HASH, pa.array(hashes))
-    return Summary(columns, _lowest(sample if below is None else sample.filter(pa.array(hashes <= np.uint64(below)))))
+    return Summary(columns, sample if below is None else sample.filter(pa.array(hashes <= np.uint64(below))))
 
 
 def merge(parts: list[Summary]) -> Summary:

@@ -54,7 +54,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
 def streamed(function: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
     """function(item) for each item, in order, a thread an item; items are taken as fast as answers are.
 
-    At most two items a thread are under way, so that memory does not grow with their number.
+    At most one item more than threads is under way, so that memory does not grow with their number.
     """
     threads = min(os.cpu_count() or 1, MOST)
     waiting: deque[Future[Answer]] = deque()

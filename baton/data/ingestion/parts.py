@@ -173,8 +173,9 @@ class Parts:
         path = self._file(part, kind)
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
             stream.write_table(table.combine_chunks())
+            size = file.tell()
         with self._lock:
-            self._on_disk += path.stat().st_size
+            self._on_disk += size
         if self._on_disk > self._most:
             self._give_up()
 

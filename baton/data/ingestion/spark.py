@@ -150,16 +150,16 @@ def _recur(tables: Tables, columns: list[cols.Column], config: Config, frequent:
 
 def _summarise(tables: Tables, columns: list[cols.Column], config: Config, layout: Layout) -> Iterator[pa.Table]:
     """The summary of each split, the reasons of quarantined rows, and what pictures are like."""
-    parts: dict[str, statistics.Gathered] = {}
+    parts = {name: statistics.Gathered() for name in splits.SPLIT_INDEX}
     quarantine, seen = Quarantine(), Pictured()
     for raw in tables:
         rows, places = layout.placed(raw, tables.part, columns, config)
         below = {name: part.below for name, part in parts.items()}
         found = stages.summarised(raw, rows, places, columns, config, layout.groups, below)
         for name, summary in found.splits.items():
-            parts.setdefault(name, statistics.Gathered()).add(summary)
+            parts[name].add(summary)
         quarantine, seen = quarantine + found.quarantine, seen + found.pictured
-    yield _partial({name: part.summary() for name, part in parts.items()}, quarantine, seen)
+    yield _partial({name: part.summary() for name, part in parts.items() if part.samples}, quarantine, seen)
 
 
 def _merge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -87,15 +87,15 @@ def summarised(
     columns: list[cols.Column],
     config: Config,
     groups: Groups,
-    below: Mapping[str, int | None] | None = None,
+    below: Mapping[str, int | None],
 ) -> PartSummary:
-    """Raw and checked rows with their places → what is known of them; `below` of each split as of `summarise`."""
+    """Raw and checked rows with their places → what is known of them; `below` of each split as of `summarise_part`."""
     found: dict[str, statistics.Summary] = {}
     for name, index in splits.SPLIT_INDEX.items():
         mask = places == index
         if mask.any():
             typed = rows.typed.filter(pa.array(mask))
-            found[name] = statistics.summarise(typed, rows.hashes[mask], (below or {}).get(name))
+            found[name] = statistics.summarise_part(typed, rows.hashes[mask], below[name])
     seen = Pictured()
     if config.data.task == "image":
         seen = pictures.pictured(raw, rows, places, columns, config.data, groups)

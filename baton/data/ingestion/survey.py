@@ -38,7 +38,7 @@ class Seen:
     """What a pass learns of a part; None of what it does not look for."""
 
     rows: int
-    counts: dict[str, CellCounts] = field(default_factory=dict)
+    cells: cell_counts.Cells | None = None
     bad: Quarantine = field(default_factory=Quarantine)
     tally: splits.Tally | None = None
     moments: Moments | None = None
@@ -94,9 +94,9 @@ class Survey:
         first, more = self.parts.peek()
         if first is None:
             return
-        self.first = cell_counts.counts(first, self.config.data)
+        counted = cell_counts.counts(first, self.config.data)
         try:
-            recognised = recognition.recognise(self.parts.schema, self.first, self.config.data)
+            recognised = recognition.recognise(self.parts.schema, counted, self.config.data)
         except BadInput:  # the whole may be another matter
             return
         self.columns = [r.column for r in recognised]
@@ -167,12 +167,12 @@ class Survey:
         self.bad, self.pictured = Quarantine(), Pictured()
         self.gathered = {name: statistics.Gathered() for name in splits.SPLIT_INDEX}
         self.pictures: list[pa.Table] = []
-        total, counts, moments, prints = 0, self.counted, _Moments(), list[pa.Table]()
+        total, counting, moments, prints = 0, cell_counts.Counting(self.config.data), _Moments(), list[pa.Table]()
         tally = None if self.tally else splits.Tally(bool(self.config.data.group))
         for seen in self.parts.each(self._seen, "read"):
             total += seen.rows
-            if seen.counts:
-                counts = cell_counts.merge([counts, seen.counts])
+            if seen.cells is not None:
+                counting.add(seen.cells)
             if tally is not None and seen.tally is not None:
                 tally += seen.tally
             if seen.moments is not None:
@@ -180,7 +180,7 @@ class Survey:
             if seen.prints is not None:
                 prints.append(seen.prints)
             self._gather(seen)
-        self.total, self.counted = total, counts
+        self.total, self.counted = total, self.counted or counting.counts()
         self.tally = self.tally or tally
         self.moments = self.moments or moments.sum()
         self.prints = self.prints or (pa.concat_tables(prints) if prints else None)
@@ -201,7 +201,7 @@ class Survey:
         data = self.config.data
         seen = Seen(work.raw.num_rows)
         if not self.counted:
-            seen.counts = self.first if work.part.number == 0 else cell_counts.counts(work.raw, data)
+            seen.cells = cell_counts.cells_of(work.raw, data)
         if self.columns is None:
             return seen
         rows = self._rows(work)
