@@ -14,7 +14,8 @@ from baton.config.schema import Data
 from baton.data import columns as cols
 from baton.data import splits
 from baton.data.preprocessing import Preprocessor
-from baton.data.raw_rows import RawRows, parts
+from baton.data.raw_rows import RawRows
+from baton.data.row_parts import parts
 
 TEST = splits.SPLIT_INDEX["test"]
 

@@ -5,7 +5,6 @@ What judges a model on all test rows asks for them part by part and keeps number
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from baton.data.preprocessing import Preprocessor
+from baton.data import row_parts
 
-PART_ROWS = 1 << 16
 PART_BYTES = 64 << 20
-PIXELS_AT_ONCE = 8 << 20  # bytes of pictures that are decoded while as many are scored
-PICTURE_ROWS, PICTURE_BYTES = 256, 16 << 20  # in a network at once, their pixels as floats: layers make many times more
 ALIGNED = 1 << 13  # a part ends at a multiple of these rows: networks see the same batches whatever its size
 BUFFER = 1 << 20  # bytes of a file that are read at once
 
@@ -43,13 +39,13 @@ class RawRows:
         """All rows in order, so many at a time; fewer where these hold more than `PART_BYTES`. One part at least.
 
         Args:
-            rows: of a part, at most; by default `PART_ROWS`.
+            rows: of a part, at most; by default `row_parts.PART_ROWS`.
 
         Example:
             >>> [part.num_rows for part in dataset.raw_rows().parts(50)]
             [50, 10]
         """
-        rows = rows or PART_ROWS
+        rows = rows or row_parts.PART_ROWS
         held, count, size, empty = list[pa.Table](), 0, 0, True
         for _, table in self._read(rows):
             held.append(table)
@@ -97,33 +93,6 @@ class RawRows:
                     if wanted is None or np.diff(np.searchsorted(wanted, [start, start + size]))[0]:
                         yield from _pieces(file, group, rows, start)
                     start += size
-
-
-def parts(raw: pa.Table | RawRows, rows: int | None = None) -> Iterator[pa.Table]:
-    """Raw rows, in memory or in files → `rows` of them at a time, in order; one part at least."""
-    if isinstance(raw, RawRows):
-        yield from raw.parts(rows)
-        return
-    rows = rows or PART_ROWS
-    yield from (raw.slice(start, rows) for start in range(0, max(raw.num_rows, 1), rows))
-
-
-def parts_to_encode(raw: pa.Table | RawRows, preprocessor: Preprocessor) -> Iterator[pa.Table]:
-    """Raw rows → so many at a time, in order, that they and, of pictures, their pixels take little room.
-
-    Of pictures they are whole batches of a network.
-    """
-    rows = PART_ROWS
-    if preprocessor.names("image"):
-        shape = preprocessor.image_shape
-        rows, batch = max(1, PIXELS_AT_ONCE // math.prod(shape)), picture_rows(shape)
-        rows = rows // batch * batch or rows
-    return parts(raw, rows)
-
-
-def picture_rows(shape: tuple[int, ...]) -> int:
-    """The (height, width, channels) of pictures → how many of them go through a network at once."""
-    return max(1, min(PICTURE_ROWS, PICTURE_BYTES // (4 * math.prod(shape))))
 
 
 def _pieces(file: pq.ParquetFile, group: int, rows: int, start: int) -> Iterator[tuple[int, pa.Table]]:

@@ -15,7 +15,8 @@ from baton.data import cells as shown
 from baton.data.dataset import Dataset
 from baton.data.feed import Block
 from baton.data.preprocessing import Preprocessor, usable
-from baton.data.raw_rows import RawRows, parts_to_encode
+from baton.data.raw_rows import RawRows
+from baton.data.row_parts import parts_to_encode
 from baton.inspection import crossfit
 from baton.inspection import label_errors as audits
 from baton.inspection.crossfit import LearningRows, OutOfFold

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from baton.data.raw_rows import picture_rows
+from baton.data.row_parts import picture_rows
 from baton.inspection.label_audit import LabelAudit
 from baton.networks.penultimate import directions, penultimate
 from baton.networks.prediction import predict

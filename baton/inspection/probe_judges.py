@@ -15,7 +15,7 @@ import numpy as np
 from baton.config.schema import Config
 from baton.data.feed import Block
 from baton.data.preprocessing import Preprocessor
-from baton.data.raw_rows import picture_rows
+from baton.data.row_parts import picture_rows
 from baton.networks import build
 from baton.networks.backbones import block_ends, build_backbone
 from baton.networks.prediction import predict

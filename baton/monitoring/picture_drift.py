@@ -22,8 +22,8 @@ from baton.data import reference as references
 from baton.data.columns import typed
 from baton.data.feed import Feed
 from baton.data.preprocessing import Preprocessor
-from baton.data.raw_rows import picture_rows
 from baton.data.reference import ReferenceData
+from baton.data.row_parts import picture_rows
 from baton.monitoring import drift
 from baton.networks.penultimate import directions, penultimate
 from baton.networks.prediction import predict

@@ -17,8 +17,8 @@ from baton.config.schema import Model
 from baton.errors import BadInput, listed
 from baton.networks import zoo
 from baton.networks.costs import calls
+from baton.networks.ensemble import base_of
 from baton.networks.layers import ReversedChannels
-from baton.networks.views import base_of
 
 NETWORK_FILE = ".keras"
 SMALLER = 1.5  # how much larger than the next block's a block's maps are, at least

@@ -14,7 +14,6 @@ from typing import Any
 import keras
 
 from baton.errors import BadInput, listed
-from baton.networks.ensemble import WeightedMean
 from baton.networks.layers import (
     CategoryEmbedding,
     Cross,
@@ -26,6 +25,7 @@ from baton.networks.layers import (
     PiecewiseLinear,
     ReversedChannels,
     Temperature,
+    WeightedMean,
 )
 from baton.networks.views import OfViews
 

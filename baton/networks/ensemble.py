@@ -5,31 +5,12 @@ It is a network like any other: whatever scores, serves or explains one needs to
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
-from baton.networks.layers import LogLink
+from baton.networks.layers import LogLink, WeightedMean
+from baton.networks.views import OfViews
 
 MEMBER = "member"  # the beginning of their names
-
-
-@keras.saving.register_keras_serializable("baton")
-class WeightedMean(keras.layers.Layer):
-    """Outputs of members, each [rows, k] → their mean [rows, k] by `weights`, which are 1 in sum."""
-
-    def __init__(self, weights: list[float], **kwargs: Any):
-        super().__init__(**kwargs)
-        self.shares = [float(weight) for weight in weights]
-
-    def call(self, inputs: list[Any]) -> Any:
-        return sum(share * output for share, output in zip(self.shares, inputs, strict=True))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape[0]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "weights": self.shares}
 
 
 def combined(networks: list[keras.Model], weights: list[float]) -> keras.Model:
@@ -61,3 +42,8 @@ def main_member(network: keras.Model) -> keras.Model:
     """An ensemble's member of the largest weight, of members of members too; a network that is none is its own."""
     members = members_of(network)
     return main_member(max(members, key=lambda member: member[1])[0]) if members else network
+
+
+def base_of(network: keras.Model) -> keras.Model:
+    """The network that sees the views, of layers that all can be reached; itself, where it sees pictures once."""
+    return next((layer.layer for layer in network.layers if isinstance(layer, OfViews)), network)

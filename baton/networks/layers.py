@@ -308,6 +308,24 @@ class Temperature(keras.layers.Layer):
         return {**super().get_config(), "temperature": self.temperature}
 
 
+@keras.saving.register_keras_serializable("baton")
+class WeightedMean(keras.layers.Layer):
+    """Outputs of members, each [rows, k] → their mean [rows, k] by `weights`, which are 1 in sum."""
+
+    def __init__(self, weights: list[float], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.shares = [float(weight) for weight in weights]
+
+    def call(self, inputs: list[Any]) -> Any:
+        return sum(share * output for share, output in zip(self.shares, inputs, strict=True))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weights": self.shares}
+
+
 def calibrated(model: keras.Model, temperature: float) -> keras.Model:
     """A model whose output are probabilities → the same with `layers.Temperature` as its last layer."""
     return keras.Model(model.input, Temperature(temperature, name="calibrated")(model.outputs[0]))

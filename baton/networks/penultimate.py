@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from baton.networks.ensemble import main_member
-from baton.networks.views import base_of
+from baton.networks.ensemble import base_of, main_member
 
 
 def penultimate(network: keras.Model) -> keras.Model:

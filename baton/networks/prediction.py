@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from baton.data.raw_rows import picture_rows
+from baton.data.row_parts import picture_rows
 from baton.runtime import heartbeat
 
 if TYPE_CHECKING:

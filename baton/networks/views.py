@@ -60,11 +60,6 @@ def viewed(network: keras.Model, views: list[View]) -> keras.Model:
     return keras.Model(inputs, MeanOfMembers(name="mean_of_views")(answers))
 
 
-def base_of(network: keras.Model) -> keras.Model:
-    """The network that sees the views, of layers that all can be reached; itself, where it sees pictures once."""
-    return next((layer.layer for layer in network.layers if isinstance(layer, OfViews)), network)
-
-
 def _sampling(side: int, start: float, share: float) -> np.ndarray:
     """A window along an axis → [side, side]: which pixels make each pixel of the enlarged window, bilinearly."""
     places = np.clip(start * side + (np.arange(side) + 0.5) * share - 0.5, 0, side - 1)

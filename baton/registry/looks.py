@@ -20,7 +20,8 @@ from baton import names
 from baton.data import splits
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor
-from baton.data.raw_rows import RawRows, parts
+from baton.data.raw_rows import RawRows
+from baton.data.row_parts import parts
 from baton.registry.versions import network_of
 
 SKETCHED = 160  # the smallest hashes that a sketch keeps: 856 characters, where a tag may hold 1,000

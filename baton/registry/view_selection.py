@@ -14,9 +14,10 @@ from baton.data.feed import Feed
 from baton.evaluation import calibration, differences, metrics
 from baton.evaluation.differences import Difference
 from baton.networks import ensemble, prediction
+from baton.networks.ensemble import base_of
 from baton.networks.layers import Temperature, calibrated
 from baton.networks.view_windows import views_of
-from baton.networks.views import OfViews, View, base_of, viewed
+from baton.networks.views import OfViews, View, viewed
 
 log = logging.getLogger("baton")
 

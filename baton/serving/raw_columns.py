@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +13,14 @@ import pyarrow as pa
 from baton import names
 from baton.data.columns import typed
 from baton.data.preprocessing import Preprocessor, usable
-from baton.data.raw_rows import RawRows, parts_to_encode
+from baton.data.row_parts import parts_to_encode
 from baton.errors import BadInput, BatonError, listed
 from baton.evaluation import prediction_intervals
 from baton.runtime.threads import ahead
 from baton.serving.layout import KERAS_FILE
+
+if TYPE_CHECKING:
+    from baton.data.raw_rows import RawRows
 
 
 class RawColumnModel:
@@ -48,7 +51,7 @@ class RawColumnModel:
         """
         import keras
 
-        from baton.networks import ensemble, layers, views  # noqa: F401 - registers Baton's layers with Keras
+        from baton.networks import layers, views  # noqa: F401 - registers Baton's layers with Keras
 
         def network() -> Any:
             return keras.models.load_model(Path(folder) / KERAS_FILE, compile=False, safe_mode=True)

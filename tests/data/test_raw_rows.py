@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from baton.data import raw_rows
+from baton.data import raw_rows, row_parts
 from baton.data.ingestion import outputs
 from baton.data.raw_rows import RawRows
 
@@ -28,7 +28,7 @@ def test_parts_are_as_large_as_asked_for_and_all_rows_in_order(rows, table, size
     parts = list(rows.parts(size))
     assert [part.num_rows for part in parts[:-1]] == [size] * (len(parts) - 1) and parts[-1].num_rows <= size
     assert pa.concat_tables(parts).equals(table) and rows.num_rows == 100
-    assert pa.concat_tables(list(raw_rows.parts(table, size))).equals(table)
+    assert pa.concat_tables(list(row_parts.parts(table, size))).equals(table)
 
 
 def test_of_large_rows_a_part_holds_fewer(rows, table, monkeypatch):

@@ -13,8 +13,9 @@ from baton.data.target import EPSILON
 from baton.errors import BadInput
 from baton.networks import backbones, build, layers, prediction, views
 from baton.networks.costs import layer_costs, totals
+from baton.networks.ensemble import base_of
 from baton.networks.view_windows import views_of
-from baton.networks.views import View, base_of, viewed
+from baton.networks.views import View, viewed
 from baton.serving.raw_columns import RawColumnModel
 from baton.training import fit
 

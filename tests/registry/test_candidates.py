@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from baton import names
-from baton.data import raw_rows, reference
+from baton.data import reference, row_parts
 from baton.data.dataset import Dataset
 from baton.data.raw_rows import RawRows
 from baton.errors import BadInput
@@ -75,7 +75,7 @@ def held(monkeypatch) -> list[int]:
             sizes.append(part.num_rows)
             yield part
 
-    monkeypatch.setattr(raw_rows, "PART_ROWS", 16)
+    monkeypatch.setattr(row_parts, "PART_ROWS", 16)
     monkeypatch.setattr(RawRows, "parts", noted)
     monkeypatch.setattr(Dataset, "raw_test", None)
     return sizes

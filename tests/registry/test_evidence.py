@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from baton import names
-from baton.data import raw_rows, target
+from baton.data import row_parts, target
 from baton.evaluation import metrics
 from baton.evaluation.differences import Moments
 from baton.networks import prediction
@@ -76,7 +76,7 @@ def test_evidence_is_the_same_whatever_the_size_of_parts(regression, monkeypatch
     model = logged.untrained(config, dataset)
     whole = asked_of_all_rows(monkeypatch, config, model, dataset.raw_test())
     for rows in (8, 24):
-        monkeypatch.setattr(raw_rows, "PART_ROWS", rows)
+        monkeypatch.setattr(row_parts, "PART_ROWS", rows)
         for one, other in zip(whole, asked_of_all_rows(monkeypatch, config, model, dataset.raw_rows()), strict=True):
             np.testing.assert_array_equal(one, other)
 

@@ -7,8 +7,9 @@ from mixed import said
 
 from baton.evaluation import calibration, metrics
 from baton.networks import build
+from baton.networks.ensemble import base_of
 from baton.networks.layers import calibrated
-from baton.networks.views import View, base_of, viewed
+from baton.networks.views import View, viewed
 from baton.registry import candidates, view_selection
 from baton.registry.view_selection import greedy, seen_by, views_in
 from baton.reporting.figures import views as figures

@@ -105,7 +105,7 @@ def test_pictures_are_scored_a_part_at_a_time(images, monkeypatch):
     model = RawColumnModel(dataset.preprocessor, build.build(dataset.preprocessor, config.model))
     raw = dataset.raw_test()
     whole, targets_and_output = model.score(raw)[0], model.evaluate(raw)
-    monkeypatch.setattr("baton.data.raw_rows.PIXELS_AT_ONCE", 4 * 8 * 8)
+    monkeypatch.setattr("baton.data.row_parts.PIXELS_AT_ONCE", 4 * 8 * 8)
     parts = model.score(raw)[0]
     assert {name: column.to_pylist() for name, column in parts.items()} == {
         name: pytest.approx(column.to_pylist(), abs=1e-6) if name != "prediction" else column.to_pylist()

@@ -22,7 +22,7 @@ from baton.data.ingestion.progress import Progress
 from baton.data.ingestion.rows import CheckedRows
 from baton.data.sources.files import Part, Source
 from baton.errors import BatonError
-from baton.runtime.threads import streamed
+from baton.runtime.streams import streamed
 
 HELD_BYTES = 64 << 20  # of parts in memory
 PLACES_BYTES = 16 << 20  # of where rows go, a byte a row; more lie on disk

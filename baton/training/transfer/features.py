@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from baton.data.feed import Feed
-from baton.data.raw_rows import picture_rows
+from baton.data.row_parts import picture_rows
 from baton.networks.backbones import block_ends
 from baton.runtime import heartbeat
 from baton.runtime.files import whole
