@@ -57,11 +57,11 @@ def work_tree(folder: Path) -> Path:
     return folder / "before"
 
 
-def lines(name: str, found: list[tuple[int, float, float]]) -> list[str]:
+def lines(name: str, costs: list[tuple[int, float, float]]) -> list[str]:
     """A line each size; from the second on with how much memory a test row more took."""
-    first_rows, _, first = found[0]
+    first_rows, _, first = costs[0]
     texts = []
-    for rows, seconds, peak in found:
+    for rows, seconds, peak in costs:
         more = f"{(peak - first) * 2**20 / (rows - first_rows):,.0f}" if rows > first_rows else ""
         texts.append(f"| {name} | {rows:,} | {seconds:,.1f} | {peak:,.0f} | {more} |")
     return texts

@@ -50,6 +50,7 @@ def pytest_collection_modifyitems(config, items):
 def no_experiment_left_over():
     """MLflow tells child processes its experiment by the environment: no module hands its own to the next one."""
     yield
+    mlflow.tracking.fluent._active_experiment_id = None
     for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
         os.environ.pop(name, None)
 

@@ -43,7 +43,7 @@ class UsableRows:
             start += part.num_rows
         self.numbers, self.targets = np.concatenate(numbers), np.concatenate(targets)
 
-    def output(self, network: keras.Model) -> np.ndarray:
+    def predictions(self, network: keras.Model) -> np.ndarray:
         """A network's output on all of them [rows, k]."""
         return RawColumnModel(self.preprocessor, network).evaluate(self.raw)[1]
 
@@ -69,7 +69,7 @@ class LabelAudit:
             preprocessor,
             self.rows,
             settings,
-            self.test.output,
+            self.test.predictions,
             started,
         )
         self.folds = settings.folds

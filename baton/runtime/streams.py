@@ -13,7 +13,7 @@ from baton.runtime.threads import of_thread
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-MOST = 8  # parts that are worked on at once, whatever the cores: each is held in memory
+MAX_THREADS = 8  # parts that are worked on at once, whatever the cores: each is held in memory
 
 
 def streamed(function: Callable[[Item], Answer], items: Iterable[Item]) -> Iterator[Answer]:
@@ -21,7 +21,7 @@ def streamed(function: Callable[[Item], Answer], items: Iterable[Item]) -> Itera
 
     At most one item more than threads is under way, so that memory does not grow with their number.
     """
-    threads = min(os.cpu_count() or 1, MOST)
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
     waiting: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(threads, initializer=_stream) as pool:
         try:

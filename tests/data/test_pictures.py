@@ -102,7 +102,7 @@ def test_what_headers_tell_before_a_run(tmp_path, monkeypatch):
     config = tiny.config("image", str(tmp_path))
     said = pictured.header_words(files.resolve(str(tmp_path), files.Reading.of(config.data)), config)
     assert "the folders test, train say each picture's split" in said[0]
-    assert said[1].startswith("Pictures: 1 of 2 looked at cannot be used: ") and "2.png cannot be decoded" in said[1]
+    assert said[1].startswith("Pictures: 1 of 2 looked at cannot be used: ") and "2.png cannot be" in said[1]
     assert "most are 400 × 300 pixels" in said[2]
     (tmp_path / "labels.csv").write_text("file,label\ntrain/a/1.jpg,a\ngone.png,b\n/etc/x.png,a\n")
     config = tiny.config("image", str(tmp_path / "labels.csv"), data={"image_column": "file"})

@@ -111,7 +111,9 @@ def test_the_strangest_come_first_however_the_predictions_are_cut_into_files(lea
     assert [each["farther_than"] for each in whole["strangest"][:2]] == [1, 1]
     assert len(whole["strangest"]) == picture_drift.STRANGEST
     parts = scored(learnt, table, tmp_path / "parts", files=5)
-    assert measured(learnt, parts) == whole
+    again = measured(learnt, parts)
+    near = [{**each, "distance": pytest.approx(each["distance"], abs=1e-5)} for each in whole["strangest"]]
+    assert again == {**whole, "strangest": near}  # networks see other batches
     pixels = picture_drift.pixels_of(learnt.model.preprocessor, parts, np.array([201, 90]))
     decoded = {row: learnt.model.preprocessor.decoder.decode(cell) for row, cell in zip((90, 201), odd, strict=True)}
     assert list(pixels) == [90, 201] and all((pixels[row] == decoded[row]).all() for row in pixels)

@@ -392,7 +392,8 @@ def test_values_of_numbers_are_categories_where_they_recur(tmp_path):
 
 def test_an_ensembles_members_are_trained_each_and_their_mean_predicts(regression):
     config, dataset = regression
-    model = build.build(dataset.preprocessor, config.overridden({"model.members": 3}).model)
+    sizes = {"model.members": 3, "model.category_dropout": False}
+    model = build.build(dataset.preprocessor, config.overridden(sizes).model)
     inputs, targets = first_batch(dataset)
     heads = next(layer for layer in model.layers if isinstance(layer, MemberDense))
     assert heads.kernel.shape[0] == 3
