@@ -20,7 +20,7 @@ import pyarrow as pa
 from baton.data import columns as cols
 from baton.data.ingestion.progress import Progress
 from baton.data.ingestion.rows import CheckedRows
-from baton.data.sources.files import SourcePart, Source
+from baton.data.sources.files import Source, SourcePart
 from baton.errors import BatonError
 from baton.runtime.streams import streamed
 
