@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 
 RUNS = 16  # that a core gets one after the other, of many items: each costs a hand-over
-MOST = 8  # parts that are worked on at once, whatever the cores: each is held in memory
+PARTS_AT_ONCE = 8  # parts that are worked on at once, whatever the cores: each is held in memory
 _of_thread = threading.local()
 
 
@@ -46,7 +46,7 @@ def streamed(function: Callable[[Item], Answer], items: Iterable[Item]) -> Itera
 
     At most one item more than threads is under way, so that memory does not grow with their number.
     """
-    threads = min(os.cpu_count() or 1, MOST)
+    threads = min(os.cpu_count() or 1, PARTS_AT_ONCE)
     waiting: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(threads, initializer=_stream) as pool:
         try:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from baton.data import columns as cols
 from baton.data.ingestion.progress import Progress
 from baton.data.ingestion.rows import CheckedRows
-from baton.data.sources.files import Part, Source
+from baton.data.sources.files import Source, SourcePart
 from baton.errors import BatonError
 from baton.runtime.threads import streamed
 
@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 class Work:
     """A part that is worked on: its raw rows, text as numbers of distinct cells; what is kept from before, or None."""
 
-    part: Part
+    part: SourcePart
     raw: pa.Table
     rows: CheckedRows | None = None
     places: np.ndarray | None = None
@@ -49,10 +49,10 @@ class Parts:
         self.source, self.folder, self.schema = source, folder, source.schema()
         self.held: dict[int, Work] = {}
         self.places: dict[int, np.ndarray] = {}
-        self.known: list[Part] = []  # without their tables
+        self.known: list[SourcePart] = []  # without their tables
         self.whole = False  # whether all of them are kept
-        self._reading: Iterator[Part] = iter(())
-        self._ahead: list[Part] | None = None
+        self._reading: Iterator[SourcePart] = iter(())
+        self._ahead: list[SourcePart] | None = None
         self._lock = threading.Lock()
         self._keeping, self._bytes, self._on_disk = True, 0, 0
         self._most = self._room()
@@ -70,14 +70,14 @@ class Parts:
         for a part that fails.
         """
         progress = Progress(done, self.source.bytes)
-        known: list[Part] = []
+        known: list[SourcePart] = []
         for part, answer in _in_threads(lambda part: self._worked(work, part), self._parts()):
             known.append(replace(part, table=None))
             progress.add(part.rows, part.read)
             yield answer
         self.whole, self.known = self._keeping, known
 
-    def keep_rows(self, part: Part, rows: CheckedRows) -> None:
+    def keep_rows(self, part: SourcePart, rows: CheckedRows) -> None:
         """Keep checked rows where the raw ones are kept."""
         if (held := self.held.get(part.number)) is not None:
             if self._may_hold(rows.typed.nbytes + 2 * rows.hashes.nbytes):
@@ -96,7 +96,7 @@ class Parts:
             self._on_disk -= file.stat().st_size
             file.unlink()
 
-    def keep_places(self, part: Part, places: np.ndarray) -> None:
+    def keep_places(self, part: SourcePart, places: np.ndarray) -> None:
         """Keep where rows go, whether the rows are kept or not."""
         if part.number * places.nbytes < PLACES_BYTES:
             self.places[part.number] = places
@@ -108,13 +108,13 @@ class Parts:
         self.held.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[SourcePart]:
         if self.whole:
             return iter(self.known)
         ahead, self._ahead = self._ahead, None
         return self.source.parts(self.schema) if ahead is None else chain(ahead, self._reading)
 
-    def _worked(self, work: Callable[[Work], Answer], part: Part) -> tuple[Part, Answer]:
+    def _worked(self, work: Callable[[Work], Answer], part: SourcePart) -> tuple[SourcePart, Answer]:
         try:
             answer = work(self._work(part))
         except FAULTS as error:
@@ -124,7 +124,7 @@ class Parts:
             raise
         return replace(part, table=None), answer
 
-    def _work(self, part: Part) -> Work:
+    def _work(self, part: SourcePart) -> Work:
         """A part as it is kept; else as it is read, and from now on kept if it may be."""
         if part.table is None:
             held = self.held.get(part.number) or self._read(part)
@@ -165,10 +165,10 @@ class Parts:
         fits = 2 * most <= shutil.disk_usage(self.folder.parent).free
         return most if self.source.format == "csv" and fits else 0
 
-    def _file(self, part: Part, kind: str) -> Path:
+    def _file(self, part: SourcePart, kind: str) -> Path:
         return self.folder / f"{part.number:06d}.{kind}"
 
-    def _write(self, part: Part, kind: str, table: pa.Table) -> None:
+    def _write(self, part: SourcePart, kind: str, table: pa.Table) -> None:
         self.folder.mkdir(exist_ok=True)
         path = self._file(part, kind)
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
@@ -179,7 +179,7 @@ class Parts:
         if self._on_disk > self._most:
             self._give_up()
 
-    def _read(self, part: Part) -> Work:
+    def _read(self, part: SourcePart) -> Work:
         raw, rows = self._table(part, "raw"), None
         assert raw is not None
         if (held := self._table(part, "rows")) is not None:
@@ -187,19 +187,19 @@ class Parts:
             rows = CheckedRows(typed, reasons.combine_chunks(), hashes.to_numpy(), deciding.to_numpy())
         return Work(part, raw, rows)
 
-    def _table(self, part: Part, kind: str) -> pa.Table | None:
+    def _table(self, part: SourcePart, kind: str) -> pa.Table | None:
         path = self._file(part, kind)
         if not path.is_file():
             return None
         with pa.OSFile(str(path)) as file:
             return pa.ipc.open_file(file).read_all()
 
-    def _places(self, part: Part) -> np.ndarray | None:
+    def _places(self, part: SourcePart) -> np.ndarray | None:
         path = self._file(part, "npy")
         return np.load(path) if path.is_file() else self.places.get(part.number)
 
 
-def _numbered(part: Part) -> Part:
+def _numbered(part: SourcePart) -> SourcePart:
     """A part whose text cells are numbers of its distinct ones: what is looked at is then looked at once a text."""
     assert part.table is not None
     columns = [column.combine_chunks() if cols.is_text(column.type) else column for column in part.table.columns]
@@ -207,7 +207,7 @@ def _numbered(part: Part) -> Part:
     return replace(part, table=pa.table(columns, part.table.column_names))
 
 
-def _in_threads(work: Callable[[Part], Answer], parts: Iterable[Part]) -> Iterator[Answer]:
+def _in_threads(work: Callable[[SourcePart], Answer], parts: Iterable[SourcePart]) -> Iterator[Answer]:
     """work(part) for each, in order; of one alone the columns are worked on in threads."""
     parts = iter(parts)
     first = list(islice(parts, 2))

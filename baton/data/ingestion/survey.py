@@ -30,7 +30,7 @@ from baton.data.recognition import Recognised
 from baton.errors import BadInput
 
 Moments = tuple[np.ndarray, np.ndarray]  # distinct ones, and the rows of each
-MANY = 1 << 20  # moments of parts that are added up at once
+MOMENTS_HELD = 1 << 20  # moments of parts that are added up at once
 
 
 @dataclass
@@ -269,18 +269,18 @@ class _Moments:
     def __init__(self) -> None:
         self.held: list[Moments] = []
 
-    def add(self, found: Moments) -> None:
-        self.held.append(found)
-        if sum(len(moments) for moments, _ in self.held) > MANY and len(self.held) > 1:
+    def add(self, part: Moments) -> None:
+        self.held.append(part)
+        if sum(len(moments) for moments, _ in self.held) > MOMENTS_HELD and len(self.held) > 1:
             self.held = [_added(self.held)]
 
     def sum(self) -> Moments | None:
         return _added(self.held) if self.held else None
 
 
-def _added(found: list[Moments]) -> Moments:
-    moments, place = np.unique(np.concatenate([one for one, _ in found]), return_inverse=True)
-    rows = np.bincount(place, np.concatenate([counts for _, counts in found]), len(moments))
+def _added(parts: list[Moments]) -> Moments:
+    moments, place = np.unique(np.concatenate([one for one, _ in parts]), return_inverse=True)
+    rows = np.bincount(place, np.concatenate([counts for _, counts in parts]), len(moments))
     return moments, rows.astype(np.int64)
 
 

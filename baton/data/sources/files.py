@@ -41,7 +41,7 @@ Stamp = tuple[int, int, int]  # a file's size, times of the last change of conte
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """Rows of a source that lie together, and where: the first's number in its file, of images in the source."""
 
     number: int
@@ -99,7 +99,7 @@ class Source:
         schema = self.schema()
         return pa.concat_tables([schema.empty_table(), *self.tables(schema)])
 
-    def parts(self, schema: pa.Schema) -> Iterator[Part]:
+    def parts(self, schema: pa.Schema) -> Iterator[SourcePart]:
         """The same as parts of at most `PART_ROWS` rows and about `PART_BYTES`, the same ones at every reading."""
         first, at, number = 0, None, 0
         for file, table in self._batches(PART_ROWS):
@@ -109,7 +109,7 @@ class Source:
             size = _part_rows(whole)
             for start in range(0, whole.num_rows, size):
                 table = whole.slice(start, size)
-                yield Part(number, file, first, table.num_rows, self.read, table)
+                yield SourcePart(number, file, first, table.num_rows, self.read, table)
                 first, number = first + table.num_rows, number + 1
 
     def schema(self) -> pa.Schema:
