@@ -30,6 +30,7 @@ from baton.data.recognition import Recognised
 from baton.errors import BadInput
 
 Moments = tuple[np.ndarray, np.ndarray]  # distinct ones, and the rows of each
+GUESS_ROWS = 1 << 14  # of the first part of several, by which kinds are taken for granted
 MOMENTS_HELD = 1 << 20  # moments of parts that are added up at once
 
 
@@ -94,7 +95,9 @@ class Survey:
         first, more = self.parts.peek()
         if first is None:
             return
-        counted = cell_counts.counts(first, self.config.data)
+        counted = cell_counts.counts(first.slice(0, GUESS_ROWS) if more else first, self.config.data)
+        if not more:
+            self.counted = counted
         try:
             recognised = recognition.recognise(self.parts.schema, counted, self.config.data)
         except BadInput:  # the whole may be another matter
