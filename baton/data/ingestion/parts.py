@@ -60,7 +60,7 @@ class Parts:
     def peek(self) -> tuple[pa.Table | None, bool]:
         """The first part's raw rows, None if there are none; and whether there are more parts."""
         self._reading = self.source.parts(self.schema)
-        self._ahead = [_numbered(part) for part in islice(self._reading, 2)]
+        self._ahead = list(islice(self._reading, 2))
         return (self._ahead[0].table if self._ahead else None), len(self._ahead) > 1
 
     def each(self, work: Callable[[Work], Answer], done: str) -> Iterator[Answer]:

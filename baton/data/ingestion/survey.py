@@ -30,7 +30,8 @@ from baton.data.recognition import Recognised
 from baton.errors import BadInput
 
 Moments = tuple[np.ndarray, np.ndarray]  # distinct ones, and the rows of each
-MAX_MOMENTS = 1 << 20  # moments of parts that are added up at once
+GUESS_ROWS = 1 << 14  # of the first part of several, by which kinds are taken for granted
+MOMENTS_HELD = 1 << 20  # moments of parts that are added up at once
 
 
 @dataclass
@@ -94,7 +95,9 @@ class Survey:
         first, more = self.parts.peek()
         if first is None:
             return
-        counted = cell_counts.counts(first, self.config.data)
+        counted = cell_counts.counts(first.slice(0, GUESS_ROWS) if more else first, self.config.data)
+        if not more:
+            self.counted = counted
         try:
             recognised = recognition.recognise(self.parts.schema, counted, self.config.data)
         except BadInput:  # the whole may be another matter
@@ -269,9 +272,9 @@ class _Moments:
     def __init__(self) -> None:
         self.held: list[Moments] = []
 
-    def add(self, moments: Moments) -> None:
-        self.held.append(moments)
-        if sum(len(moments) for moments, _ in self.held) > MAX_MOMENTS and len(self.held) > 1:
+    def add(self, part: Moments) -> None:
+        self.held.append(part)
+        if sum(len(moments) for moments, _ in self.held) > MOMENTS_HELD and len(self.held) > 1:
             self.held = [_added(self.held)]
 
     def sum(self) -> Moments | None:
