@@ -30,6 +30,7 @@ bench: $(READY)  ## Baton and its alternatives side by side, into docs/BENCHMARK
 
 faults: $(READY)  ## kill every step at every commit point, run again, compare
 	python -m faults
+	BATON_CLUSTER=1 python -m pytest -n0 tests/system/test_cluster.py
 	python -m faults --cluster
 
 mutants: $(READY)  ## change the lines that matter most, one at a time, and see whether a test notices

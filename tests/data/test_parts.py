@@ -19,7 +19,7 @@ from baton.data.ingestion import rows as rows_module
 from baton.data.row_groups import RowGroups
 from baton.data.sources import files
 from baton.errors import BadInput, BatonError
-from baton.runtime import threads
+from baton.runtime import streams
 
 ROWS = 60
 
@@ -208,11 +208,11 @@ def test_a_long_ingest_says_how_far_it_is(tmp_path, monkeypatch, caplog):
 def test_threads_stream_in_order_and_take_no_more_than_they_can_work_on(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     taken = []
-    answers = threads.streamed(lambda item: item * item, (taken.append(n) or n for n in range(100)))
+    answers = streams.streamed(lambda item: item * item, (taken.append(n) or n for n in range(100)))
     assert next(answers) == 0 and len(taken) == 3
     assert list(answers) == [n * n for n in range(1, 100)]
     with pytest.raises(ZeroDivisionError):
-        list(threads.streamed(lambda item: 1 // item, range(3, -1, -1)))
+        list(streams.streamed(lambda item: 1 // item, range(3, -1, -1)))
 
 
 def test_groups_of_rows_hang_on_no_cut():

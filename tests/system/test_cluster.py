@@ -21,6 +21,9 @@ from baton import names
 from baton.data.dataset import Dataset
 from faults.standalone import Cluster
 
+# A chain of steps on a standalone Spark takes minutes on two cores: too long for the suite.
+pytestmark = pytest.mark.skipif("BATON_CLUSTER" not in os.environ, reason="takes minutes: BATON_CLUSTER=1 runs it")
+
 CHAIN = Path(__file__).parents[1] / "support" / "cluster_chain.py"
 TRIALS, BROKEN = 2, 3
 PARTS = [("1.parquet", group) for group in range(3)] + [("2.parquet", group) for group in range(3)]
