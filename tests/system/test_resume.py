@@ -241,13 +241,13 @@ def undisturbed(together, tmp_path_factory):
     ("number", "sentence"),
     [
         (signal.SIGKILL, "A Horovod worker was lost"),
-        (signal.SIGSTOP, "The Horovod workers hang: for 6 seconds none of them has trained or scored a batch"),
+        (signal.SIGSTOP, "The Horovod workers hang: for 25 seconds none of them has trained or scored a batch"),
     ],
     ids=["killed", "frozen"],
 )
 def test_a_lost_worker_costs_no_more_than_its_epoch(together, undisturbed, tmp_path, caplog, number, sentence):
     config, dataset = together
-    seconds = 6 if number == signal.SIGSTOP else 60  # a killed one is noticed at once, however busy the machine is
+    seconds = 25 if number == signal.SIGSTOP else 60  # a busy machine takes its time for the first batch
     config = config.overridden({"distributed_train.hang_timeout_s": seconds})
     told, ended = [], []
 
