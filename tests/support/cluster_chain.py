@@ -23,19 +23,12 @@ from baton.data.sources import files, spark_rows
 from baton.data.sources.spark_rows import Tables
 from baton.errors import BatonError
 from baton.runtime import spark
-
-TAKEN = {
-    "ingest": {},
-    "tune": {"ingest_run_id": "ingest"},
-    "distributed_train": {"ingest_run_id": "ingest", "tune_run_id": "tune"},
-    "register": {"candidate_run_ids": "distributed_train"},
-    "batch_infer": {"register_run_id": "register"},
-}
+from faults.cluster import INPUTS
 
 
 def run(step: str, config: str, before: dict[str, str]) -> str:
     """Run an entry point → its run's ID; ends this process where it fails."""
-    inputs = [f"--{option}={before[of]}" for option, of in TAKEN[step].items()]
+    inputs = [f"--{option}={before[of]}" for option, of in INPUTS[step].items()]
     command = getattr(importlib.import_module(f"steps.{step}"), step)
     try:
         command([f"--config={config}", *inputs])
