@@ -34,10 +34,13 @@ def pytest_runtest_protocol():
         sys.path[:] = path
 
 
+MAX_PROCESSES = 4  # each may hold TensorFlow, and a Spark with a quarter of the memory
+
+
 def pytest_xdist_auto_num_workers(config) -> int:
     """A process a core for folders; files that are named are run in this one, which starts sooner."""
     files = all(Path(str(name).partition("::")[0]).is_file() for name in config.args)
-    return 0 if files else len(os.sched_getaffinity(0))
+    return 0 if files else min(len(os.sched_getaffinity(0)), MAX_PROCESSES)
 
 
 def pytest_collection_modifyitems(config, items):

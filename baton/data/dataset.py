@@ -238,14 +238,6 @@ def group_sizes(rows: int, split: str, workers: int, row_group_size: int, pictur
     return np.diff(bounds).tolist()
 
 
-def write_split(table: pa.Table, folder: Path, workers: int, row_group_size: int) -> None:
-    """A split's encoded rows, all at once, as Parquet files of row groups by `group_sizes`."""
-    sizes = group_sizes(table.num_rows, folder.name, workers, row_group_size, picture_sizes(table))
-    files = SplitFiles(folder, table.schema, sizes)
-    files.add(table)
-    files.close()
-
-
 class SplitFiles:
     """A folder of Parquet files that encoded tables of any sizes are written to, in row groups of the given sizes."""
 
@@ -275,12 +267,6 @@ class SplitFiles:
             self.writer.close()
         path = self.folder / f"part-{self.number // GROUPS_PER_FILE:05d}.parquet"
         self.writer = pq.ParquetWriter(path, self.schema, compression="zstd", use_dictionary=False)
-
-
-def picture_sizes(table: pa.Table) -> np.ndarray:
-    """Encoded table → the bytes of each row's picture; zeros where there are none."""
-    lengths = [pc.binary_length(column) for column in table.columns if pa.types.is_binary(column.type)]
-    return lengths[0].to_numpy().astype(np.int64) if lengths else np.zeros(table.num_rows, np.int64)
 
 
 def even_bounds(sizes: np.ndarray, groups: int) -> np.ndarray:
