@@ -8,7 +8,6 @@ and champion, so that two models answer for every test row.
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import click
 from baton import names
 from baton.data.dataset import Dataset
 from bench import inputs
+from bench.before import worktree
 from bench.harness import KEPT, say
 from bench.memory import ROOT, TIMES, Home, copies, repeat
 
-BEFORE = "c4aff51"  # which held all raw test rows
 HEAD = """| register | test rows | seconds | peak memory, MiB | more a test row, bytes |
 |---|---:|---:|---:|---:|"""
 
@@ -49,14 +48,6 @@ def measured(home: Home, run_id: str, code: Path, times: int) -> tuple[int, floa
     return Dataset.load(folder).rows["test"], home.seconds, home.peak
 
 
-def work_tree(folder: Path) -> Path:
-    """Baton as it was, beside what is measured; git forgets it once the folder is gone."""
-    subprocess.run(["git", "worktree", "prune"], cwd=ROOT, check=True)
-    command = ["git", "worktree", "add", "--quiet", "--detach", str(folder / "before"), BEFORE]
-    subprocess.run(command, cwd=ROOT, check=True)
-    return folder / "before"
-
-
 def lines(name: str, costs: list[tuple[int, float, float]]) -> list[str]:
     """A line each size; from the second on with how much memory a test row more took."""
     first_rows, _, first = costs[0]
@@ -72,11 +63,11 @@ def lines(name: str, costs: list[tuple[int, float, float]]) -> list[str]:
 def register_rows(times: tuple[int, ...]) -> None:
     """Print the table of docs/how-to/SCALING.md on register."""
     KEPT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="register-", dir=KEPT.absolute()) as folder:
+    with tempfile.TemporaryDirectory(prefix="register-", dir=KEPT.absolute()) as folder, worktree() as before:
         home = Home(Path(folder))
         run_id = home.train(1)
         home.register(run_id)
-        sides = {"in parts": ROOT, "before": work_tree(Path(folder))}
+        sides = {"in parts": ROOT, "before": before}
         found: dict[str, list[tuple[int, float, float]]] = {name: [] for name in sides}
         for n in times or TIMES:
             for name, code in sides.items():

@@ -17,8 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from pathlib import Path
 import click
 
 from bench import built, inputs
+from bench.before import BEFORE, worktree
 from bench.harness import KEPT, Comparison, alternate, say
 from bench.memory import ROOT, TIMES, Home, flights
 
@@ -34,7 +34,6 @@ HEAD = """| step | | 1× | 10× | 100× | a row | the line says at 10× |
 
 
 RUNS = 1
-BEFORE = "c4aff51"  # held the whole table
 FASTER = {1: 1.0, 10: 1.3, 100: 1.3}  # goals: times the rows a second of the engine before
 MOST_MIB, MOST_TIMES = 1536, 1.1  # of memory in all, and of what a tenth of the rows takes
 
@@ -43,7 +42,7 @@ def measure(runs: int = RUNS, times: tuple[int, ...] = TIMES) -> list[Comparison
     KEPT.mkdir(parents=True, exist_ok=True)
     found: dict[int, dict[str, float]] = {}
     peaks: dict[int, float] = {}
-    with tempfile.TemporaryDirectory(prefix="scaling-", dir=KEPT.absolute()) as folder, worktree(BEFORE) as before:
+    with tempfile.TemporaryDirectory(prefix="scaling-", dir=KEPT.absolute()) as folder, worktree() as before:
         for n in times:
             source = flights(Path(folder), n)
             ours: list[built.Built] = []
@@ -70,18 +69,6 @@ def _rate(root: Path, source: Path, folder: Path, kept: list[built.Built]) -> fl
     kept.append(built.Built(**json.loads(done.stdout.splitlines()[-1])))
     say(f"{kept[-1]}")
     return kept[-1].rows / kept[-1].seconds
-
-
-@contextmanager
-def worktree(commit: str) -> Iterator[Path]:
-    """A checkout of a commit, for as long as this is open."""
-    folder = (KEPT / f"before-{commit}").absolute()
-    subprocess.run(["git", "worktree", "prune"], cwd=ROOT, check=True)
-    subprocess.run(["git", "worktree", "add", "--quiet", "--force", "--detach", folder, commit], cwd=ROOT, check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["git", "worktree", "remove", "--force", folder], cwd=ROOT, check=True)
 
 
 @dataclass(frozen=True)
