@@ -265,8 +265,31 @@ class SplitFiles:
     def _next_file(self) -> None:
         if self.writer is not None:
             self.writer.close()
-        path = self.folder / f"part-{self.number // GROUPS_PER_FILE:05d}.parquet"
-        self.writer = pq.ParquetWriter(path, self.schema, compression="zstd", use_dictionary=False)
+        self.writer = split_writer(self.folder / file_name(self.number // GROUPS_PER_FILE), self.schema)
+
+
+class SplitFile:
+    """One of these files, of the row groups that it holds."""
+
+    def __init__(self, path: Path, schema: pa.Schema, sizes: list[int]):
+        self.writer = split_writer(path, schema)
+        self.groups = RowGroups(lambda group: self.writer.write_table(group, row_group_size=group.num_rows), sizes)
+
+    def add(self, table: pa.Table) -> None:
+        self.groups.add(table)
+
+    def close(self) -> None:
+        self.groups.close()
+        self.writer.close()
+
+
+def split_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False)
+
+
+def file_name(number: int) -> str:
+    """The name of a split's file."""
+    return f"part-{number:05d}.parquet"
 
 
 def even_bounds(sizes: np.ndarray, groups: int) -> np.ndarray:

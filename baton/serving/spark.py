@@ -34,7 +34,7 @@ def score(
     batch, interval = (settings.batch_rows, settings.interval) if settings else (TABLE_ROWS, None)
     preprocessor = Preprocessor.load(model / names.PREPROCESSOR)
     demand_interval(preprocessor, interval)
-    with own_errors(), opened(config, source, plain=False) as rows:
+    with own_errors(), opened(config, source) as rows:
         scoring.check_columns(rows.schema, preprocessor.features, interval)
         place = _shipped(rows.spark, model)
         types = _types(rows, preprocessor.features) if source.format == "csv" else {}

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import repeat
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baton import names
-from baton.config.schema import Config
 from baton.data import dataset, splits
 from baton.data.ingestion import stages
-from baton.data.preprocessing import Preprocessor
+from baton.data.ingestion.building import Plan
 from baton.data.row_groups import RowGroups
+from baton.data.sources.files import Source
 from baton.data.sources.schemas import decoded
 
+TEST_FILE = f"{names.RAW_FOLDER}/test.parquet"
+ASIDE_FILE = f"{names.QUARANTINE_FOLDER}/rows.parquet"
 RAW_ROWS, RAW_BYTES = 1 << 17, 32 << 20  # of a row group of rows as they came
 
 
@@ -46,25 +46,11 @@ class RawFile:
 class Outputs:
     """The files of a dataset: `add` outcomes in the order of the rows, then `close`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        config: Config,
-        preprocessor: Preprocessor,
-        schema: pa.Schema,
-        rows: Mapping[str, int],
-        pictures: Mapping[str, np.ndarray],
-        raw_rows: int,
-    ):
-        encoded = dataset.encoded_schema(preprocessor)
-        workers, most = config.distributed_train.workers, config.data.row_group_size
-        sizes = {
-            name: dataset.group_sizes(rows[name], name, workers, most, pictures[name]) for name in splits.SPLIT_INDEX
-        }
+    def __init__(self, folder: Path, plan: Plan, raw_rows: int):
+        encoded, sizes = dataset.encoded_schema(plan.encoder.preprocessor), group_sizes(plan)
         self.splits = [dataset.SplitFiles(folder / name, encoded, sizes[name]) for name in splits.SPLIT_INDEX]
-        self.test = RawFile(folder / names.RAW_FOLDER / "test.parquet", schema, raw_rows)
-        with_reason = schema.append(pa.field(names.REASON, pa.string()))
-        self.aside = RawFile(folder / names.QUARANTINE_FOLDER / "rows.parquet", with_reason, raw_rows)
+        self.test = RawFile(folder / TEST_FILE, plan.schema, raw_rows)
+        self.aside = RawFile(folder / ASIDE_FILE, aside_schema(plan.schema), raw_rows)
 
     def add(self, outcomes: list[stages.Outcome]) -> None:
         """Outcomes of a part, whose raw rows are `plain`."""
@@ -83,9 +69,25 @@ class Outputs:
         self.aside.close()
 
 
-def raw_rows(rows: int, held: int) -> int:
-    """So many rows of so many bytes in all → those of a row group of raw ones."""
-    return max(1, min(RAW_ROWS, RAW_BYTES * rows // max(1, held)))
+def group_sizes(plan: Plan) -> dict[str, list[int]]:
+    """The rows of each row group of each split."""
+    config = plan.encoder.config
+    workers, most = config.distributed_train.workers, config.data.row_group_size
+    return {
+        name: dataset.group_sizes(plan.counts[name], name, workers, most, plan.pictures[name])
+        for name in splits.SPLIT_INDEX
+    }
+
+
+def raw_rows(plan: Plan, source: Source) -> int:
+    """The rows of a row group of raw ones, by the bytes of the source."""
+    held = max(source.bytes, sum(int(sizes.sum()) for sizes in plan.pictures.values()))
+    return max(1, min(RAW_ROWS, RAW_BYTES * plan.rows // max(1, held)))
+
+
+def aside_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns of rows that are set aside."""
+    return schema.append(pa.field(names.REASON, pa.string()))
 
 
 def plain(table: pa.Table) -> pa.Table:

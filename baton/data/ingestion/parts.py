@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from baton.data import columns as cols
+from baton.data.ingestion.looks import Gathering, Look
+from baton.data.ingestion.part_files import PartFiles
 from baton.data.ingestion.progress import Progress
 from baton.data.ingestion.rows import CheckedRows
 from baton.data.sources.files import Source, SourcePart
@@ -32,14 +36,29 @@ FAULTS = (pa.ArrowException, ValueError, MemoryError)  # what the cells of a par
 Answer = TypeVar("Answer")
 
 
+class Keeper(Protocol):
+    """Who keeps what is known of a part for the passes that follow."""
+
+    def keep_rows(self, part: SourcePart, rows: CheckedRows) -> None: ...
+
+    def keep_places(self, part: SourcePart, places: np.ndarray) -> None: ...
+
+
 @dataclass
 class Work:
     """A part that is worked on: its raw rows, text as numbers of distinct cells; what is kept from before, or None."""
 
     part: SourcePart
     raw: pa.Table
+    keeper: Keeper
     rows: CheckedRows | None = None
     places: np.ndarray | None = None
+
+    def keep_rows(self, rows: CheckedRows) -> None:
+        self.keeper.keep_rows(self.part, rows)
+
+    def keep_places(self, places: np.ndarray) -> None:
+        self.keeper.keep_places(self.part, places)
 
 
 class Parts:
@@ -47,6 +66,7 @@ class Parts:
 
     def __init__(self, source: Source, folder: Path):
         self.source, self.folder, self.schema = source, folder, source.schema()
+        self.files = PartFiles(folder)
         self.held: dict[int, Work] = {}
         self.places: dict[int, np.ndarray] = {}
         self.known: list[SourcePart] = []  # without their tables
@@ -62,6 +82,18 @@ class Parts:
         self._reading = self.source.parts(self.schema)
         self._ahead = list(islice(self._reading, 2))
         return (self._ahead[0].table if self._ahead else None), len(self._ahead) > 1
+
+    def gather(self, look: Look) -> Gathering:
+        """What is seen of all parts, added up."""
+        gathering = Gathering(look.config)
+        for seen in self.each(lambda work: look.seen(work, gathering.below()), "read"):
+            gathering.add(seen)
+        return gathering
+
+    def recurring(self, look: Look, frequent: set[int]) -> dict[str, Counter[int]]:
+        """How often frequent rows occur in each part, by its number."""
+        counts = self.each(lambda work: look.recurring(work, frequent), "counted")
+        return {str(number): count for number, count in enumerate(counts)}
 
     def each(self, work: Callable[[Work], Answer], done: str) -> Iterator[Answer]:
         """What `work`, called in threads, makes of each part, in order; `done` is what the log says of the rows.
@@ -83,16 +115,13 @@ class Parts:
             if self._may_hold(rows.typed.nbytes + 2 * rows.hashes.nbytes):
                 held.rows = rows
         elif self._keeping and self._most:
-            columns = [*rows.typed.columns, rows.reasons, rows.hashes, rows.deciding]
-            names = [*rows.typed.column_names, "", "", ""]
-            self._write(part, "rows", pa.Table.from_arrays([pa.array(c) if isinstance(c, np.ndarray) else c
-                                                            for c in columns], names))  # fmt: skip
+            self._written(self._files().write_rows(part.number, rows))
 
     def forget_rows(self) -> None:
         """The checked rows that are kept were read by other columns."""
         for held in self.held.values():
             held.rows = None
-        for file in self.folder.glob("*.rows"):
+        for file in self.files.of_kind("rows"):
             self._on_disk -= file.stat().st_size
             file.unlink()
 
@@ -101,8 +130,7 @@ class Parts:
         if part.number * places.nbytes < PLACES_BYTES:
             self.places[part.number] = places
         else:
-            self.folder.mkdir(exist_ok=True)
-            np.save(self._file(part, "npy"), places)
+            self._files().write_places(part.number, places)
 
     def close(self) -> None:
         self.held.clear()
@@ -115,13 +143,8 @@ class Parts:
         return self.source.parts(self.schema) if ahead is None else chain(ahead, self._reading)
 
     def _worked(self, work: Callable[[Work], Answer], part: SourcePart) -> tuple[SourcePart, Answer]:
-        try:
+        with named(part):
             answer = work(self._work(part))
-        except FAULTS as error:
-            raise BatonError(f"{part.words}: {type(error).__name__}: {error}") from error
-        except Exception as error:
-            error.add_note(f"This happened at {part.words}.")
-            raise
         return replace(part, table=None), answer
 
     def _work(self, part: SourcePart) -> Work:
@@ -129,9 +152,7 @@ class Parts:
         if part.table is None:
             held = self.held.get(part.number) or self._read(part)
             return replace(held, places=self._places(part))
-        raw = _numbered(part).table
-        assert raw is not None
-        work = Work(replace(part, table=None), raw, places=self._places(part))
+        work = Work(replace(part, table=None), numbered(part.table), self, places=self._places(part))
         self._keep(work)
         return work
 
@@ -141,7 +162,7 @@ class Parts:
         if self._may_hold(work.raw.nbytes):
             self.held[work.part.number] = work
         elif self._most:
-            self._write(work.part, "raw", work.raw)
+            self._written(self._files().write(work.part.number, "raw", work.raw))
         else:
             self._give_up()
 
@@ -156,55 +177,55 @@ class Parts:
             self._keeping, self._most = False, 0
             self.held.clear()
             for kind in ("raw", "rows"):
-                for file in self.folder.glob(f"*.{kind}"):
+                for file in self.files.of_kind(kind):
                     file.unlink(missing_ok=True)
 
     def _room(self) -> int:
         """How many bytes of parts may lie on disk: none but of text."""
-        most = KEPT_TIMES * self.source.bytes
-        fits = 2 * most <= shutil.disk_usage(self.folder.parent).free
-        return most if self.source.format == "csv" and fits else 0
+        return KEPT_TIMES * self.source.bytes if may_keep(self.source, self.folder) else 0
 
-    def _file(self, part: SourcePart, kind: str) -> Path:
-        return self.folder / f"{part.number:06d}.{kind}"
-
-    def _write(self, part: SourcePart, kind: str, table: pa.Table) -> None:
+    def _files(self) -> PartFiles:
         self.folder.mkdir(exist_ok=True)
-        path = self._file(part, kind)
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
-            stream.write_table(table.combine_chunks())
-            size = file.tell()
+        return self.files
+
+    def _written(self, size: int) -> None:
         with self._lock:
             self._on_disk += size
         if self._on_disk > self._most:
             self._give_up()
 
     def _read(self, part: SourcePart) -> Work:
-        raw, rows = self._table(part, "raw"), None
+        raw = self.files.table(part.number, "raw")
         assert raw is not None
-        if (held := self._table(part, "rows")) is not None:
-            typed, (reasons, hashes, deciding) = held.select(range(held.num_columns - 3)), held.columns[-3:]
-            rows = CheckedRows(typed, reasons.combine_chunks(), hashes.to_numpy(), deciding.to_numpy())
-        return Work(part, raw, rows)
-
-    def _table(self, part: SourcePart, kind: str) -> pa.Table | None:
-        path = self._file(part, kind)
-        if not path.is_file():
-            return None
-        with pa.OSFile(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
+        return Work(part, raw, self, self.files.rows(part.number))
 
     def _places(self, part: SourcePart) -> np.ndarray | None:
-        path = self._file(part, "npy")
-        return np.load(path) if path.is_file() else self.places.get(part.number)
+        places = self.places.get(part.number)
+        return self.files.places(part.number) if places is None else places
 
 
-def _numbered(part: SourcePart) -> SourcePart:
-    """A part whose text cells are numbers of its distinct ones: what is looked at is then looked at once a text."""
-    assert part.table is not None
-    columns = [column.combine_chunks() if cols.is_text(column.type) else column for column in part.table.columns]
+def may_keep(source: Source, folder: Path) -> bool:
+    """Whether parts are kept on disk: of text, where there is room."""
+    return source.format == "csv" and 2 * KEPT_TIMES * source.bytes <= shutil.disk_usage(folder.parent).free
+
+
+@contextmanager
+def named(part: SourcePart) -> Iterator[None]:
+    """What goes wrong with a part names its file and rows."""
+    try:
+        yield
+    except FAULTS as error:
+        raise BatonError(f"{part.words}: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        error.add_note(f"This happened at {part.words}.")
+        raise
+
+
+def numbered(table: pa.Table) -> pa.Table:
+    """Text cells as numbers of the distinct ones: what is looked at is then looked at once a text."""
+    columns = [column.combine_chunks() if cols.is_text(column.type) else column for column in table.columns]
     columns = [c.dictionary_encode("encode") if pa.types.is_string(c.type) else c for c in columns]
-    return replace(part, table=pa.table(columns, part.table.column_names))
+    return pa.table(columns, table.column_names)
 
 
 def _in_threads(work: Callable[[SourcePart], Answer], parts: Iterable[SourcePart]) -> Iterator[Answer]:

@@ -161,13 +161,8 @@ def refuse_unseen_classes(
     return np.where(unseen, splits.UNPLACED, place), reasons
 
 
-def time_counts(raw: pa.Table, columns: list[cols.Column], config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Raw rows → the distinct moments (µs) or numbers of `data.time` and how many rows each has; counts add up."""
-    return moments(cols.typed(raw, [time_column(columns, config)], None)[0], config)
-
-
 def moments(typed: pa.Table, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """The same of typed rows."""
+    """Typed rows → the distinct moments (µs) or numbers of `data.time` and how many rows each has; counts add up."""
     counted = typed.column(config.data.time).drop_null().value_counts()
     return splits.moments(counted.field("values")), counted.field("counts").to_numpy()
 

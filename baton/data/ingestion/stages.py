@@ -21,7 +21,7 @@ from baton.data.ingestion import pictured as pictures
 from baton.data.ingestion import quarantine as quarantines
 from baton.data.ingestion.pictured import Pictured
 from baton.data.ingestion.quarantine import Quarantine
-from baton.data.ingestion.rows import CheckedRows, checked, refuse_unseen_classes
+from baton.data.ingestion.rows import CheckedRows, refuse_unseen_classes
 from baton.data.preprocessing import Preprocessor
 
 TEST = splits.SPLIT_INDEX["test"]
@@ -49,17 +49,6 @@ class Layout:
     def places(self, rows: CheckedRows, part: str, data: Data) -> np.ndarray:
         """Checked rows of a whole part → the place of each."""
         return rows.grouped(self.decisive(data)).places(self.plan, data, self.before.get(part))
-
-    def placed(
-        self, raw: pa.Table, part: str, columns: list[cols.Column], config: Config
-    ) -> tuple[CheckedRows, np.ndarray]:
-        """Raw rows of a part, in order, table by table → the checked rows and their places; counts the copies on."""
-        rows = checked(raw, columns, config)
-        places = self.places(rows, part, config.data)
-        if self.plan.spread:
-            deciding = self.decisive(config.data).units(rows.deciding[rows.good])
-            self.before[part] = self.before.get(part, Counter()) + splits.recurring(deciding, self.plan.spread)
-        return rows, places
 
 
 def offsets(plan: splits.Plan, parts: Mapping[str, Counter[int]]) -> dict[str, Counter[int]]:

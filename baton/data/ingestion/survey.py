@@ -7,11 +7,9 @@ ordinary. What then turns out to be otherwise makes another pass; most tables ne
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from baton.config.schema import Config
 from baton.data import cell_counts, duplicates, recognition, splits, statistics
@@ -21,39 +19,43 @@ from baton.data.duplicates import Groups
 from baton.data.ingestion import pictured as pictures
 from baton.data.ingestion import quarantine, stages
 from baton.data.ingestion import rows as rows_module
-from baton.data.ingestion.parts import Parts, Work
-from baton.data.ingestion.pictured import Pictured
-from baton.data.ingestion.quarantine import Quarantine
-from baton.data.ingestion.rows import CheckedRows
+from baton.data.ingestion.looks import Gathering, Look, Moments
 from baton.data.ingestion.stages import Layout
 from baton.data.recognition import Recognised
+from baton.data.sources.files import Source
 from baton.errors import BadInput
 
-Moments = tuple[np.ndarray, np.ndarray]  # distinct ones, and the rows of each
 GUESS_ROWS = 1 << 14  # of the first part of several, by which kinds are taken for granted
-MOMENTS_HELD = 1 << 20  # moments of parts that are added up at once
 
 
-@dataclass
-class Seen:
-    """What a pass learns of a part; None of what it does not look for."""
+class Passes(Protocol):
+    """The parts of a source, as an engine goes through them: whole, as often as it is asked to."""
 
-    rows: int
-    cells: cell_counts.Cells | None = None
-    bad: Quarantine = field(default_factory=Quarantine)
-    tally: splits.Tally | None = None
-    moments: Moments | None = None
-    prints: pa.Table | None = None
-    summary: stages.PartSummary | None = None
-    pictures: pa.Table | None = None  # place, bytes and class of each
+    source: Source
+    schema: pa.Schema
+
+    def peek(self) -> tuple[pa.Table | None, bool]:
+        """The first part's raw rows, None if there are none; and whether there are more parts."""
+
+    def gather(self, look: Look) -> Gathering:
+        """What is seen of all parts."""
+
+    def recurring(self, look: Look, frequent: set[int]) -> dict[str, Counter[int]]:
+        """How often frequent rows occur in each part, by its number."""
+
+    def forget_rows(self) -> None:
+        """Rows that are kept were checked by other columns."""
+
+    def close(self) -> None:
+        """Let go of what was kept."""
 
 
 class Survey:
-    """Passes over the parts until all is known; `total` are the rows, `summaries` those of the splits."""
+    """Passes over the parts until all is known; `total` are the rows, `seen` is what the last pass learnt."""
 
-    def __init__(self, config: Config, parts: Parts):
+    def __init__(self, config: Config, parts: Passes):
         self.config, self.parts = config, parts
-        self.total = 0
+        self.total, self.seen = 0, Gathering(config)
         self.counted: dict[str, CellCounts] = {}
         self.recognised: list[Recognised] = []
         self.columns: list[cols.Column] | None = None
@@ -123,7 +125,7 @@ class Survey:
 
     def _check(self) -> None:
         broken = self.parts.source.broken
-        bad = self.bad + quarantine.of_lines(broken)
+        bad = self.seen.bad + quarantine.of_lines(broken)
         quarantine.check(self.config, bad, self.total + len(broken))
 
     def _group(self) -> bool:
@@ -139,7 +141,7 @@ class Survey:
         if data.time:
             rows_module.time_column(self.columns or [], self.config)
         elif not data.split_column and self.tally and self.tally.frequent:
-            parts = {str(n): found for n, found in enumerate(self.parts.each(self._recurring, "counted"))}
+            parts = self.parts.recurring(self._look(), self.tally.frequent)
             counts = sum(parts.values(), counts)
         tally = self.tally or splits.Tally(bool(data.group))
         plan = rows_module.plan_of(self.config, tally, counts, self.moments)
@@ -149,11 +151,6 @@ class Survey:
             return False
         self.prints = None if not pictures.keeps_duplicates_together(data) else self.prints
         return True
-
-    def _recurring(self, work: Work) -> Counter[int]:
-        assert self.tally is not None
-        rows = self._rows(work).grouped(self._decisive())
-        return splits.recurring(rows.deciding[rows.good], self.tally.frequent)
 
     def _straddle(self) -> bool:
         data = self.config.data
@@ -167,128 +164,28 @@ class Survey:
 
     def _pass(self) -> None:
         """Go through all parts; what is known already is not counted again."""
-        self.bad, self.pictured = Quarantine(), Pictured()
-        self.gathered = {name: statistics.Gathered() for name in splits.SPLIT_INDEX}
-        self.pictures: list[pa.Table] = []
-        total, counting, moments, prints = 0, cell_counts.Counting(self.config.data), _Moments(), list[pa.Table]()
-        tally = None if self.tally else splits.Tally(bool(self.config.data.group))
-        for seen in self.parts.each(self._seen, "read"):
-            total += seen.rows
-            if seen.cells is not None:
-                counting.add(seen.cells)
-            if tally is not None and seen.tally is not None:
-                tally += seen.tally
-            if seen.moments is not None:
-                moments.add(seen.moments)
-            if seen.prints is not None:
-                prints.append(seen.prints)
-            self._gather(seen)
-        self.total, self.counted = total, self.counted or counting.counts()
-        self.tally = self.tally or tally
-        self.moments = self.moments or moments.sum()
-        self.prints = self.prints or (pa.concat_tables(prints) if prints else None)
+        self.seen = seen = self.parts.gather(self._look())
+        self.total, self.counted = seen.rows, self.counted or seen.counted()
+        self.tally = self.tally or seen.tally
+        self.moments = self.moments or seen.moments()
+        self.prints = self.prints or seen.prints()
 
-    def _gather(self, seen: Seen) -> None:
-        if seen.summary is None:
-            self.bad += seen.bad
-            return
-        self.bad += seen.summary.quarantine
-        self.pictured += seen.summary.pictured
-        for name, summary in seen.summary.splits.items():
-            self.gathered[name].add(summary)
-        if seen.pictures is not None:
-            self.pictures.append(seen.pictures)
-
-    def _seen(self, work: Work) -> Seen:
-        """What this pass has to learn of a part."""
+    def _look(self) -> Look:
         data = self.config.data
-        seen = Seen(work.raw.num_rows)
-        if not self.counted:
-            seen.cells = cell_counts.cells_of(work.raw, data)
-        if self.columns is None:
-            return seen
-        rows = self._rows(work)
-        if self.tally is None and not (data.time or data.split_column):
-            seen.tally = rows.grouped(self._decisive()).tally(data)
-        if data.time and self.moments is None and self._tells_time():
-            seen.moments = rows_module.moments(rows.typed, self.config)
-        if self.layout is None:
-            seen.bad = quarantine.of_rows(work.raw, rows.reasons, self.columns)
-            if data.task == "image" and self.prints is None and pictures.keeps_duplicates_together(data):
-                seen.prints = pictures.prints(rows, None, self.columns, data)
-            return seen
-        return self._placed(work, rows, seen)
-
-    def _placed(self, work: Work, rows: CheckedRows, seen: Seen) -> Seen:
-        """The same with what hangs on where the rows go."""
-        layout, columns = self.layout, self.columns
-        assert layout is not None and columns is not None
-        places = layout.places(rows, str(work.part.number), self.config.data)
-        self.parts.keep_places(work.part, places)
-        below = {name: part.below for name, part in self.gathered.items()}
-        seen.summary = stages.summarised(work.raw, rows, places, columns, self.config, layout.groups, below)
-        if self.config.data.task == "image":
-            seen.pictures = _pictures(rows.typed, places, columns, self.config.data.target)
-            if self.prints is None:
-                seen.prints = pictures.prints(rows, places, columns, self.config.data)
-        return seen
-
-    def _rows(self, work: Work) -> CheckedRows:
-        """Checked rows, kept for the passes that follow."""
-        if work.rows is not None:
-            return work.rows
-        assert self.columns is not None
-        rows = rows_module.checked(work.raw, self.columns, self.config)
-        self.parts.keep_rows(work.part, rows)
-        return rows
-
-    def _decisive(self) -> Groups:
-        return self.groups if pictures.keeps_duplicates_together(self.config.data) else Groups()
-
-    def _tells_time(self) -> bool:
-        time = [column for column in self.columns or [] if column.name == self.config.data.time]
-        return bool(time) and time[0].kind in ("datetime", "numeric")
+        return Look(
+            self.config,
+            self.columns,
+            self.layout,
+            self.groups,
+            cells=not self.counted,
+            tally=self.tally is None and not (data.time or data.split_column),
+            moments=bool(data.time) and self.moments is None,
+            prints=data.task == "image" and self.prints is None,
+        )
 
     def summaries(self) -> dict[str, statistics.Summary]:
         """The summary of each split; raises `BadInput` if one is empty."""
         rows = {name: next(iter(part.columns.values())).rows if part.columns else 0
-                for name, part in self.gathered.items()}  # fmt: skip
-        quarantine.check_splits(rows, self.bad + quarantine.of_lines(self.parts.source.broken))
-        return {name: part.summary() for name, part in self.gathered.items()}
-
-    def picture_bytes(self, classes: list[str]) -> dict[str, np.ndarray]:
-        """The bytes of the pictures of each split that are of these classes, in order; none where there are none."""
-        if not self.pictures:
-            return {name: np.zeros(0, np.int64) for name in splits.SPLIT_INDEX}
-        held = pa.concat_tables(self.pictures)
-        held = held.filter(pc.is_in(held.column("label"), pa.array(classes, pa.string())))
-        places, sizes = held.column("place").to_numpy(), held.column("bytes").to_numpy()
-        return {name: sizes[places == index] for name, index in splits.SPLIT_INDEX.items()}
-
-
-class _Moments:
-    """Distinct moments and their rows, part by part, added up now and then."""
-
-    def __init__(self) -> None:
-        self.held: list[Moments] = []
-
-    def add(self, part: Moments) -> None:
-        self.held.append(part)
-        if sum(len(moments) for moments, _ in self.held) > MOMENTS_HELD and len(self.held) > 1:
-            self.held = [_added(self.held)]
-
-    def sum(self) -> Moments | None:
-        return _added(self.held) if self.held else None
-
-
-def _added(parts: list[Moments]) -> Moments:
-    moments, place = np.unique(np.concatenate([one for one, _ in parts]), return_inverse=True)
-    rows = np.bincount(place, np.concatenate([counts for _, counts in parts]), len(moments))
-    return moments, rows.astype(np.int64)
-
-
-def _pictures(typed: pa.Table, places: np.ndarray, columns: list[cols.Column], target: str) -> pa.Table:
-    """Typed rows of pictures and their places → place, bytes and class of each."""
-    picture = next(column.name for column in columns if column.kind == "image")
-    sizes = pc.fill_null(pc.binary_length(typed.column(picture)), 0)
-    return pa.table({"place": places, "bytes": pc.cast(sizes, pa.int64()), "label": typed.column(target)})
+                for name, part in self.seen.splits.items()}  # fmt: skip
+        quarantine.check_splits(rows, self.seen.bad + quarantine.of_lines(self.parts.source.broken))
+        return {name: part.summary() for name, part in self.seen.splits.items()}

@@ -73,6 +73,7 @@ class Source:
     partition_types: dict[str, pa.DataType] = field(default_factory=dict)  # of the whole source
     folder: PictureFolder | None = None  # of images
     read: int = 0  # bytes of the files up to where the reader is, about
+    first: int = 0  # which row of a Parquet file was the first that was read
 
     @property
     def bytes(self) -> int:
@@ -105,7 +106,7 @@ class Source:
         for file, table in self._batches(PART_ROWS):
             whole = conformed(table, schema, file)
             if file != at and self.format != "images":
-                first, at = 0, file
+                first, at = self.first, file
             size = _part_rows(whole)
             for start in range(0, whole.num_rows, size):
                 table = whole.slice(start, size)
@@ -287,14 +288,17 @@ class Source:
         """Tables, and which share of the rows has been read with them."""
         parquet = self._opened(file)
         mine, shares = self.share
-        groups = list(range(parquet.metadata.num_row_groups)) if self.group is None else [self.group]
-        promised = sum(parquet.metadata.row_group(group).num_rows for group in groups)
+        sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.metadata.num_row_groups)]
+        groups = list(range(len(sizes))) if self.group is None else [self.group]
+        promised, before = sum(sizes[group] for group in groups), sum(sizes[: self.group or 0])
         if shares > 1:
             rows = min(rows, math.ceil(promised / shares) or 1)
-        read = 0
-        for number, batch in enumerate(_parquet_batches(parquet, groups, rows)):
+        read, self.first = 0, -1
+        for batch in _parquet_batches(parquet, groups, rows):
+            whose = read * shares // max(1, promised)  # a share's rows lie together, as those of the whole do
             read += batch.num_rows
-            if number % shares == mine:
+            if whose == mine:
+                self.first = before + read - batch.num_rows if self.first < 0 else self.first
                 _check_cells(batch, file)
                 yield batch.replace_schema_metadata(None), read / max(1, promised)
         if read != promised:

@@ -10,7 +10,6 @@ from inspect import signature
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from baton.config.schema import Config
 from baton.data.sources import files as sources
@@ -37,12 +36,16 @@ class SparkRows:
     schema: pa.Schema
     pieces: list[sources.Source]  # of files
     frame: Any = None  # of a table, its columns named by position
-    own_schema: pa.Schema = None  # of all files together, before it is put into types that Spark has
     in_tasks: set[int] = field(default_factory=set)  # into how many the pieces were divided, stage by stage
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at once."""
+        return self.spark.sparkContext.defaultParallelism
 
     def over(self, stage: Stage, schema: Any, *arguments: Any, tasks: int = 0) -> Any:
         """The DataFrame of a stage's output; at most `tasks` tasks (0: as many as there are pieces)."""
-        of_schema, own_schema, pieces = self.schema, self.own_schema, self.pieces
+        of_schema, pieces = self.schema, self.pieces
         if self.frame is not None:
             frame = self.frame.coalesce(tasks) if tasks else self.frame
             return mapped(frame, lambda batches: stage(_of_frame(batches, of_schema), *arguments), schema)
@@ -51,14 +54,25 @@ class SparkRows:
         numbers = self.spark.range(0, len(pieces), 1, max(tasks, 1))
 
         def staged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-            return stage(Tables.of_files(batches, pieces, own_schema, of_schema), *arguments)
+            return stage(Tables.of_files(batches, pieces, of_schema), *arguments)
 
         return mapped(numbers, staged, schema)
+
+    def each(self, count: int, work: Callable[[int], None]) -> None:
+        """work(number) of each number below `count`, a task each."""
+
+        def worked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+            for batch in batches:
+                for number in batch.column(0).to_pylist():
+                    work(number)
+            yield partial_results({})
+
+        mapped(self.spark.range(0, count, 1, count), worked, PARTIAL).collect()
 
     def collect(self, stage: Stage, *arguments: Any, tasks: int | None = None) -> dict[str, list[bytes]]:
         """A counting stage's answers by key."""
         if tasks is None:
-            tasks = self.spark.sparkContext.defaultParallelism
+            tasks = self.slots
         found: dict[str, list[bytes]] = {}
         for row in self.over(stage, PARTIAL, *arguments, tasks=tasks).collect():
             found.setdefault(row["key"], []).append(bytes(row["data"]))
@@ -68,36 +82,34 @@ class SparkRows:
 class Tables:
     """Raw tables as a task reads them; `broken` fills up with lines that are no rows.
 
-    `part` is that of the source which the last table came from; a part's rows are in the same order in every stage.
+    `part` is that of the source which the last table came from. `numbers` are those of a task's pieces, for those who
+    read them themselves.
     """
 
-    def __init__(self, tables: Iterator[pa.Table], part: str = ""):
-        self.tables, self.broken, self.part = tables, list[dict[str, str]](), part
+    def __init__(self, tables: Iterator[pa.Table], part: str = "", numbers: Iterable[int] = ()):
+        self.tables, self.broken, self.part, self.numbers = tables, list[dict[str, str]](), part, iter(numbers)
 
     def __iter__(self) -> Iterator[pa.Table]:
         return self.tables
 
     @staticmethod
-    def of_files(
-        batches: Iterable[pa.RecordBatch], pieces: list[sources.Source], own: pa.Schema, schema: pa.Schema
-    ) -> Tables:
-        tables = Tables(iter(()))
+    def of_files(batches: Iterable[pa.RecordBatch], pieces: list[sources.Source], schema: pa.Schema) -> Tables:
+        numbers = (number for batch in batches for number in batch.column(0).to_pylist())
+        tables = Tables(iter(()), numbers=numbers)
 
         def read() -> Iterator[pa.Table]:
-            for batch in batches:
-                for number in batch.column(0).to_pylist():
-                    piece, tables.part = pieces[number], str(number)
-                    for table in piece.tables(own, TABLE_ROWS):
-                        yield table if own == schema else _plain(table, schema, piece)
-                    tables.broken += piece.broken
+            for number in tables.numbers:
+                piece, tables.part = pieces[number], str(number)
+                yield from piece.tables(schema, TABLE_ROWS)
+                tables.broken += piece.broken
 
         tables.tables = read()
         return tables
 
 
 @contextmanager
-def opened(config: Config, source: sources.Source, plain: bool = True) -> Iterator[SparkRows]:
-    """The source, ready for stages; `plain`: in types that Spark has."""
+def opened(config: Config, source: sources.Source) -> Iterator[SparkRows]:
+    """The source, ready for stages."""
     spark = session(config)
     if source.format == "table":
         frame = _table(spark, source.location.removeprefix(sources.TABLE_PREFIX))
@@ -109,10 +121,7 @@ def opened(config: Config, source: sources.Source, plain: bool = True) -> Iterat
             with _parts_named(rows, source.location):
                 yield rows
         return
-    own = schema = source.schema()
-    if plain:
-        schema = pa.schema([(field.name, plain_type(field.type)) for field in own])
-    rows = SparkRows(spark, schema, source.pieces(spark.sparkContext.defaultParallelism), own_schema=own)
+    rows = SparkRows(spark, source.schema(), source.pieces(spark.sparkContext.defaultParallelism))
     with _parts_named(rows, source.location):
         yield rows
 
@@ -173,52 +182,6 @@ def _has_arrow_type(field: Any) -> bool:
         return not isinstance(field.dataType, VariantType)
     except PySparkException:
         return False
-
-
-def plain_type(type_: pa.DataType) -> pa.DataType:
-    """Any Arrow type → the nearest that Spark has; of those that Baton reads, none loses its meaning."""
-    if pa.types.is_dictionary(type_):
-        return plain_type(type_.value_type)
-    if pa.types.is_uint64(type_):
-        return pa.decimal128(20, 0)  # Spark's long ends at 2**63
-    if pa.types.is_unsigned_integer(type_):
-        return pa.int64()
-    if pa.types.is_timestamp(type_):
-        return pa.timestamp("us", "UTC" if type_.tz else None)
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
-        return pa.list_(plain_type(type_.value_type))
-    if pa.types.is_struct(type_):
-        return pa.struct([(field.name, plain_type(field.type)) for field in type_])
-    others = [
-        (pa.types.is_float16, pa.float32()),
-        (pa.types.is_decimal256, pa.float64()),
-        (pa.types.is_date64, pa.date32()),
-        (pa.types.is_large_binary, pa.binary()),
-        (pa.types.is_fixed_size_binary, pa.binary()),
-    ]
-    for test, plain in others:
-        if test(type_):
-            return plain
-    kept = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal128,
-            pa.types.is_binary, pa.types.is_date32)  # fmt: skip
-    return type_ if any(test(type_) for test in kept) else pa.string()
-
-
-def _plain(table: pa.Table, schema: pa.Schema, piece: sources.Source) -> pa.Table:
-    """A table in types that Spark has; raises `BadInput` for a number or time that they do not reach to.
-
-    Nanoseconds lose the digits below a microsecond, which no feature has either.
-    """
-    columns = []
-    for wanted, values in zip(schema, table.columns, strict=True):
-        try:
-            columns.append(pc.cast(values, wanted.type, safe="[ns" not in str(values.type)))
-        except pa.ArrowInvalid as error:
-            raise BadInput(
-                f"{piece.files[0]}: column {wanted.name} of type {values.type} holds what Spark has no type for "
-                f"({error}). Set engine: local, or write the column as text."
-            ) from None
-    return pa.table(columns, schema)
 
 
 def _of_frame(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Tables:
