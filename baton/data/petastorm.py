@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -79,15 +78,6 @@ class UrlPaths:
 
     def _strip_protocol(self, path: str) -> str:
         return path
-
-
-@contextmanager
-def materialize(spark: Any, folder: Path, kinds: dict[str, str]) -> Iterator[None]:
-    """Petastorm's own `materialize_dataset` around a Spark write to `folder`."""
-    from petastorm.etl.dataset_metadata import materialize_dataset
-
-    with materialize_dataset(spark, folder.absolute().as_uri(), unischema(kinds), filesystem_factory=UrlPaths):
-        yield
 
 
 def read_blocks(

@@ -250,9 +250,3 @@ def _arrow_schema(schema: Any) -> pa.Schema:
     # Spark 4.0 puts timestamps into UTC by itself; later ones want the zone named.
     zone = {"timezone": "UTC"} if "timezone" in signature(to_arrow_schema).parameters else {}
     return to_arrow_schema(schema, **zone)
-
-
-def spark_schema(schema: pa.Schema) -> Any:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema, prefer_timestamp_ntz=True)
