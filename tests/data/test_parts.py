@@ -14,7 +14,7 @@ import tiny
 
 from baton import names
 from baton.data import cell_counts, recognition, splits, statistics
-from baton.data.ingestion import local, parts, progress, survey
+from baton.data.ingestion import building, local, parts, progress, survey
 from baton.data.ingestion import rows as rows_module
 from baton.data.row_groups import RowGroups
 from baton.data.sources import files
@@ -45,7 +45,7 @@ def built(folder, source, **data):
     place = folder / f"dataset-{len(list(folder.iterdir()))}"
     place.mkdir()
     local.build(config, files.resolve(str(source), files.Reading.of(config.data)), place)
-    assert not (place / local.PARTS_FOLDER).exists()
+    assert not (place / building.PARTS_FOLDER).exists()
     return [(place / name).read_text() for name in (names.MANIFEST, names.COLUMNS, names.PREPROCESSOR)]
 
 
@@ -152,7 +152,7 @@ def test_a_source_that_changes_between_the_passes_is_refused(tmp_path, monkeypat
     monkeypatch.setattr(survey.Survey, "look", shrinks)
     with pytest.raises(BadInput, match=r"rows\.parquet changed while it was read \(had "):
         built(tmp_path, source)
-    assert not list(tmp_path.glob(f"*/{names.MANIFEST}")) and not list(tmp_path.glob(f"*/{local.PARTS_FOLDER}"))
+    assert not list(tmp_path.glob(f"*/{names.MANIFEST}")) and not list(tmp_path.glob(f"*/{building.PARTS_FOLDER}"))
 
 
 def test_a_part_that_fails_names_its_file_and_rows(tmp_path, monkeypatch):
@@ -180,7 +180,7 @@ def test_a_disk_that_is_full_amid_the_parts_leaves_none_of_them(tmp_path, monkey
     write = pa.ipc.new_file
 
     def full(file, schema):
-        if len(list(tmp_path.glob(f"*/{local.PARTS_FOLDER}/*"))) > 5:
+        if len(list(tmp_path.glob(f"*/{building.PARTS_FOLDER}/*"))) > 5:
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(file, schema)
 
@@ -188,7 +188,7 @@ def test_a_disk_that_is_full_amid_the_parts_leaves_none_of_them(tmp_path, monkey
     with pytest.raises(OSError, match="No space left") as raised:
         built(tmp_path, source)
     assert "rows.csv, rows " in raised.value.__notes__[0]
-    assert not list(tmp_path.glob(f"*/{local.PARTS_FOLDER}")) and not list(tmp_path.glob(f"*/{names.MANIFEST}"))
+    assert not list(tmp_path.glob(f"*/{building.PARTS_FOLDER}")) and not list(tmp_path.glob(f"*/{names.MANIFEST}"))
 
 
 def test_a_long_ingest_says_how_far_it_is(tmp_path, monkeypatch, caplog):

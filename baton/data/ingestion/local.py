@@ -36,7 +36,7 @@ def _write(parts: Parts, plan: Plan, folder: Path) -> None:
         found = plan.encoder.outcomes(work)
         return [o if o.raw is None else replace(o, raw=outputs.plain(o.raw)) for o in found]
 
-    written = Outputs(folder, plan, outputs.raw_rows(plan, parts.source))
+    written = Outputs(folder, plan, outputs.raw_rows(plan.rows, outputs.held_bytes(plan, parts.source)))
     for found in parts.each(outcomes, "wrote"):
         written.add(found)
     written.close()

@@ -79,10 +79,14 @@ def group_sizes(plan: Plan) -> dict[str, list[int]]:
     }
 
 
-def raw_rows(plan: Plan, source: Source) -> int:
-    """The rows of a row group of raw ones, by the bytes of the source."""
-    held = max(source.bytes, sum(int(sizes.sum()) for sizes in plan.pictures.values()))
-    return max(1, min(RAW_ROWS, RAW_BYTES * plan.rows // max(1, held)))
+def held_bytes(plan: Plan, source: Source) -> int:
+    """What the rows of a source hold, about."""
+    return max(source.bytes, sum(int(sizes.sum()) for sizes in plan.pictures.values()))
+
+
+def raw_rows(rows: int, held: int) -> int:
+    """So many rows of so many bytes in all → those of a row group of raw ones."""
+    return max(1, min(RAW_ROWS, RAW_BYTES * rows // max(1, held)))
 
 
 def aside_schema(schema: pa.Schema) -> pa.Schema:

@@ -202,7 +202,7 @@ class OutputFile:
 def _write(parts: SparkParts, plan: Plan, folder: Path) -> None:
     """Encode the rows, then write the rows of each split, the raw test rows and the quarantine."""
     staged = parts.encode(plan.encoder)
-    wanted = _files(plan, outputs.raw_rows(plan, parts.source), folder)
+    wanted = _files(plan, outputs.raw_rows(plan.rows, outputs.held_bytes(plan, parts.source)), folder)
     for file in wanted:
         Path(file.path).parent.mkdir(exist_ok=True)
     parts.rows.each(len(wanted), partial(_assemble, wanted, staged, parts.folder))
