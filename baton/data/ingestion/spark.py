@@ -252,6 +252,6 @@ def _rows(file: OutputFile, staged: list[Staged], parts: PartFiles) -> Iterator[
         if table is None:
             raise BatonError(
                 f"{parts.folder} is not the same folder to all of Spark's workers: one has written there what another "
-                "does not find. Set data.warehouse to a folder that all of them see under the same path."
+                "does not find. Set warehouse to a folder that all of them see under the same path."
             )
         yield table if file.kind == "kept" else table.slice(max(0, start - first), min(at, end) - max(first, start))
