@@ -51,7 +51,7 @@ class Moment:
 
 MOMENTS = (
     Moment("ingest", "it reads", lambda home: True),
-    Moment("ingest", "it writes", lambda home: any(home.glob("warehouse/*/datasets/.aside-*/train/_temporary"))),
+    Moment("ingest", "it writes", lambda home: any(home.glob("warehouse/*/datasets/.aside-*/.parts/*.encoded*"))),
     Moment("tune", "trials run", lambda home: any(home.glob("warehouse/*/checkpoints/*/started"))),
     Moment("distributed_train", "an epoch is through", lambda home: any(_histories(home))),
     Moment("batch_infer", "it writes", lambda home: any(home.glob("*/**/.*.parquet"))),
