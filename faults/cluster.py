@@ -151,7 +151,8 @@ def _ingested(project: Project, run_id: str) -> dict[str, Any]:
     dataset = Dataset.load(project.of(run_id).data.tags[names.TAG_DATASET])
     splits = {split: _bag([*dataset.files(split)]) for split in names.SPLITS}
     left = [path.name for path in dataset.folder.parent.iterdir() if path.name.startswith(".aside-")]
-    return {"rows": dataset.rows, "left": left, **splits}
+    hidden = [path.name for path in dataset.folder.rglob(".*")]
+    return {"rows": dataset.rows, "left": left, "hidden": hidden, "files": dataset.fingerprint, **splits}
 
 
 def _tuned(project: Project, run_id: str) -> dict[str, Any]:

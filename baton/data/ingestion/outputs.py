@@ -25,7 +25,6 @@ class RawFile:
     """A Parquet file of rows as they came, in row groups of so many rows; with one that is empty if there are none."""
 
     def __init__(self, path: Path, schema: pa.Schema, size: int):
-        path.parent.mkdir(exist_ok=True)
         self.schema, self.writer, self.written = schema, pq.ParquetWriter(path, schema), False
         self.groups = RowGroups(self._write, repeat(size))
 
@@ -49,6 +48,8 @@ class Outputs:
     def __init__(self, folder: Path, plan: Plan, raw_rows: int):
         encoded, sizes = dataset.encoded_schema(plan.encoder.preprocessor), group_sizes(plan)
         self.splits = [dataset.SplitFiles(folder / name, encoded, sizes[name]) for name in splits.SPLIT_INDEX]
+        for file in (TEST_FILE, ASIDE_FILE):
+            (folder / file).parent.mkdir()
         self.test = RawFile(folder / TEST_FILE, plan.schema, raw_rows)
         self.aside = RawFile(folder / ASIDE_FILE, aside_schema(plan.schema), raw_rows)
 

@@ -69,10 +69,13 @@ class PartFiles:
 
 
 class Aside:
-    """A new file's place until it is whole: then it is renamed to `path`, or removed if that failed."""
+    """A new file's place until it is whole: then it gets its own, or is removed if that failed.
 
-    def __init__(self, path: Path):
-        self.whole, self.path = path, path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    It is in `folder`, by default its own place's.
+    """
+
+    def __init__(self, whole: Path, folder: Path | None = None):
+        self.whole, self.path = whole, (folder or whole.parent) / f".{whole.name}-{uuid.uuid4().hex}"
 
     def __enter__(self) -> Aside:
         return self

@@ -225,9 +225,9 @@ def _files(plan: Plan, raw_rows: int, folder: Path) -> list[OutputFile]:
 
 
 def _assemble(files: list[OutputFile], staged: list[Staged], folder: Path, number: int) -> None:
-    """Write a file of what is staged, whole or not at all."""
+    """Write a file of what is staged, whole or not at all; what a dead task leaves goes with the folder."""
     file = files[number]
-    with Aside(Path(file.path)) as aside:
+    with Aside(Path(file.path), folder) as aside:
         writer: dataset.SplitFile | RawFile
         if file.kind == "encoded":
             writer = dataset.SplitFile(aside.path, file.schema, file.sizes)

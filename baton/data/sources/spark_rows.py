@@ -67,6 +67,7 @@ class SparkRows:
                     work(number)
             yield partial_results({})
 
+        self.in_tasks.clear()  # these read no pieces of the source
         mapped(self.spark.range(0, count, 1, count), worked, PARTIAL).collect()
 
     def collect(self, stage: Stage, *arguments: Any, tasks: int | None = None) -> dict[str, list[bytes]]:
