@@ -82,8 +82,15 @@ class UrlPaths:
 
 
 @contextmanager
-def materialize(spark: Any, folder: Path, kinds: dict[str, str]) -> Iterator[None]:
-    """Petastorm's own `materialize_dataset` around a Spark write to `folder`."""
+def materialize(spark: Any | None, folder: Path, kinds: dict[str, str]) -> Iterator[None]:
+    """Petastorm's own `materialize_dataset` around a Spark write to `folder`; without Spark, `write_metadata` after it.
+
+    Petastorm's wants a SparkContext, which sessions of Spark Connect lack.
+    """
+    if spark is None:
+        yield
+        write_metadata(folder, kinds)
+        return
     from petastorm.etl.dataset_metadata import materialize_dataset
 
     with materialize_dataset(spark, folder.absolute().as_uri(), unischema(kinds), filesystem_factory=UrlPaths):

@@ -44,7 +44,7 @@ from baton.data.sources.spark_rows import (
     persisted,
     spark_schema,
 )
-from baton.runtime.spark import own_errors
+from baton.runtime.spark import is_connect, own_errors, parallelism, partitions, writable_at
 
 MOMENTS = "moment double, rows long"
 PRINTS = "row long, exact long, near long, label string, place tinyint"
@@ -254,7 +254,7 @@ def _summarised(
     rows: SparkRows, columns: list[cols.Column], config: Config, layout: Layout
 ) -> tuple[dict[str, statistics.Summary], Quarantine, Pictured]:
     """(summary of each split that has rows, the quarantine, what pictures are like)."""
-    tasks = rows.spark.sparkContext.defaultParallelism
+    tasks = parallelism(rows.spark)
     own_tasks = 0 if layout.plan.spread else tasks  # a part is a task's own then
     frame = rows.over(_summarise, PARTIAL, columns, config, layout, tasks=own_tasks)
     if tasks > MERGED:
@@ -341,7 +341,7 @@ def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[st
     """Encoded rows → files of even row groups, a Petastorm dataset."""
     from pyspark.sql.functions import xxhash64
 
-    dealers = part.rdd.getNumPartitions()
+    dealers = partitions(part)
     if rows <= groups * dealers:  # each dealer deals its rows out evenly; only one leaves no file empty then
         part = part.coalesce(1).mapInArrow(lambda batches: batches, part.schema)  # keeps Spark from undoing it
         dealers = 1
@@ -349,15 +349,13 @@ def _write_split(part: Any, rows: int, groups: int, folder: Path, kinds: dict[st
     limit = math.ceil(rows / max(groups, 1)) + dealers
     even = part.repartition(files)
     ordered = even.sortWithinPartitions(xxhash64(*even.columns))  # else the order is that of arrival
-    with petastorm.materialize(part.sparkSession, folder, kinds):
+    with petastorm.materialize(None if is_connect(part) else part.sparkSession, folder, kinds):
         _write_parquet(ordered, folder, {"parquet.block.row.count.limit": str(limit), **SAME_FILES})
 
 
 def _write_parquet(frame: Any, folder: Path, options: dict[str, str] | None = None) -> None:
     """Write part-00000.parquet, … and nothing else."""
-    frame.write.options(compression="zstd", **(options or {})).parquet(
-        f"file://{folder.absolute()}"
-    )  # Hadoop does not decode URLs
+    frame.write.options(compression="zstd", **(options or {})).parquet(writable_at(frame, folder))
     for path in sorted(folder.iterdir()):
         if path.name.startswith(("_", ".")):
             path.unlink()

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from baton.config.schema import Config
 from baton.data.sources import files as sources
 from baton.errors import BadInput, BatonError
-from baton.runtime.spark import Death, death, session
+from baton.runtime import spark_connect
+from baton.runtime.spark import Death, death, parallelism, session
 
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
@@ -58,7 +59,7 @@ class SparkRows:
     def collect(self, stage: Stage, *arguments: Any, tasks: int | None = None) -> dict[str, list[bytes]]:
         """A counting stage's answers by key."""
         if tasks is None:
-            tasks = self.spark.sparkContext.defaultParallelism
+            tasks = parallelism(self.spark)
         found: dict[str, list[bytes]] = {}
         for row in self.over(stage, PARTIAL, *arguments, tasks=tasks).collect():
             found.setdefault(row["key"], []).append(bytes(row["data"]))
@@ -112,7 +113,7 @@ def opened(config: Config, source: sources.Source, plain: bool = True) -> Iterat
     own = schema = source.schema()
     if plain:
         schema = pa.schema([(field.name, plain_type(field.type)) for field in own])
-    rows = SparkRows(spark, schema, source.pieces(spark.sparkContext.defaultParallelism), own_schema=own)
+    rows = SparkRows(spark, schema, source.pieces(parallelism(spark)), own_schema=own)
     with _parts_named(rows, source.location):
         yield rows
 
@@ -125,7 +126,7 @@ def _parts_named(rows: SparkRows, location: str) -> Iterator[None]:
     except BatonError:
         raise
     except Exception as error:
-        died = death(rows.spark.sparkContext, error)
+        died = death(rows.spark, error)
         if died is None:
             raise
         attempts = "the one time" if died.times == 1 else f"each of the {died.times} times"
@@ -274,7 +275,8 @@ def persisted(frame: Any) -> Iterator[Any]:
     """A DataFrame that is computed once, held in memory or on disk, and let go at the end."""
     from pyspark import StorageLevel
 
-    held = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    level = StorageLevel.MEMORY_AND_DISK
+    held = spark_connect.held(frame, level) if spark_connect.is_connect(frame) else frame.persist(level)
     try:
         yield held
     finally:
