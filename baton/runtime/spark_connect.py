@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
@@ -60,10 +61,15 @@ def session(config: Config, settings: dict[str, str], code: Callable[[], Path]) 
         address = os.environ.get("SPARK_REMOTE", "") if active is None else ""
     key = next((key for key, own in _sessions.items() if own is active and not address), "") or address
     key = key or active.session_id
-    if key not in _sessions or _ended(_sessions[key]):
-        _sessions[key] = _opened(address) if address else _beside(active)
-        _sessions[key].addArtifacts(str(code()), pyfile=True)
-        _set(_sessions[key], settings)
+    if key in _sessions and _ended(_sessions[key]):
+        _end(_sessions.pop(key))
+    if key not in _sessions:
+        own = _opened(address) if address else _beside(active)
+        if own is not active:
+            atexit.register(_end, own)
+        own.addArtifacts(str(code()), pyfile=True)
+        _set(own, settings)
+        _sessions[key] = own
     return _sessions[key]
 
 
@@ -183,6 +189,17 @@ def _ended(spark: Any) -> bool:
             raise
         return True
     return bool(spark.is_stopped)
+
+
+def _end(spark: Any) -> None:
+    """Let go of a session at once: where its server is gone, PySpark's own end would try for ten minutes."""
+    with suppress(Exception):
+        from pyspark.sql.connect.client.retries import DefaultPolicy
+
+        spark.client.set_retry_policies([DefaultPolicy(max_retries=0)])
+        spark.client.release_session()
+    with suppress(Exception):
+        spark.client.close()
 
 
 def _set(spark: Any, settings: dict[str, str]) -> None:

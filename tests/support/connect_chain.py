@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import cluster_chain
 import psutil
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from baton.config import loading
@@ -34,8 +35,6 @@ from baton.training import distributed
 from baton.tuning import connect
 from baton.tuning.hyperopt import Trial
 
-WAREHOUSE = "spark.sql.warehouse.dir"
-TRIALS_S = 8.0
 STATIC = {
     "spark.connect.grpc.binding.address": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
@@ -43,6 +42,7 @@ STATIC = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.session.timeZone": "Asia/Tokyo",
+    "spark.sql.shuffle.partitions": "2",
 }
 
 
@@ -73,14 +73,11 @@ def sessions(server: Any, config: Config) -> dict[str, Any]:
     }
 
 
-def built(config: Config, folder: Path) -> None:
-    """The dataset of each engine."""
-    source = files.resolve(config.data.source, files.Reading.of(config.data))
-    for name, build in (("local", building.build), ("spark", spark_ingestion.build)):
-        if name == "spark" or source.format != "table":
-            (folder / name).mkdir(parents=True)
-            reasons = build(config, source, folder / name)
-            (folder / name / "reasons.json").write_text(json.dumps(reasons, sort_keys=True))
+def built(build: Callable[..., Any], config: Config, folder: Path) -> None:
+    """A dataset and the reasons of its quarantine."""
+    folder.mkdir()
+    reasons = build(config, files.resolve(config.data.source, files.Reading.of(config.data)), folder)
+    (folder / "reasons.json").write_text(json.dumps(reasons, sort_keys=True))
 
 
 def scored(config: Config, dataset: Dataset, folder: Path) -> list[dict[str, Any]]:
@@ -94,8 +91,8 @@ def scored(config: Config, dataset: Dataset, folder: Path) -> list[dict[str, Any
     return [vars(one), vars(other)]
 
 
-def trials(config: Config) -> dict[int, dict[str, Any]]:
-    """Trials of which one fails, one loses its process and one is frozen until the time is over."""
+def trials(config: Config) -> dict[str, Any]:
+    """Trials that end well, fail, lose their process, or are frozen until the time is over."""
 
     def objective(parameters: dict[str, Any]) -> dict[str, Any]:
         import os
@@ -108,11 +105,23 @@ def trials(config: Config) -> dict[int, dict[str, Any]]:
         good = parameters["how"] == "good"
         return {"status": "ok" if good else "failed", "loss": 1.0 if good else None, "error": "" if good else "broke"}
 
-    batch = [Trial(number, {"how": how}) for number, how in enumerate(("good", "fails", "dies", "hangs", "good"))]
     tasks = connect.Tasks(config)
-    ended = list(tasks.evaluate(objective, batch, time.monotonic() + TRIALS_S))
-    late = list(tasks.evaluate(objective, batch[:1], time.monotonic() - 1))
-    return {"ended": {trial.number: [trial.status, trial.error] for trial in ended}, "late": len(late)}
+
+    def ended(seconds: float, *how: str) -> dict[int, list[str]]:
+        batch = [Trial(number, {"how": each}) for number, each in enumerate(how)]
+        done = tasks.evaluate(objective, batch, time.monotonic() + seconds)
+        return {trial.number: [trial.status, trial.error] for trial in done}
+
+    answer = {
+        "ended": ended(300, "good", "fails", "dies", "good"),
+        "late": ended(-1, "good"),
+        "frozen": ended(3, "hangs"),
+    }
+    deadline = time.monotonic() + 60
+    while any(p.status() == psutil.STATUS_STOPPED for p in psutil.Process().children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return answer
 
 
 def listening() -> list[str]:
@@ -123,27 +132,30 @@ def listening() -> list[str]:
 
 
 def main(folder: Path) -> dict[str, Any]:
-    server = SparkSession.builder.remote("local[2]").config(map={**STATIC, WAREHOUSE: str(folder / "tables")}).getOrCreate()
-    before = server.conf.getAll
-    config = loading.load(str(folder / "config.yaml"), "")
-    answer: dict[str, Any] = {"sessions": sessions(server, config)}
-    for name, changes in json.loads((folder / "ingests.json").read_text()).items():
-        built(config.overridden(changes), folder / name)
-    server.read.parquet(config.data.source).write.saveAsTable("rows")
-    built(config.overridden({"data.source": "table:rows"}), folder / "table")
-    dataset = Dataset.load(folder / "files" / "local")
-    answer["scored"] = scored(config, dataset, folder / "scored")
-    answer["trials"] = trials(config)
-    answer["horovod"] = sentence(lambda: distributed.train(config, dataset, folder, lambda epoch, logs: None))
-    odd = config.overridden({"data.source": str(folder / "odd.parquet")})
-    answer["odd"] = sentence(lambda: built(odd, folder / "odd"))
-    answer["death"] = cluster_chain.about_a_death(str(folder / "config.yaml"), "1")
-    answer["seen"] = cluster_chain.seen_by_executors(str(folder / "config.yaml"))
-    answer["listening"] = listening()
+    static = STATIC | {"spark.sql.warehouse.dir": str(folder / "tables")}
+    server = SparkSession.builder.remote("local[2]").config(map=static).getOrCreate()
+    before, file = server.conf.getAll, str(folder / "config.yaml")
+    config = loading.load(file, "")
     runs: dict[str, str] = {}
     for step in ("ingest", "tune"):
-        runs[step] = cluster_chain.run(step, str(folder / "config.yaml"), runs)
-    answer |= {"runs": runs, "left alone": server.conf.getAll == before}
+        runs[step] = cluster_chain.run(step, file, runs)
+    built(building.build, config, folder / "local")
+    server.createDataFrame(pq.read_table(folder / "rows.parquet")).write.saveAsTable("rows")
+    built(spark_ingestion.build, config.overridden({"data.source": "table:rows"}), folder / "table")
+    dataset = Dataset.load(folder / "local")
+    odd = config.overridden({"data.source": str(folder / "odd.parquet")})
+    answer = {
+        "runs": runs,
+        "scored": scored(config, dataset, folder / "scored"),
+        "trials": trials(config),
+        "horovod": sentence(lambda: distributed.train(config, dataset, folder, lambda epoch, logs: None)),
+        "odd": sentence(lambda: built(spark_ingestion.build, odd, folder / "odd")),
+        "death": cluster_chain.about_a_death(file, "1"),
+        "seen": cluster_chain.seen_by_executors(file),
+        "sessions": sessions(server, config),
+        "listening": listening(),
+        "left alone": server.conf.getAll == before,
+    }
     server.stop()
     return answer
 

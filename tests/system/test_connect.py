@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 import tiny
@@ -26,17 +27,16 @@ TRIALS, BROKEN, ROWS = 2, 3, 600
 
 
 def write(folder: Path) -> None:
-    """Sources of two files, as Parquet and as CSV with a line that is no row, and a config."""
+    """A source of two CSV files with a line that is no row, the same rows as Parquet, and a config."""
     table = tiny.regression_table(ROWS)
     gone = pa.array([None if row < BROKEN else y for row, y in enumerate(table["y"].to_pylist())])
     table = table.set_column(table.column_names.index("y"), "y", gone)
     (folder / tiny.ODD).mkdir()
-    pq.write_table(table.slice(0, 300), folder / tiny.ODD / "1.parquet", row_group_size=100)
-    pq.write_table(table.slice(300), folder / tiny.ODD / "2.parquet", row_group_size=100)
-    (folder / "text").mkdir()
-    table.to_pandas().to_csv(folder / "text" / "1.csv", index=False)
-    with (folder / "text" / "1.csv").open("a") as file:
+    for number in range(2):
+        csv.write_csv(table.slice(number * 300, 300), folder / tiny.ODD / f"{number}.csv")
+    with (folder / tiny.ODD / "1.csv").open("a") as file:
         file.write("only,three,cells\n")
+    pq.write_table(table, folder / "rows.parquet")
     odd = pa.array([2**60] * ROWS, pa.timestamp("ms"))
     pq.write_table(table.append_column("big", odd), folder / "odd.parquet")
     tree = tiny.config(
@@ -48,7 +48,6 @@ def write(folder: Path) -> None:
         distributed_train={"workers": 2, "launcher": "spark"},
     ).dump()  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
-    (folder / "ingests.json").write_text(json.dumps({"files": {}, "text": {"data.source": str(folder / "text")}}))
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +66,103 @@ def chain(tmp_path_factory):
             and str(folder) in " ".join(p.info["cmdline"] or ())]  # fmt: skip
     answer = json.loads(ended.stdout.splitlines()[-1])
     return SimpleNamespace(folder=folder, left=left, log=ended.stderr, **answer)
+
+
+def bag(table: pa.Table) -> Counter:
+    """A table's rows, whatever their order."""
+    return Counter(zip(*(table[name].to_pylist() for name in sorted(table.column_names)), strict=True))
+
+
+def read(folder: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(file) for file in sorted(folder.glob("*.parquet"))])
+
+
+def test_ingest_gives_what_the_local_engine_gives(chain):
+    run = mlflow.MlflowClient(f"sqlite:///{chain.folder}/mlflow.db").get_run(chain.runs["ingest"])
+    local, remote = Dataset.load(chain.folder / "local"), Dataset.open(run.data.tags[names.TAG_DATASET])
+    assert remote.rows == local.rows and local.rows["quarantined"] == BROKEN + 1
+    assert remote.manifest["schema"] == local.manifest["schema"]
+    for name in (names.PREPROCESSOR, names.PROFILE, names.COLUMNS):
+        assert (remote.folder / name).read_text() == (local.folder / name).read_text(), name
+    for split in names.SPLITS:
+        one, other = read(local.folder / split), read(remote.folder / split)
+        assert (one.schema.names, one.schema.types) == (other.schema.names, other.schema.types)
+        assert bag(one) == bag(other)
+        assert len(local.row_groups(split)) == len(remote.row_groups(split))
+    assert bag(local.raw_test()) == bag(remote.raw_test())
+    folders = [dataset.folder / names.QUARANTINE_FOLDER for dataset in (local, remote)]
+    one, other = (sum((bag(pq.read_table(file)) for file in folder.iterdir()), Counter()) for folder in folders)
+    assert one == other and sum(one.values()) == BROKEN + 1
+
+
+def test_petastorm_opens_what_was_written_without_a_sparkcontext(chain):
+    import petastorm
+
+    dataset = Dataset.load(chain.folder / "table")
+    with petastorm.make_reader(
+        (dataset.folder / "train").as_uri(), reader_pool_type="dummy", num_epochs=1, filesystem=UrlPaths()
+    ) as reader:
+        assert sum(1 for _ in reader) == dataset.rows["train"]
+
+
+def test_a_table_gives_the_rows_of_its_files(chain):
+    local, remote = Dataset.load(chain.folder / "local"), Dataset.load(chain.folder / "table")
+    assert json.loads((remote.folder / "reasons.json").read_text()) == {"y (the target) is missing": BROKEN}
+    assert {**remote.rows, "input": ROWS + 1, "quarantined": BROKEN + 1} == local.rows
+    for split in names.SPLITS:
+        assert bag(read(local.folder / split)) == bag(read(remote.folder / split))
+
+
+def test_tune_finishes_its_trials_as_they_come(chain):
+    client = mlflow.MlflowClient(f"sqlite:///{chain.folder}/mlflow.db")
+    run = client.get_run(chain.runs["tune"])
+    assert run.info.status == "FINISHED" and run.data.metrics["trials"] == TRIALS
+    nested = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run.info.run_id}'")
+    assert sorted(each.info.run_name for each in nested) == ["trial 1", "trial 2"]
+    assert all(np.isfinite(each.data.metrics["rmse"]) for each in nested)
+
+
+def test_a_trial_that_fails_or_loses_its_process_fails_alone(chain):
+    ended = chain.trials["ended"]
+    assert [ended[str(number)][0] for number in range(4)] == ["ok", "failed", "failed", "ok"]
+    assert ended["1"][1] == "broke" and "Python worker exited unexpectedly" in ended["2"][1]
+
+
+def test_trials_end_with_their_time(chain):
+    assert chain.trials["late"] == {} and chain.trials["frozen"] == {}
+
+
+def test_batch_infer_scores_every_row_once_and_as_the_local_engine_does(chain):
+    assert chain.scored[0] == chain.scored[1]
+    assert chain.scored[0]["rows_in"] == ROWS + 1 and chain.scored[0]["rows_quarantined"] == 1
+    one, other = (read(chain.folder / "scored" / engine).sort_by("x1") for engine in ("local", "spark"))
+    assert one.drop(["prediction"]).equals(other.drop(["prediction"]).select(one.drop(["prediction"]).column_names))
+    np.testing.assert_allclose(one["prediction"], other["prediction"], atol=1e-4)
+
+
+def test_horovod_on_spark_is_refused_in_a_sentence(chain):
+    assert chain.horovod.startswith("BadInput: distributed_train.launcher: spark needs a SparkContext")
+
+
+def test_errors_within_tasks_come_out_as_what_they_are(chain):
+    assert chain.odd.startswith("BadInput: ")
+    assert "odd.parquet: column big of type timestamp[ms] holds what Spark has no type for" in chain.odd
+    assert f"at work on {chain.folder}" in chain.death and "task 1 (counted from 0)" in chain.death
+
+
+def test_executors_get_batons_code_alone(chain):
+    assert {Path(each["baton"]).parts[-3:] for each in chain.seen} == {("baton.zip", "baton", "__init__.py")}
+    assert {each["steps"] for each in chain.seen} == {"None"}
+
+
+def test_sessions_are_batons_own_and_are_made_anew_when_they_have_ended(chain):
+    assert chain.sessions["kept"] and chain.sessions["anew"] and chain.sessions["named"]
+    assert chain.sessions["zones"] == ["Asia/Tokyo", "UTC", "UTC"]
+    assert chain.sessions["slots"] == 2 and getattr(chain, "left alone")
+    assert chain.sessions["silent"].startswith("BatonError: No server of Spark Connect answers there")
+    assert chain.sessions["no address"].startswith("BadInput: spark.master is no address of Spark Connect")
+
+
+def test_all_of_it_is_on_loopback_and_nothing_is_left(chain):
+    assert {address.removeprefix("::ffff:") for address in chain.listening} == {"127.0.0.1"}
+    assert chain.left == []
