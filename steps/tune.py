@@ -17,10 +17,11 @@ from baton.orchestration import resume
 from baton.orchestration.step import step
 from baton.registry import pretrained
 from baton.reporting.figures import training
+from baton.runtime import spark
 from baton.tracking import inputs, runs
 from baton.tracking.runs import Run
 from baton.training import objectives
-from baton.tuning import hyperopt
+from baton.tuning import connect, hyperopt
 from baton.tuning import workers as trials
 from baton.tuning.hyperopt import Trial
 
@@ -45,7 +46,7 @@ def workers_up(config: Config) -> Iterator[dict[str, Any]]:
     prepare=workers_up,
 )
 def tune(config: Config, run: Run, workers: trials.Workers | None, ingest_run_id: str) -> None:
-    """Search the hyperparameters, in warm local workers or with SparkTrials."""
+    """Search the hyperparameters, in warm local workers, with SparkTrials or in tasks of Spark Connect."""
     ingest = runs.of_step(ingest_run_id, "ingest", "ingest_run_id")
     dataset = Dataset.open(ingest.data.tags[names.TAG_DATASET])
     objectives.demand_targets(config, dataset)
@@ -79,7 +80,7 @@ def search_on(
 ) -> list[Trial]:
     """Run the search on the engine of the config, its `own` values first; log each trial, and keep it in `state`."""
     objective = functools.partial(trials.run_trial, config, str(dataset.folder.absolute()))
-    if workers is None:
+    if workers is None and not spark.connects(config):
         if (state / STARTED).exists():
             log.warning("SparkTrials cannot go on with the interrupted search: it starts anew.")
         (state / STARTED).touch()
@@ -91,9 +92,10 @@ def search_on(
     if journal.trials:
         run.tag(names.TAG_RESUMED, f"trial {len(journal.trials)} of an interrupted search")
         log.info("going on after %d trials of an interrupted search", len(journal.trials))
-    evaluate = functools.partial(workers.evaluate, objective)
+    evaluate = functools.partial((workers or connect.Tasks(config)).evaluate, objective)
     finished = hyperopt.search(config, evaluate, lambda trial: log_trial(config, run, trial), journal, own)
-    run.metrics({names.SECONDS_WAITED: workers.waited()})
+    if workers is not None:
+        run.metrics({names.SECONDS_WAITED: workers.waited()})
     return finished
 
 

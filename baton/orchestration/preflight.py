@@ -31,7 +31,7 @@ from baton.orchestration.step import Load
 from baton.redaction import masked
 from baton.registry import pretrained, store, versions
 from baton.reporting import console
-from baton.runtime import file_systems
+from baton.runtime import file_systems, spark
 from baton.runtime.paths import HOROVOD, LOCK, PETASTORM
 from baton.serving import destination
 from baton.tracking import experiments, servers
@@ -229,6 +229,10 @@ def _java(config: Config) -> str:
     """Java is there, of a version that Spark takes, if Spark is needed."""
     if not _needs_spark(config):
         return "not needed: nothing runs on Spark"
+    if spark.connects(config):
+        if config.distributed_train.launcher == "spark":
+            spark.demand_context(config, "distributed_train.launcher: spark")
+        return "not needed: Spark runs behind Spark Connect"
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin") if home else None)
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""

@@ -21,7 +21,8 @@ from typing import Any
 
 from baton.config.schema import Config
 from baton.errors import BadInput, BatonError
-from baton.runtime import paths
+from baton.runtime import paths, spark_connect
+from baton.runtime.spark_connect import is_connect
 
 GROUP = "spark.jobGroup.id"
 LOOK_S = 1.0  # between two looks whether jobs are to be cancelled
@@ -52,19 +53,37 @@ def session(config: Config) -> Any:
     """A Spark session with the settings that Baton relies on, in the Spark that runs, or a new one as the config says.
 
     A session that somebody else has made keeps its settings: Baton's is another one of the same Spark, which is
-    nobody's here to stop. Raises `BadInput` for Spark Connect.
+    nobody's here to stop. It is one of Spark Connect where `connects`.
     """
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = {**_sql_settings(config), **config.spark.config}
+    if connects(config):
+        return spark_connect.session(config, settings, packed_code)
     active = SparkSession.getActiveSession()
-    _demand_classic(config, active)
+    _demand_own_process(active)
     foreign = active is not None and active.sparkContext is not _own
     spark = _beside(active) if foreign else active or _start(config)
-    for key, value in {**_sql_settings(config), **config.spark.config}.items():
+    for key, value in settings.items():
         if spark.conf.isModifiable(key):
             spark.conf.set(key, value)
     return spark
+
+
+def connects(config: Config) -> bool:
+    """Whether the session is one of Spark Connect: by `spark.master`, SPARK_REMOTE or the session that runs."""
+    return spark_connect.asked_for(config)
+
+
+def demand_context(config: Config, purpose: str) -> None:
+    """Raise `BadInput` where Spark Connect has no SparkContext, which `purpose` needs."""
+    if connects(config):
+        raise BadInput(
+            f"{purpose} needs a SparkContext, and Spark Connect has none (nor has Databricks' standard access mode, or "
+            "serverless): set launcher: horovodrun, or take a cluster with dedicated access. "
+            f"Received: {config.spark.master or 'a session of Spark Connect'}"
+        )
 
 
 # The session
@@ -73,27 +92,13 @@ _own: Any = None  # the context of the Spark that this process has started
 _others: dict[str, Any] = {}  # {application: Baton's session in a Spark that somebody else has started}
 
 
-def _demand_classic(config: Config, active: Any) -> None:
-    """Raise `BadInput` where there is no Spark of this process: Spark Connect, or a child process on Databricks."""
-    from pyspark.sql.utils import is_remote
-
-    if is_remote() or (config.spark.master or "").startswith("sc:") or not (active is None or _has_context(active)):
-        raise BadInput(
-            "Spark Connect is not supported yet: take a cluster with dedicated access (not standard access, nor "
-            f"serverless), or set engine: local. Received: {config.spark.master or type(active).__module__}"
-        )
+def _demand_own_process(active: Any) -> None:
+    """Raise `BadInput` where Spark is another process's: in a child process on Databricks."""
     if active is None and "DATABRICKS_RUNTIME_VERSION" in os.environ:
         raise BadInput(
             "On Databricks Spark is the task's own, and this process has none, maybe because another one started it: "
             "run the step as a task's entry point, or set engine: local."
         )
-
-
-def _has_context(active: Any) -> bool:
-    try:
-        return active.sparkContext is not None
-    except Exception:  # noqa: BLE001 - PySpark's kinds of it differ from version to version
-        return False
 
 
 def _beside(active: Any) -> Any:
@@ -234,7 +239,20 @@ def cancelled_when(context: Any, group: str, over: Callable[[], bool]) -> Iterat
 
 
 def is_local(spark: Any) -> bool:
-    return LOCAL.fullmatch(spark.sparkContext.master) is not None
+    return not is_connect(spark) and LOCAL.fullmatch(spark.sparkContext.master) is not None
+
+
+def parallelism(spark: Any) -> int:
+    """How many tasks of a session run at once."""
+    return spark_connect.slots(spark) if is_connect(spark) else spark.sparkContext.defaultParallelism
+
+
+def ship_archive(spark: Any, archive: Path, name: str) -> None:
+    """Send an archive to all executors, unpacked under that name."""
+    if is_connect(spark):
+        spark_connect.ship_archive(spark, archive, name)
+    else:
+        spark.sparkContext.addArchive(f"{archive}#{name}")
 
 
 def on_loopback(context: Any) -> bool:
@@ -278,13 +296,13 @@ class Death:
     reason: str
 
 
-def death(context: Any, error: Exception) -> Death | None:
-    """What task of a failed job died, if that is why the job failed."""
+def death(spark: Any, error: Exception) -> Death | None:
+    """What task of a failed job died, if that is why the job failed; of Spark Connect's of 0 tasks: nothing says."""
     given_up = GIVEN_UP.search(str(error))
     died = DIED.search(given_up[4]) if given_up else None
     if given_up is None or died is None:
         return None
-    stage = context.statusTracker().getStageInfo(int(given_up[2]))
+    stage = None if is_connect(spark) else spark.sparkContext.statusTracker().getStageInfo(int(given_up[2]))
     return Death(int(given_up[1]), stage.numTasks if stage else 0, int(given_up[3]), died[0])
 
 

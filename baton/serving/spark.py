@@ -17,7 +17,7 @@ from baton.data.columns import Column
 from baton.data.preprocessing import Preprocessor
 from baton.data.sources import files as sources
 from baton.data.sources.spark_rows import TABLE_ROWS, SparkRows, Tables, encode_json, opened, partial_results
-from baton.runtime.spark import is_local, own_errors
+from baton.runtime.spark import is_local, own_errors, ship_archive
 from baton.serving import printed_types, scoring
 from baton.serving.raw_columns import RawColumnModel, demand_interval
 
@@ -123,5 +123,5 @@ def _shipped(spark: Any, folder: Path) -> str:
         return str(folder.absolute())
     name = f"model-{uuid.uuid4().hex}"
     archive = shutil.make_archive(str(folder.parent / name), "zip", folder)
-    spark.sparkContext.addArchive(f"{archive}#{name}")
+    ship_archive(spark, Path(archive), name)
     return name

@@ -224,9 +224,10 @@ def awaited(place: Path) -> Job:
 
 def launch_on_spark(job: Job, config: Config) -> None:
     """Run the workers as tasks of the Spark session; returns when all have ended."""
-    import horovod.spark
-
     from baton.runtime import spark
+
+    spark.demand_context(config, "distributed_train.launcher: spark")
+    import horovod.spark
 
     workers = config.distributed_train.workers
     context = spark.session(config).sparkContext

@@ -49,6 +49,12 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def ended(self, outcome: dict[str, Any]) -> Trial:
+        """The trial, with the fields of its end."""
+        for name, value in outcome.items():
+            setattr(self, name, value)
+        return self
+
 
 # A batch of trials with their parameters → each of them finished, in any order.
 Evaluate = Callable[[list[Trial], float], Iterator[Trial]]

@@ -90,7 +90,7 @@ class Workers:
             outcome = {"status": "failed", "error": "The worker process died."}
             worker = self._restarted(worker)
         self.idle.append(worker)
-        return _with(trial, outcome)
+        return trial.ended(outcome)
 
     def _end_hanging(self) -> list[Trial]:
         """End the workers whose trials hang; these trials, failed."""
@@ -102,7 +102,7 @@ class Workers:
         sentence = (
             f"The trial hangs: for {watch.limit:g} seconds it has trained or scored no batch (tune.hang_timeout_s)."
         )
-        return _with(trial, {"status": "failed", "error": sentence})
+        return trial.ended({"status": "failed", "error": sentence})
 
     def _start(self) -> ProcessPoolExecutor:
         beat = self.home / f"{heartbeat.FILE}-{len(self.beats)}"
@@ -162,9 +162,3 @@ def _start_worker(threads: int, driver: str, beat: Path) -> None:
     for module in ("baton.training.fit", "petastorm"):  # the imports are what warms a worker
         importlib.import_module(module)
     heartbeat.beat()
-
-
-def _with(trial: Trial, outcome: dict[str, Any]) -> Trial:
-    for name, value in outcome.items():
-        setattr(trial, name, value)
-    return trial

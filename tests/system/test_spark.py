@@ -826,18 +826,28 @@ def test_the_settings_of_somebody_elses_session_are_left_alone(session, monkeypa
     session.conf.set("spark.sql.session.timeZone", "UTC")
 
 
-@pytest.mark.parametrize(("connect", "master"), [("1", None), ("", "sc://host:15002")])
-def test_spark_connect_is_refused_in_a_sentence(monkeypatch, connect, master):
-    if connect:
-        monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", connect)
-    with pytest.raises(BadInput, match="take a cluster with dedicated access"):
-        spark._demand_classic(configured("-", spark__master=master), None)
+@pytest.mark.parametrize(
+    ("variable", "value", "master", "answer"),
+    [
+        (
+            "SPARK_REMOTE",
+            "sc://host:15002",
+            "spark://host:7077",
+            "set one of them. Received: sc://host",
+        ),
+        ("SPARK_CONNECT_MODE_ENABLED", "1", None, "no server is named: set spark.master: sc://host:port"),
+    ],
+)
+def test_an_environment_that_contradicts_spark_master_is_refused(monkeypatch, variable, value, master, answer):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadInput, match=answer):
+        spark.connects(configured("-", spark__master=master))
 
 
 def test_a_child_process_on_databricks_has_no_spark(monkeypatch):
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "17.3")
     with pytest.raises(BadInput, match="run the step as a task's entry point"):
-        spark._demand_classic(configured("-"), None)
+        spark._demand_own_process(None)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pyarrow as pa
 from baton.config.schema import Config
 from baton.data.sources import files as sources
 from baton.errors import BadInput, BatonError
-from baton.runtime.spark import Death, death, session
+from baton.runtime import spark_connect
+from baton.runtime.spark import Death, death, parallelism, session
 
 PARTIAL = "key string, data binary"  # what stages that count hand to the driver
 TABLE_ROWS, TABLE_BYTES = 1 << 18, 256 << 20  # of a table that Spark's small batches are gathered into
@@ -41,7 +42,7 @@ class SparkRows:
     @property
     def slots(self) -> int:
         """How many tasks run at once."""
-        return self.spark.sparkContext.defaultParallelism
+        return parallelism(self.spark)
 
     def over(self, stage: Stage, schema: Any, *arguments: Any, tasks: int = 0) -> Any:
         """The DataFrame of a stage's output; at most `tasks` tasks (0: as many as there are pieces)."""
@@ -122,7 +123,7 @@ def opened(config: Config, source: sources.Source) -> Iterator[SparkRows]:
             with _parts_named(rows, source.location):
                 yield rows
         return
-    rows = SparkRows(spark, source.schema(), source.pieces(spark.sparkContext.defaultParallelism))
+    rows = SparkRows(spark, source.schema(), source.pieces(parallelism(spark)))
     with _parts_named(rows, source.location):
         yield rows
 
@@ -135,7 +136,7 @@ def _parts_named(rows: SparkRows, location: str) -> Iterator[None]:
     except BatonError:
         raise
     except Exception as error:
-        died = death(rows.spark.sparkContext, error)
+        died = death(rows.spark, error)
         if died is None:
             raise
         attempts = "the one time" if died.times == 1 else f"each of the {died.times} times"
@@ -238,7 +239,8 @@ def persisted(frame: Any) -> Iterator[Any]:
     """A DataFrame that is computed once, held in memory or on disk, and let go at the end."""
     from pyspark import StorageLevel
 
-    held = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    level = StorageLevel.MEMORY_AND_DISK
+    held = spark_connect.held(frame, level) if spark_connect.is_connect(frame) else frame.persist(level)
     try:
         yield held
     finally:
