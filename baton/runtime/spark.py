@@ -308,7 +308,10 @@ def death(spark: Any, error: Exception) -> Death | None:
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Baton's own errors inside a Spark task come out as what they are, not as a stack trace of Java's."""
+    """Baton's own errors inside a Spark task come out as what they are, not as a stack trace of Java's.
+
+    So do those of its machine, such as a disk that is full.
+    """
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
@@ -316,7 +319,8 @@ def own_errors() -> Iterator[None]:
         yield
     except (PySparkException, Py4JJavaError) as error:
         kinds = {kind.__name__: kind for kind in (BadInput, BatonError)}
-        found = re.search(rf"baton\.errors\.({'|'.join(kinds)}): (.*)", str(error))
-        if found is None:
-            raise
-        raise kinds[found[1]](found[2]) from None
+        if own := re.search(rf"baton\.errors\.({'|'.join(kinds)}): (.*)", str(error)):
+            raise kinds[own[1]](own[2]) from None
+        if system := re.search(r"^\w*Error: (\[Errno \d+\] .*)", str(error), re.MULTILINE):
+            raise BatonError(f"A task of Spark's could not go on: {system[1]}") from error
+        raise

@@ -788,6 +788,20 @@ def test_both_engines_split_alike(session, tmp_path, options, kind):
     assert Dataset.load(remote).rows["input"] == 500 and min(Dataset.load(remote).rows[s] for s in names.SPLITS) > 0
 
 
+def test_a_disk_that_is_full_in_a_task_is_a_sentence_and_leaves_nothing(session, parquet, tmp_path, monkeypatch):
+    def full(*_):
+        import errno
+        import os
+
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "part-00000.parquet")
+
+    monkeypatch.setattr(spark_ingestion, "_assemble", full)
+    settings = configured(parquet, data__drop=["clock"])
+    with pytest.raises(BatonError, match=r"Spark's could not go on: \[Errno 28\] No space left on device: 'part-00000"):
+        spark_ingestion.build(settings, sources.resolve(settings.data.source), tmp_path)
+    assert not (tmp_path / names.MANIFEST).exists() and not [*tmp_path.glob(".*")]
+
+
 def test_ctrl_c_is_not_pysparks(session):
     """Whose handler knows of no transaction, and is not the last to be called."""
     assert session is not None
