@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import urllib.request
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -193,7 +194,7 @@ def _ended(spark: Any) -> bool:
 
 def _end(spark: Any) -> None:
     """Let go of a session at once: where its server is gone, PySpark's own end would try for ten minutes."""
-    with suppress(Exception):
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):  # PySpark warns of tries that it spares
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
         spark.client.set_retry_policies([DefaultPolicy(max_retries=0)])
