@@ -1,5 +1,6 @@
-"""Everything that takes Spark, on a server of Spark Connect in this process: `SPARK_REMOTE=local[2] python connect_chain.py FOLDER`.
+"""Everything that takes Spark, on Spark Connect, with the folder of test_connect.py: `python connect_chain.py FOLDER`.
 
+SPARK_REMOTE asks for a server in this process.
 Prints a line of JSON with what each part gave; the rows lie in the folder.
 """
 
