@@ -229,10 +229,10 @@ def _java(config: Config) -> str:
     """Java is there, of a version that Spark takes, if Spark is needed."""
     if not _needs_spark(config):
         return "not needed: nothing runs on Spark"
-    if spark.connects(config):
-        if config.distributed_train.launcher == "spark":
-            spark.demand_context(config, "distributed_train.launcher: spark")
-        return "not needed: Spark runs behind Spark Connect"
+    if config.distributed_train.launcher == "spark":
+        spark.demand_context(config, "distributed_train.launcher: spark")
+    if spark.connects(config) and not os.environ.get("SPARK_REMOTE", "").startswith("local"):
+        return "not needed: Spark is a server's, by Spark Connect"
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin") if home else None)
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr if java else ""

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import urllib.request
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -55,12 +56,8 @@ def session(config: Config, settings: dict[str, str], code: Callable[[], Path]) 
     Beside a session of somebody else's, which keeps its settings, if it can make another (PySpark 4.3); else that.
     One that the server has closed meanwhile is made anew. Raises `BatonError` where no server answers.
     """
-    active = _active()
-    address = config.spark.master or ""
-    if not address.startswith(SCHEME):
-        address = os.environ.get("SPARK_REMOTE", "") if active is None else ""
-    key = next((key for key, own in _sessions.items() if own is active and not address), "") or address
-    key = key or active.session_id
+    address, active = _place_of(config)
+    key = address or next((key for key, own in _sessions.items() if own is active), active.session_id)
     if key in _sessions and _ended(_sessions[key]):
         _end(_sessions.pop(key))
     if key not in _sessions:
@@ -126,22 +123,43 @@ def _active() -> Any:
     return None
 
 
+def _place_of(config: Config) -> tuple[str, Any]:
+    """The address of a server, or the session that runs; `SPARK_REMOTE=local[…]` starts one."""
+    if (config.spark.master or "").startswith(SCHEME):
+        return str(config.spark.master), None
+    if (active := _active()) is not None:
+        return "", active
+    remote = os.environ["SPARK_REMOTE"]
+    return (remote, None) if remote.startswith(SCHEME) else ("", _started(remote))
+
+
 def _opened(address: str) -> Any:
-    """A new session of the server at that address; `local[…]` starts one in this process, on loopback."""
+    """A new session of the server at that address."""
+    _demand_packages()
+    from pyspark.sql.connect.session import SparkSession
+
+    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # functions of columns go by it
+    _demand_server(address)
+    return SparkSession.builder.remote(address).create()
+
+
+def _started(master: str) -> Any:
+    """PySpark's own session of a server that it starts in this process: on loopback, and with a token."""
+    _demand_packages()
+    from pyspark.sql import SparkSession
+
+    static = {"spark.connect.grpc.binding.address": "127.0.0.1", "spark.ui.enabled": "false"}
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    with warnings.catch_warnings(action="ignore"):  # PySpark sets them again, where they can no longer be set
+        return SparkSession.builder.remote(master).config(map=static).getOrCreate()
+
+
+def _demand_packages() -> None:
     try:
-        from pyspark.sql.connect.session import SparkSession as Remote
+        import pyspark.sql.connect.session  # noqa: F401
     except ImportError as error:
         sentence = " ".join(str(error).split())
         raise BatonError(f"Spark Connect needs more packages: install pyspark[connect]. Received: {sentence}") from None
-    from pyspark.sql import SparkSession
-
-    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # functions of columns go by it
-    if address.startswith(SCHEME):
-        _demand_server(address)
-        return Remote.builder.remote(address).create()
-    del os.environ["SPARK_CONNECT_MODE_ENABLED"]
-    loopback = {"spark.connect.grpc.binding.address": "127.0.0.1", "spark.ui.enabled": "false"}
-    return SparkSession.builder.remote(address).config(map=loopback).getOrCreate().newSession()
 
 
 def _beside(active: Any) -> Any:
@@ -187,7 +205,7 @@ def _ended(spark: Any) -> bool:
 
 def _end(spark: Any) -> None:
     """Let go of a session at once: where its server is gone, PySpark's own end would try for ten minutes."""
-    with suppress(Exception):
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):  # PySpark warns of tries that it spares
         from pyspark.sql.connect.client.retries import DefaultPolicy
 
         spark.client.set_retry_policies([DefaultPolicy(max_retries=0)])

@@ -254,6 +254,14 @@ def test_java_is_there_where_it_is_needed(project, monkeypatch, told, answer, wh
     assert all(part in line for part in answer.split(" .* "))
 
 
+def test_a_server_of_spark_connect_needs_no_java_here_and_runs_no_horovod(project, monkeypatch):
+    monkeypatch.setenv("JAVA_HOME", str(project.home / "no jdk"))
+    line = project.validated("spark.master=sc://host:15002")[1]["java"]
+    assert line.endswith("not needed: Spark is a server's, by Spark Connect")
+    line = project.validated("spark.master=sc://host:15002", "distributed_train.launcher=spark")[1]["java"]
+    assert "WRONG" in line and "launcher: spark needs a SparkContext" in line
+
+
 def test_the_pinned_versions_are_the_ones_installed(project, monkeypatch):
     lock = project.home / "requirements.txt"
     text = preflight.LOCK.read_text()

@@ -1,5 +1,6 @@
-"""Everything that takes Spark, on a server of Spark Connect in this process: `python connect_chain.py FOLDER`.
+"""Everything that takes Spark, on Spark Connect, with the folder of test_connect.py: `python connect_chain.py FOLDER`.
 
+SPARK_REMOTE asks for a server in this process.
 Prints a line of JSON with what each part gave; the rows lie in the folder.
 """
 
@@ -34,16 +35,6 @@ from baton.serving.raw_columns import RawColumnModel
 from baton.training import distributed
 from baton.tuning import connect
 from baton.tuning.hyperopt import Trial
-
-STATIC = {
-    "spark.connect.grpc.binding.address": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.sql.session.timeZone": "Asia/Tokyo",
-    "spark.sql.shuffle.partitions": "2",
-}
 
 
 def sentence(work: Callable[[], Any]) -> str:
@@ -132,10 +123,11 @@ def listening() -> list[str]:
 
 
 def main(folder: Path) -> dict[str, Any]:
-    static = STATIC | {"spark.sql.warehouse.dir": str(folder / "tables")}
-    server = SparkSession.builder.remote("local[2]").config(map=static).getOrCreate()
-    before, file = server.conf.getAll, str(folder / "config.yaml")
+    file = str(folder / "config.yaml")
     config = loading.load(file, "")
+    spark.session(config)
+    server = SparkSession.active()  # which PySpark has made of SPARK_REMOTE
+    before = server.conf.getAll
     runs: dict[str, str] = {}
     for step in ("ingest", "tune"):
         runs[step] = cluster_chain.run(step, file, runs)

@@ -22,6 +22,14 @@ from baton import names
 from baton.data.dataset import Dataset
 from baton.data.petastorm import UrlPaths
 
+SERVER = {  # of a Spark that is somebody else's
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",  # it lives too short for more compiling to pay
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.session.timeZone": "Asia/Tokyo",
+    "spark.sql.shuffle.partitions": "2",
+}
 CHAIN = Path(__file__).parents[1] / "support" / "connect_chain.py"
 TRIALS, BROKEN, ROWS = 2, 3, 600
 
@@ -50,6 +58,8 @@ def write(folder: Path) -> None:
         distributed_train={"workers": 2, "launcher": "spark"},
     ).dump()  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    settings = SERVER | {"spark.sql.warehouse.dir": str(folder / "tables")}
+    (folder / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +69,7 @@ def chain(tmp_path_factory):
     write(folder)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYSPARK_", "SPARK_"))}
     kept |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    kept |= {"SPARK_TESTING": "1", "SPARK_LOCAL_IP": "127.0.0.1"}  # PySpark takes a free port then
+    kept |= {"SPARK_REMOTE": "local[2]", "SPARK_CONF_DIR": str(folder), "SPARK_TESTING": "1"}  # it: on a free port
     before = {process.pid for process in psutil.process_iter()}
     command = [sys.executable, str(CHAIN), str(folder)]
     ended = subprocess.run(command, env=kept, cwd=folder, text=True, capture_output=True, check=False)
