@@ -23,12 +23,14 @@ from baton.data.sources import files, spark_rows
 from baton.data.sources.spark_rows import Tables
 from baton.errors import BatonError
 from baton.runtime import spark
-from faults.cluster import INPUTS
+from faults import cluster
+
+INPUTS = cluster.INPUTS | {"train": {"ingest_run_id": "ingest"}}
 
 
 def run(step: str, config: str, before: dict[str, str]) -> str:
     """Run an entry point → its run's ID; ends this process where it fails."""
-    inputs = [f"--{option}={before[of]}" for option, of in INPUTS[step].items()]
+    inputs = [f"--{option}={before.get(of) or before['train']}" for option, of in INPUTS[step].items()]
     command = getattr(importlib.import_module(f"steps.{step}"), step)
     try:
         command([f"--config={config}", *inputs])

@@ -21,8 +21,10 @@ from baton import names
 from baton.data.dataset import Dataset
 from faults.standalone import Cluster
 
-# A chain of steps on a standalone Spark takes minutes on two cores: too long for the suite.
-pytestmark = pytest.mark.skipif("BATON_CLUSTER" not in os.environ, reason="takes minutes: BATON_CLUSTER=1 runs it")
+# All steps that take Spark, one after another, take minutes on two cores: too long for the suite.
+WHOLE = "BATON_CLUSTER" in os.environ
+STEPS = "ingest,tune,distributed_train,register,batch_infer" if WHOLE else "ingest,train,register,batch_infer"
+whole = pytest.mark.skipif(not WHOLE, reason="takes minutes: BATON_CLUSTER=1 runs it")
 
 CHAIN = Path(__file__).parents[1] / "support" / "cluster_chain.py"
 TRIALS, BROKEN = 2, 3
@@ -65,12 +67,11 @@ def driven(config: Path, steps: str, environment: dict[str, str]) -> dict:
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """What ingest, tune, distributed_train, register and batch_infer did with a standalone Spark."""
+    """What the steps did with a standalone Spark."""
     folder = tmp_path_factory.mktemp("cluster")
     with CommandLines() as lines, Cluster(folder / "spark") as cluster:
         config = write(folder / "home", cluster.config())
-        steps = "ingest,tune,distributed_train,register,batch_infer"
-        answer = driven(config, steps, cluster.environment())
+        answer = driven(config, STEPS, cluster.environment())
     client = mlflow.MlflowClient(f"sqlite:///{folder}/home/mlflow.db")
     runs = {step: client.get_run(run_id) for step, run_id in answer["runs"].items()}
     places = {"folder": folder, "home": folder / "home", "lines": lines, "cluster": cluster, "client": client}
@@ -93,6 +94,7 @@ def bag(table: pa.Table) -> Counter:
     return Counter(tuple(row.values()) for row in table.to_pylist())
 
 
+@whole
 def test_trials_and_workers_run_on_the_executors(chain):
     experiment = chain.runs["tune"].info.experiment_id
     wanted = f"tags.`mlflow.parentRunId` = '{chain.runs['tune'].info.run_id}'"
@@ -137,6 +139,7 @@ def spark_home(folder: Path) -> Path:
     return folder
 
 
+@whole
 def test_local_cluster_ingests_over_loopback_with_authentication(tmp_path):
     config = write(tmp_path / "home", {"master": "local-cluster[2,1,1024]", "config": {"spark.executor.memory": "1g"}})
     with CommandLines() as lines:
