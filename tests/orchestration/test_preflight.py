@@ -258,7 +258,7 @@ def test_a_server_of_spark_connect_needs_no_java_here_and_runs_no_horovod(projec
     monkeypatch.setenv("JAVA_HOME", str(project.home / "no jdk"))
     line = project.validated("spark.master=sc://host:15002")[1]["java"]
     assert line.endswith("not needed: Spark is a server's, by Spark Connect")
-    line = project.validated("spark.master=sc://host:15002", "distributed_train.launcher=spark")[1]["java"]
+    line = project.validated("spark.master=sc://host:15002,distributed_train.launcher=spark")[1]["java"]
     assert "WRONG" in line and "launcher: spark needs a SparkContext" in line
 
 

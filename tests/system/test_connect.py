@@ -96,13 +96,18 @@ def test_ingest_gives_what_the_local_engine_gives(chain):
     assert remote.fingerprint == local.fingerprint
 
 
-def test_petastorm_opens_what_was_written_without_a_sparkcontext(chain):
+def test_petastorms_metadata_is_written_without_a_sparkcontext(chain):
+    """make_reader would make a schema of its own up, where there is none."""
     import petastorm
 
     dataset = Dataset.load(chain.folder / "table")
-    with petastorm.make_reader(
-        (dataset.folder / "train").as_uri(), reader_pool_type="dummy", num_epochs=1, filesystem=UrlPaths()
-    ) as reader:
+    for split in names.SPLITS:
+        kept = pq.read_schema(dataset.folder / split / "_common_metadata").metadata
+        groups = {file.name: pq.read_metadata(file).num_row_groups for file in dataset.files(split)}
+        assert json.loads(kept[b"dataset-toolkit.num_row_groups_per_file.v1"]) == groups
+        assert b"dataset-toolkit.unischema.v1" in kept
+    where = (dataset.folder / "train").as_uri()
+    with petastorm.make_reader(where, reader_pool_type="dummy", num_epochs=1, filesystem=UrlPaths()) as reader:
         assert sum(1 for _ in reader) == dataset.rows["train"]
 
 
