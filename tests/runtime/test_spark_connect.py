@@ -1,7 +1,5 @@
 """What Databricks' servers refuse that Spark's own takes; the rest is in tests/system/test_connect.py."""
 
-from pathlib import Path
-
 import pytest
 import tiny
 from pyspark.errors import PySparkException
@@ -47,13 +45,6 @@ def test_what_a_server_lets_no_session_set_is_named(caplog):
     spark_connect._set(session, {"good": "1", "guarded": "2", "fixed": "3"})
     assert session.values == {"good": "1"}
     assert "lets no session set guarded, fixed" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("folder", "place"), [("/Volumes/a/b c/d", "/Volumes/a/b c/d"), ("/mnt/a b%20", "file:///mnt/a b%20")]
-)
-def test_a_volume_is_written_to_by_its_path(folder, place):
-    assert spark_connect.place(Path(folder)) == place
 
 
 def test_a_server_named_in_the_config_is_one_of_spark_connect():
