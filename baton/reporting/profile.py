@@ -16,6 +16,8 @@ from baton.reporting.figures import data, pictures
 from baton.reporting.html.pages import figure_uri
 from baton.reporting.html.profile import profile_page
 
+MAX_DRAWN = 1_000_000  # rows whose targets a figure shows
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -28,7 +30,7 @@ def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple
     if preprocessor.classes:
         drawn = data.target(None, entry["top"], preprocessor.target)
     else:
-        drawn = data.target(_targets(dataset), None, preprocessor.target)
+        drawn = data.target(_targets(dataset), None, preprocessor.target, dataset.rows["train"])
     if (found := dataset.folder / names.PICTURES).is_file():
         drawn |= pictures.gallery(json.loads(found.read_text()))
     uris = {name: figure_uri(figure) for name, figure in drawn.items()}
@@ -37,6 +39,11 @@ def of_dataset(config: Config, dataset: Dataset, reasons: Counter[str]) -> tuple
 
 
 def _targets(dataset: Dataset) -> np.ndarray:
-    """The train rows' targets [rows]."""
-    column = dataset.preprocessor.target_encoded
-    return np.concatenate([pq.read_table(f, columns=[column])[column].to_numpy() for f in dataset.files("train")])
+    """The train rows' targets; of many rows evenly spaced ones, `MAX_DRAWN` at most: memory does not grow with them."""
+    column, step = dataset.preprocessor.target_encoded, -(-dataset.rows["train"] // MAX_DRAWN)
+    taken, at = list[np.ndarray](), 0
+    for file in dataset.files("train"):
+        for batch in pq.ParquetFile(file).iter_batches(1 << 16, columns=[column]):
+            taken.append(batch.column(0).to_numpy()[-at % step :: step].copy())
+            at += batch.num_rows
+    return np.concatenate(taken)

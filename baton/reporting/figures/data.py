@@ -25,18 +25,24 @@ from baton.reporting.figures.style import (
 MAX_BARS = 30
 
 
-def target(values: np.ndarray | None, counts: dict[str, int] | None, name: str) -> dict[str, Figure]:
-    """Numbers [n], or the rows of each class, of the target `name` → "target": their distribution."""
+def target(
+    values: np.ndarray | None, counts: dict[str, int] | None, name: str, rows: int | None = None
+) -> dict[str, Figure]:
+    """Numbers [n], or the rows of each class, of the target `name` → "target": their distribution.
+
+    `rows` is how many there are, if the numbers are some of them only.
+    """
     if counts is not None:
         return {"target": _class_bars(counts, name)}
     numbers = np.asarray([] if values is None else values, float).ravel()
-    return {"target": _histogram(numbers[np.isfinite(numbers)], name)}
+    drawn = f" of {rows:,}" if rows is not None and len(numbers) < rows else ""
+    return {"target": _histogram(numbers[np.isfinite(numbers)], name, drawn)}
 
 
 # --- Target
 
 
-def _histogram(values: np.ndarray, name: str) -> Figure:
+def _histogram(values: np.ndarray, name: str, drawn: str) -> Figure:
     _, (axis,) = figure_and_axes(f"Distribution of {name}", size=(6.4, 3.8))
     label_axes(axis, "", name, "rows")
     if not len(values):
@@ -49,7 +55,7 @@ def _histogram(values: np.ndarray, name: str) -> Figure:
     axis.set_xlim(limits)
     thousands(axis.yaxis)
     add_legend(axis)
-    return add_note(axis, f"{len(values):,} rows. {cut_note(is_outside(values, limits))}")
+    return add_note(axis, f"{len(values):,}{drawn} rows. {cut_note(is_outside(values, limits))}")
 
 
 def _class_bars(counts: dict[str, int], name: str) -> Figure:
