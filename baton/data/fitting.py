@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from baton.config.schema import Data
 from baton.data.columns import Column, class_names, feature_columns
+from baton.data.identifiers import identity
 from baton.data.preprocessing import BINS, DATE_PARTS, MISSING, Preprocessor, as_floats, date_part, scaled
 from baton.data.statistics import Summary
 from baton.errors import BadInput, listed
@@ -90,25 +91,29 @@ def _fit_number(summary: Summary, column: Column, data: Data, taken: dict[str, i
     if stats.missing:
         feature["missing"] = _slug(f"{name}__missing", taken)
         entries.append(_encoded(feature["missing"], "number", name, "missing", edges=(0.0, 1.0)))
-    feature["codes"] = _fit_codes(raw, column, stats.present, data, taken)
+    names_something = identity(column, summary, data) is not None
+    feature["codes"] = _fit_codes(raw, column, stats.present, data, taken, names_something)
     for code in feature["codes"]:
-        encoding = "date" if code["part"] == "date" else "value"
+        encoding = "identifier" if names_something else "date" if code["part"] == "date" else "value"
         entries.append(_encoded(code["encoded"], "category", name, encoding, rows=code.pop("rows")))
         entries[-1]["rows"][MISSING] = stats.missing
     return feature
 
 
-def _fit_codes(raw: pa.Array, column: Column, present: int, data: Data, taken: dict[str, int]) -> list[dict[str, Any]]:
+def _fit_codes(
+    raw: pa.Array, column: Column, present: int, data: Data, taken: dict[str, int], names_something: bool
+) -> list[dict[str, Any]]:
     """The sample of a number or date with `present` values → the codes that it gets, with their sorted values.
 
-    Fewer values than bins tell the network nothing new, and rare ones teach it nothing.
+    Fewer values than bins tell the network nothing new, and rare ones teach it nothing but where they name something.
     """
     codes: list[dict[str, Any]] = []
     kinds = {"numeric": ("value",), "datetime": ("elapsed", "date")}
     distinct = 0
     for part in kinds.get(column.kind, ()) if data.rows_per_value else ():
         values, counts = np.unique(as_floats(raw) if part == "value" else date_part(raw, part), return_counts=True)
-        if len(values) <= BINS or len(values) * data.rows_per_value > present or len(values) == distinct:
+        rare = len(values) * data.rows_per_value > present and not names_something
+        if len(values) <= BINS or rare or len(values) == distinct:
             continue
         distinct = len(values)
         kept = np.sort(np.argsort(-counts, kind="stable")[: data.max_categories])

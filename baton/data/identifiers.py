@@ -1,12 +1,13 @@
-"""A feature of whole numbers and the train rows in, a warning out if the numbers seem to name something.
+"""A feature of whole numbers and the train rows in, whether the numbers seem to name something out, and words for it.
 
-A network takes what is near in number for alike, which the numbers of routes, shops or districts are not: as a category
-such a column tells more.
+A network takes what is near in number for alike, which the numbers of routes, shops or districts are not: learnt as a
+category too, such a column tells more.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,23 +28,45 @@ RANGES = 32  # of a number, as many as the network sees
 MORE = 0.1  # of the target's variation is told more by the values than by their ranges
 
 
-def numbers_that_name(column: Column, train: Summary, data: Data) -> list[str]:
-    """A numeric feature → a warning if its name and what its values tell of the target are those of an identifier."""
+@dataclass(frozen=True)
+class Identity:
+    """That a feature's numbers name something: how many there are, and what each and their ranges tell of the target.
+
+    `by_value` and `by_range` are shares of the target's variation.
+    """
+
+    values: int
+    by_value: float
+    by_range: float
+
+
+def identity(column: Column, train: Summary, data: Data) -> Identity | None:
+    """A feature → that it names something, by its name and by what its values tell of the target; else None.
+
+    What `data.kinds` says of a column is left as it is, and so are all where `data.rows_per_value` is 0.
+    """
     name = column.name
-    if column.kind != "numeric" or name in data.kinds or not speaks_of_names(name):
-        return []
+    if column.kind != "numeric" or name in data.kinds or not data.rows_per_value or not speaks_of_names(name):
+        return None
     rows = train.sample.slice(0, LOOKED_AT).select([name, data.target]).drop_null()
     numbers = as_numbers(rows.column(name).combine_chunks()) if rows.num_rows >= MIN_ROWS else np.zeros(0)
     values, codes = np.unique(numbers, return_inverse=True)
     if not MIN_VALUES <= len(values) <= len(numbers) / VALUE_ROWS or (values != np.floor(values)).any():
-        return []
+        return None
     by_value, by_range = shares(codes, as_columns(rows.column(data.target)))
-    if by_value < by_range + MORE:
+    return None if by_value < by_range + MORE else Identity(len(values), by_value, by_range)
+
+
+def words(column: Column, train: Summary, data: Data) -> list[str]:
+    """A feature → what a person must know of it if it names something."""
+    found = identity(column, train, data)
+    if found is None:
         return []
     return [
-        f"{name}: {len(values):,} whole numbers that seem to name something: each by itself tells "
-        f"{100 * by_value:.0f} % of {data.target}'s variation, their size {100 * max(by_range, 0):.0f} %; if they do, "
-        f"set data.kinds: {{{name}: categorical}}."
+        f"{column.name}: {found.values:,} whole numbers that seem to name something: each by itself tells "
+        f"{100 * found.by_value:.0f} % of {data.target}'s variation, their size {100 * max(found.by_range, 0):.0f} %; "
+        f"so each is learnt as a category too. If they measure, set data.kinds: {{{column.name}: numeric}}; if most "
+        f"new rows will be of others, data.group: {column.name}."
     ]
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from baton.config.schema import Data
-from baton.data import statistics
+from baton.data import identifiers, statistics
 from baton.data.cell_counts import CellCounts
 from baton.data.columns import Column, feature_columns
 from baton.data.explained import MIN_ROWS, as_columns, explained_share
-from baton.data.identifiers import numbers_that_name
 from baton.data.preprocessing import Preprocessor
 from baton.data.recognition import Recognised, is_pandas_index
 from baton.data.sources.csv_text import looks_like_data
@@ -70,7 +69,7 @@ def of_rows(
     doubtful = {r.column.name for r in recognised if r.warnings}  # of these enough is said already
     looked_at = [column for column in features if column.name not in doubtful]
     warnings = [w for column in looked_at for w in _suspicions(column, whole, unknown[column.name])]
-    warnings += [w for column in looked_at for w in numbers_that_name(column, parts["train"], data)]
+    warnings += [w for column in looked_at for w in identifiers.words(column, parts["train"], data)]
     return _table(lines, recognised, names, warnings + _leaks(parts["train"], features, data))
 
 

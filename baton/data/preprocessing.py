@@ -5,8 +5,8 @@ It is plain JSON, so it travels inside the model and nothing is unpickled. Encod
 - numeric, boolean, dates: float32, (value - mean) / std or the standardised quantile; missing is 0,
   with a 0/1 column `<name>__missing` beside it where train had missing values;
 - categorical: int32, 0 unknown (unseen or rare), 1 missing, 2… the vocabulary by frequency;
-- numbers and dates whose values recur (`data.rows_per_value`): a code too, as if each value, and each
-  day of a date, were a category;
+- numbers that name something, and those and dates that recur (`data.rows_per_value`): a code too, as if
+  each value, and each day of a date, were a category;
 - image: the picture's own bytes in a dataset; pixels, uint8 [h, w, c], where a network is to see them;
 - target: float32 for regression, int32 class index otherwise.
 """
@@ -44,14 +44,14 @@ class Encoded:
     name: str
     kind: str  # number | category | image
     source: str
-    encoding: str  # standard | quantile | a part of a date | missing | vocabulary | value | date | bytes
+    encoding: str  # standard | quantile | part of a date | missing | vocabulary | identifier | value | date | bytes
     edges: tuple[float, ...] = ()
     size: int = 0
     rows: tuple[float, ...] = ()  # train rows of each code, unknown and missing included
 
 
 class Preprocessor:
-    """Raw typed columns → encoded arrays; made by `data.fitting`, kept and read back as JSON."""
+    """Raw typed columns → encoded arrays; made by `data.fitting`, kept as JSON."""
 
     def __init__(self, spec: dict[str, Any]):
         self.spec = spec
@@ -143,8 +143,8 @@ class Preprocessor:
         return out
 
     def unknown(self, encoded: dict[str, Any]) -> Counter[str]:
-        """Encoded columns → how many cells of each categorical column are not in its vocabulary."""
-        texts = [c for c in self.encoded if c.encoding == "vocabulary"]
+        """Encoded columns → how many cells of each category are not in its vocabulary."""
+        texts = [c for c in self.encoded if c.encoding in ("vocabulary", "identifier")]
         counts = {c.source: int((encoded[c.name] == UNKNOWN).sum()) for c in texts}
         return Counter({name: count for name, count in counts.items() if count})
 

@@ -19,7 +19,7 @@ from baton.data.target import LOG_LINKED, LOG_SQUARED
 from baton.errors import BadInput
 from baton.networks import backbones
 from baton.networks.blocks import BLOCKS, demand_strides
-from baton.networks.initialization import CATEGORY_ROWS, dropout_rates
+from baton.networks.initialization import BY_VALUE, CATEGORY_ROWS, dropout_rates
 from baton.networks.layers import (
     CategoryEmbedding,
     Cross,
@@ -134,7 +134,7 @@ def _table_features(inputs: dict[str, Any], preprocessor: Preprocessor, model: M
         )
         parts.append(embed(inputs["numbers"]))
     codes = [e for e in preprocessor.encoded if e.kind == "category"]
-    embedded = [i for i, e in enumerate(codes) if e.encoding == "vocabulary" or not plain]
+    embedded = [i for i, e in enumerate(codes) if e.encoding not in BY_VALUE or not plain]
     if embedded:
         sizes = [codes[i].size for i in embedded]
         chosen = None if len(embedded) == len(codes) else embedded

@@ -9,9 +9,14 @@ import tiny
 
 from baton import names
 from baton.config.schema import Data
+from baton.data import identifiers
 from baton.data.columns import Column
-from baton.data.identifiers import numbers_that_name, speaks_of_names
+from baton.data.feed import Feed
+from baton.data.identifiers import speaks_of_names
+from baton.data.preprocessing import FIRST, MISSING, UNKNOWN
 from baton.data.statistics import summarise
+from baton.networks import prediction
+from baton.training import fit
 
 ROWS, RNG = 3000, np.random.default_rng(4)
 STORE = RNG.integers(1000, 1200, ROWS)
@@ -21,13 +26,13 @@ OF_STORE, NOISE = RNG.normal(size=200)[STORE - 1000], RNG.normal(0, 0.5, ROWS)
 def warned(values, target, name: str = "store_id", kind: str = "numeric", **data) -> list[str]:
     table = pa.table({name: np.asarray(values, float), "y": np.asarray(target, float)})
     settings = Data(source="-", target="y", task="regression", **data)
-    return numbers_that_name(Column(name, kind, "double"), summarise(table), settings)
+    return identifiers.words(Column(name, kind, "double"), summarise(table), settings)
 
 
 def test_numbers_that_name_what_differs_are_warned_of():
     (sentence,) = warned(STORE, OF_STORE + NOISE)
     assert sentence.startswith("store_id: 200 whole numbers that seem to name something: each by itself tells 7")
-    assert sentence.endswith("set data.kinds: {store_id: categorical}.")
+    assert sentence.endswith("{store_id: numeric}; if most new rows will be of others, data.group: store_id.")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,7 @@ def test_numbers_that_name_what_differs_are_warned_of():
         "parts of a number": {"values": STORE / 3},
         "a category": {"kind": "categorical"},
         "the config says so": {"kinds": {"store_id": "numeric"}},
+        "no value is to be a category": {"rows_per_value": 0},
     }.items(),
     ids=lambda case: case[0],
 )
@@ -56,9 +62,41 @@ def test_names_end_in_a_word_of_identifiers():
     assert [name for name in others if speaks_of_names(name)] == []
 
 
-def test_ingest_warns_of_them_once(tmp_path):
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory):
+    """Eighty shops of five rows each, whose number alone says what they sell: one dataset as it is, one by config."""
     places = RNG.permutation(np.arange(400) % 80)
-    target = RNG.normal(size=80)[places] + RNG.normal(0, 0.3, 400)
-    _, dataset = tiny.build(pa.table({"shop_id": places + 5000, "y": target}), tmp_path, "regression")
-    warnings = json.loads((dataset.folder / names.COLUMNS).read_text())["warnings"]
-    assert ["data.kinds: {shop_id: categorical}" in warning for warning in warnings] == [True]
+    table = pa.table({"shop_id": places + 5000, "y": RNG.normal(size=80)[places] + RNG.normal(0, 0.3, 400)})
+    folder = tmp_path_factory
+    return [
+        tiny.build(table, folder.mktemp(name), "regression", data={"kinds": kinds})
+        for name, kinds in {"default": {}, "numeric": {"shop_id": "numeric"}}.items()
+    ]
+
+
+def test_ingest_warns_of_them_once(shops):
+    warnings = [json.loads((dataset.folder / names.COLUMNS).read_text())["warnings"] for _, dataset in shops]
+    said = [["data.kinds: {shop_id: numeric}" in warning for warning in each] for each in warnings]
+    assert [sum(each) for each in said] == [1, 0]
+
+
+def test_each_is_learnt_as_a_number_and_as_a_category(shops):
+    (_, dataset), (_, undone) = shops
+    found = [(e.kind, e.encoding) for e in dataset.preprocessor.encoded]
+    assert found == [("number", "standard"), ("category", "identifier")]
+    assert [(e.kind, e.encoding) for e in undone.preprocessor.encoded] == [("number", "standard")]
+    encoded = dataset.preprocessor.encode(pa.table({"shop_id": [5003.0, 5003.5, None, 9999.0]}))
+    codes = encoded[dataset.preprocessor.names("category")[0]]
+    assert codes[0] >= FIRST and codes[1:].tolist() == [UNKNOWN, MISSING, UNKNOWN]
+    assert dataset.preprocessor.unknown(encoded) == {"shop_id": 2}
+
+
+def test_what_few_rows_of_each_say_is_learnt(shops):
+    """A shop has three or four train rows: learnt as a number alone it tells nothing."""
+    errors = []
+    changes = {"train.epochs": 60, "train.patience": 60, "train.learning_rate": 0.01}
+    for config, dataset in shops:
+        network = fit.train(config.overridden(changes), dataset).model
+        targets, output = prediction.predict_all(network, Feed(dataset, "test", 100))
+        errors.append(np.sqrt(((targets - output[:, 0]) ** 2).mean()))
+    assert errors[0] < 0.6 * errors[1]
