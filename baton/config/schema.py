@@ -130,7 +130,7 @@ class Data(Section):
     max_categories: int = Field(10_000, ge=1, description="larger vocabularies keep the most frequent")
     min_category_count: int = Field(2, ge=1, description="rarer categories share the unknown slot")
     rows_per_value: int = Field(
-        20,
+        10,
         ge=0,
         description="numbers and dates with so many rows a distinct value are embedded as categories too; 0: none",
     )

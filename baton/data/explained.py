@@ -14,10 +14,15 @@ FEW_VALUES = 5  # rows a distinct value, at least, of numbers that are looked at
 def as_columns(values: pa.ChunkedArray) -> np.ndarray:
     """Targets → ranks [rows, 1], which outliers don't rule; or a column a class."""
     if pa.types.is_floating(values.type):
-        _, places, sizes = np.unique(values.to_numpy(), return_inverse=True, return_counts=True)
-        return (np.cumsum(sizes) - (sizes - 1) / 2)[places][:, None]
+        return ranks(values.to_numpy())[:, None]
     codes = values.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     return np.eye(int(codes.max()) + 1)[codes]
+
+
+def ranks(numbers: np.ndarray) -> np.ndarray:
+    """Numbers [rows] → their ranks [rows], equal ones at the mean of theirs."""
+    _, places, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    return (np.cumsum(sizes) - (sizes - 1) / 2)[places]
 
 
 def explained_share(values: pa.Array, targets: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from baton.data.explained import ranks
 from baton.data.preprocessing import Encoded, Preprocessor
 from baton.networks.layers import CategoryEmbedding, LinearPart, LogLink
 
@@ -37,26 +38,36 @@ def initialize(model: keras.Model, preprocessor: Preprocessor, blocks: Iterator[
         return
     rows = next(blocks)
     if "categories" in rows:
-        _begin_forgetting(model, preprocessor, rows["categories"], rows["target"])
+        _begin_forgetting(model, preprocessor, {name: block[:BEGIN_ROWS] for name, block in rows.items()})
     if "numbers" in rows:
         initialize_linear(model, preprocessor, rows["numbers"], rows["target"])
 
 
-def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, codes: np.ndarray, target: np.ndarray) -> None:
-    """Forget fewer of the rare categories of a column whose categories tell the target nearly by themselves."""
+def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, rows: dict[str, np.ndarray]) -> None:
+    """Forget fewer of the rare codes of a column whose codes tell the target nearly by themselves."""
     embeddings = [layer for layer in model.layers if isinstance(layer, CategoryEmbedding) and layer.dropout is not None]
     if not embeddings:
         return
     named = [e for e in preprocessor.encoded if e.kind == "category"]
-    target = target[:BEGIN_ROWS]
-    told = np.eye(len(preprocessor.classes))[target.astype(int)] if preprocessor.classes else target[:, None]
-    found = credibilities(codes[:BEGIN_ROWS], told)
+    found = credibilities(_all_codes(preprocessor, rows), _told(preprocessor, rows["target"]))
     few = [
-        VALUE_ROWS if e.encoding in BY_VALUE else min(max(found[i], MIN_CREDIBILITY), CATEGORY_ROWS)
+        min(max(found[i], MIN_CREDIBILITY), VALUE_ROWS if e.encoding in BY_VALUE else CATEGORY_ROWS)
         for i, e in enumerate(named)
     ]
     for layer in embeddings:
         layer.dropout = [share for i in layer.columns or range(len(named)) for share in dropout_rates(named[i], few[i])]
+
+
+def _all_codes(preprocessor: Preprocessor, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Codes of categories, then the ranges of numbers as codes [rows, c + d]: what numbers tell, no code need tell."""
+    numbers = [e for e in preprocessor.encoded if e.kind == "number"]
+    ranges = [np.searchsorted(e.edges[1:-1], rows["numbers"][:, i], side="right") for i, e in enumerate(numbers)]
+    return np.column_stack([rows["categories"], *ranges])
+
+
+def _told(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
+    """Targets [rows] → what codes are to tell: a column a class, or ranks [rows, 1], which long tails do not rule."""
+    return np.eye(len(preprocessor.classes))[target.astype(int)] if preprocessor.classes else ranks(target)[:, None]
 
 
 def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:

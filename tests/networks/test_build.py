@@ -498,6 +498,20 @@ def test_rare_categories_of_a_column_that_tells_the_target_are_hardly_forgotten(
     assert (kinds[known] <= 0.5).all() and kinds[known].mean() < 0.1 < np.array(before[:size])[known].mean()
 
 
+def test_rare_values_of_a_number_that_tells_the_target_are_hardly_forgotten(tmp_path):
+    """The day of a year of rented bicycles: its number says little, the day itself much."""
+    rng = np.random.default_rng(0)
+    day, other = rng.integers(0, 100, (2, 1500))
+    y = rng.normal(size=100)[day] + 0.05 * rng.normal(size=1500)
+    config, dataset = tiny.build(pa.table({"day": day, "other": other, "y": y}), tmp_path, "regression")
+    assert [e.encoding for e in dataset.preprocessor.encoded if e.kind == "category"] == ["value", "value"]
+    model = build.build(dataset.preprocessor, config.model)
+    initialization.initialize(model, dataset.preprocessor, Feed(dataset, "train", 32).in_order())
+    layer = next(layer for layer in model.layers if isinstance(layer, CategoryEmbedding))
+    days, others = (np.array(part) for part in np.split(np.array(layer.dropout), [layer.sizes[0]]))
+    assert days[days < 1].mean() < 0.02 < 0.8 < others[others < 1].mean()
+
+
 def test_images_are_not_read_to_begin_with(images):
     config, dataset = images
     blocks = iter([{}])
