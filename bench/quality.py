@@ -21,7 +21,7 @@ from bench import flights
 from bench.harness import Comparison, fresh, kept, say
 
 RUNS = 3  # seeds of a large table
-FIRST_SEED = 100  # those below were used while the network was developed
+FIRST_SEED = 200  # those below were used while the network was developed
 OFTENER = {500: 4, 4000: 2}  # tables of fewer rows are split so many times as often
 SEARCHED = 10  # configurations that the tuned LightGBM tries
 RESAMPLES = 2000
