@@ -49,7 +49,7 @@ def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, rows: dict
     if not embeddings:
         return
     named = [e for e in preprocessor.encoded if e.kind == "category"]
-    found = credibilities(_all_codes(preprocessor, rows), _told(preprocessor, rows["target"]))
+    found = credibilities(_all_codes(preprocessor, rows), _response(preprocessor, rows["target"]))
     few = [
         min(max(found[i], MIN_CREDIBILITY), VALUE_ROWS if e.encoding in BY_VALUE else CATEGORY_ROWS)
         for i, e in enumerate(named)
@@ -65,7 +65,7 @@ def _all_codes(preprocessor: Preprocessor, rows: dict[str, np.ndarray]) -> np.nd
     return np.column_stack([rows["categories"], *ranges])
 
 
-def _told(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
+def _response(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
     """Targets [rows] → what codes are to tell: a column a class, or ranks [rows, 1], which long tails do not rule."""
     return np.eye(len(preprocessor.classes))[target.astype(int)] if preprocessor.classes else ranks(target)[:, None]
 
