@@ -22,7 +22,9 @@ def frame(dataset: Dataset, split: str) -> tuple[pd.DataFrame, np.ndarray]:
     preprocessor = dataset.preprocessor
     rows = pd.concat([pq.read_table(file).to_pandas() for file in dataset.files(split)], ignore_index=True)
     target = rows.pop(preprocessor.target_encoded).to_numpy()
-    rows = rows.drop(columns=[e.name for e in preprocessor.encoded if e.encoding in ("identifier", "value", "date")])
+    rows = rows.drop(
+        columns=[e.name for e in preprocessor.encoded if e.kind == "category" and e.encoding != "vocabulary"]
+    )
     codes = {
         e.name: pd.CategoricalDtype(range(e.size))
         for e in preprocessor.encoded

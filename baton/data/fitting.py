@@ -118,6 +118,8 @@ def _fit_codes(
         distinct = len(values)
         kept = np.sort(np.argsort(-counts, kind="stable")[: data.max_categories])
         kept = kept[counts[kept] >= data.min_category_count]
+        if not len(kept):
+            continue
         rows = [float(n) for n in counts[kept] * (present / counts.sum())]
         slug = _slug(f"{column.name}__{part}", taken)
         codes.append({"part": part, "encoded": slug, "values": [float(v) for v in values[kept]], "rows": rows})

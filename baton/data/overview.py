@@ -69,7 +69,8 @@ def of_rows(
     doubtful = {r.column.name for r in recognised if r.warnings}  # of these enough is said already
     looked_at = [column for column in features if column.name not in doubtful]
     warnings = [w for column in looked_at for w in _suspicions(column, whole, unknown[column.name])]
-    warnings += [w for column in looked_at for w in identifiers.words(column, parts["train"], data)]
+    learnt = {e.source for e in preprocessor.encoded if e.encoding == "identifier"}  # said of all of them
+    warnings += [w for c in features if c.name in learnt for w in identifiers.words(c, parts["train"], data)]
     return _table(lines, recognised, names, warnings + _leaks(parts["train"], features, data))
 
 

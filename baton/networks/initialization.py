@@ -59,7 +59,7 @@ def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, rows: dict
 
 
 def _all_codes(preprocessor: Preprocessor, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """Codes of categories, then the ranges of numbers as codes [rows, c + d]: what numbers tell, no code need tell."""
+    """Codes of categories, then the ranges of numbers as codes [rows, c + d]: the more credible ones tell first."""
     numbers = [e for e in preprocessor.encoded if e.kind == "number"]
     ranges = [np.searchsorted(e.edges[1:-1], rows["numbers"][:, i], side="right") for i, e in enumerate(numbers)]
     return np.column_stack([rows["categories"], *ranges])

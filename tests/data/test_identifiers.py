@@ -67,9 +67,8 @@ def shops(tmp_path_factory):
     """Eighty shops of five rows each, whose number alone says what they sell: one dataset as it is, one by config."""
     places = RNG.permutation(np.arange(400) % 80)
     table = pa.table({"shop_id": places + 5000, "y": RNG.normal(size=80)[places] + RNG.normal(0, 0.3, 400)})
-    folder = tmp_path_factory
     return [
-        tiny.build(table, folder.mktemp(name), "regression", data={"kinds": kinds})
+        tiny.build(table, tmp_path_factory.mktemp(name), "regression", data={"kinds": kinds})
         for name, kinds in {"default": {}, "numeric": {"shop_id": "numeric"}}.items()
     ]
 
@@ -89,6 +88,23 @@ def test_each_is_learnt_as_a_number_and_as_a_category(shops):
     codes = encoded[dataset.preprocessor.names("category")[0]]
     assert codes[0] >= FIRST and codes[1:].tolist() == [UNKNOWN, MISSING, UNKNOWN]
     assert dataset.preprocessor.unknown(encoded) == {"shop_id": 2}
+
+
+def test_where_all_are_rarer_than_the_config_allows_none_is_learnt_and_nothing_said(tmp_path):
+    table = pa.table({"shop_id": np.arange(400) % 80, "y": RNG.normal(size=80)[np.arange(400) % 80]})
+    _, dataset = tiny.build(table, tmp_path, "regression", data={"min_category_count": 9})
+    assert [e.kind for e in dataset.preprocessor.encoded] == ["number"]
+    assert "learnt as a category" not in str(json.loads((dataset.folder / names.COLUMNS).read_text())["warnings"])
+
+
+def test_what_is_learnt_is_said_beside_another_doubt(tmp_path):
+    """Codes of eight digits, nine in ten of them dates, which is doubtful by itself."""
+    places = np.arange(400) % 80
+    codes = np.where(places < 76, 20200101 + places // 28 * 100 + places % 28, 99 + places)
+    table = pa.table({"day_code": codes, "y": RNG.normal(size=80)[places] + RNG.normal(0, 0.1, 400)})
+    _, dataset = tiny.build(table, tmp_path, "regression")
+    warnings = json.loads((dataset.folder / names.COLUMNS).read_text())["warnings"]
+    assert len(warnings) >= 2 and sum("learnt as a category too" in warning for warning in warnings) == 1
 
 
 def test_what_few_rows_of_each_say_is_learnt(shops):
