@@ -512,13 +512,11 @@ def test_rare_values_of_a_number_that_tells_the_target_are_hardly_forgotten(tmp_
     assert days[days < 1].mean() < 0.02 < 0.8 < others[others < 1].mean()
 
 
-@pytest.mark.parametrize("case", ["another number tells it", "one value has a long tail"])
-def test_values_that_seem_to_tell_the_target_are_forgotten(tmp_path, case):
+def test_values_that_tell_what_another_number_tells_are_forgotten(tmp_path):
     rng = np.random.default_rng(0)
     size = rng.random(3000)
     county = np.floor(50 * size + rng.normal(0, 8, 3000))
-    y = 10 * size if "another" in case else 1000.0 * (county == 25)
-    table = pa.table({"size": size, "county": county, "y": y + rng.normal(size=3000)})
+    table = pa.table({"size": size, "county": county, "y": 10 * size + rng.normal(size=3000)})
     config, dataset = tiny.build(table, tmp_path, "regression")
     model = build.build(dataset.preprocessor, config.model)
     initialization.initialize(model, dataset.preprocessor, Feed(dataset, "train", 32).in_order())
