@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+MILLISECONDS = 120_000  # a first look at MLflow's UI takes half a minute on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -31,6 +32,8 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def page() -> Iterator[Any]:
-    """A page wide enough for MLflow's UI."""
+    """A page wide enough for MLflow's UI, with patience for the other process's tests."""
     with browser() as opened:
-        yield opened.new_page(viewport={"width": 1500, "height": 1000})
+        page = opened.new_page(viewport={"width": 1500, "height": 1000})
+        page.set_default_timeout(MILLISECONDS)
+        yield page

@@ -559,22 +559,22 @@ def page():
 def test_ui_shows_main_with_its_steps(project, ui, page):
     experiment = project.main.info.experiment_id
     page.goto(f"{ui}/#/experiments/{experiment}/runs")
-    page.get_by_role("link", name="main", exact=True).last.wait_for(timeout=60_000)
+    page.get_by_role("link", name="main", exact=True).last.wait_for()
     page.goto(f"{ui}/#/experiments/{experiment}/runs/{project.main.info.run_id}")
     for name in ("ingest", "train", "tune", "distributed_train", "register", "batch_infer"):
-        page.get_by_text(name, exact=True).first.wait_for(timeout=60_000)
+        page.get_by_text(name, exact=True).first.wait_for()
 
 
 def test_ui_shows_the_champion(project, ui, page):
     page.goto(f"{ui}/#/models/small")
-    page.get_by_text("champion").first.wait_for(timeout=60_000)
+    page.get_by_text("champion").first.wait_for()
 
 
 def test_ui_shows_curves_and_the_dataset(project, ui, page):
     train = project.summary["steps"]["train"]["run_id"]
     page.goto(f"{ui}/#/experiments/{project.main.info.experiment_id}/runs/{train}")
-    page.get_by_text("val_rmse").first.wait_for(timeout=60_000)
-    page.get_by_text(of(project, "train").inputs.dataset_inputs[0].dataset.digest[:8]).first.wait_for(timeout=60_000)
+    page.get_by_text("val_rmse").first.wait_for()
+    page.get_by_text(of(project, "train").inputs.dataset_inputs[0].dataset.digest[:8]).first.wait_for()
 
 
 def test_ui_shows_the_report_with_every_section(project, ui, page):
@@ -587,7 +587,7 @@ def test_ui_shows_the_report_with_every_section(project, ui, page):
         page.goto(f"{ui}/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/report.html")
         page.reload()
         frame = page.frame_locator("iframe").first
-        frame.locator("h2", has_text="Reproduce").wait_for(timeout=60_000)
+        frame.locator("h2", has_text="Reproduce").wait_for()
         found = frame.locator("h2").all_inner_texts()
         assert found[:3] == ["Run", "Data", "Search"] and {"Gate", "Drift", "Lineage", "Reproduce"} < set(found)
         body = frame.locator("body")
