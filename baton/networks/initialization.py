@@ -49,7 +49,8 @@ def _begin_forgetting(model: keras.Model, preprocessor: Preprocessor, rows: dict
     if not embeddings:
         return
     named = [e for e in preprocessor.encoded if e.kind == "category"]
-    found = credibilities(_all_codes(preprocessor, rows), _response(preprocessor, rows["target"]))
+    codes, response = _all_codes(preprocessor, rows), _response(preprocessor, rows["target"])
+    found = credibilities(codes, response, _own_ranges(preprocessor))
     few = [
         min(max(found[i], MIN_CREDIBILITY), VALUE_ROWS if e.encoding in BY_VALUE else CATEGORY_ROWS)
         for i, e in enumerate(named)
@@ -65,19 +66,30 @@ def _all_codes(preprocessor: Preprocessor, rows: dict[str, np.ndarray]) -> np.nd
     return np.column_stack([rows["categories"], *ranges])
 
 
+def _own_ranges(preprocessor: Preprocessor) -> dict[int, int]:
+    """A value's or date's column of `_all_codes` → that of its own number's ranges, which comes first of its source."""
+    categories = [e for e in preprocessor.encoded if e.kind == "category"]
+    ranges: dict[str, int] = {}
+    for index, number in enumerate((e for e in preprocessor.encoded if e.kind == "number"), start=len(categories)):
+        ranges.setdefault(number.source, index)
+    return {index: ranges[e.source] for index, e in enumerate(categories) if e.source in ranges}
+
+
 def _response(preprocessor: Preprocessor, target: np.ndarray) -> np.ndarray:
     """Targets [rows] → what codes are to tell: a column a class, or ranks [rows, 1], which long tails do not rule."""
     return np.eye(len(preprocessor.classes))[target.astype(int)] if preprocessor.classes else ranks(target)[:, None]
 
 
-def credibilities(codes: np.ndarray, target: np.ndarray) -> list[float]:
+def credibilities(codes: np.ndarray, target: np.ndarray, after: dict[int, int]) -> list[float]:
     """Codes [rows, c] and target [rows, d] → `credibility` of each column for what columns of a lesser one leave.
 
-    A lesser one tells more; the order is that of the columns taken alone.
+    A lesser one tells more; the order is that of the columns taken alone, but one comes after that which `after` names
+    for it: a value need not tell again what its range says.
     """
     left = target - target.mean(axis=0)
     found = [credibility(column, left) for column in codes.T]
-    for index in np.argsort(found):
+    rank = [(max(alone, found[after.get(index, index)]), index in after) for index, alone in enumerate(found)]
+    for index in sorted(range(len(found)), key=rank.__getitem__):
         found[index] = credibility(codes[:, index], left)
         left = left - _means(codes[:, index], left, found[index])
     return found

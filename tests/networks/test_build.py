@@ -477,8 +477,21 @@ def test_a_column_that_another_one_explains_is_not_credible():
     route = rng.integers(0, 50, 2000)[plane]
     target = (rng.normal(size=50)[route] + 0.3 * rng.normal(size=20_000))[:, None]
     assert initialization.credibility(plane, target) < 0.5
-    alone, after = initialization.credibilities(np.stack([route, plane], axis=1), target)
+    alone, after = initialization.credibilities(np.stack([route, plane], axis=1), target, {})
     assert alone < 0.5 and after > 15
+
+
+def test_a_value_tells_what_its_range_does_not():
+    """Alone a value is the more credible one, also along a mere trend."""
+    rng = np.random.default_rng(0)
+    day = rng.integers(0, 360, 20_000)
+    target = (day / 12 + rng.normal(size=20_000))[:, None]
+    codes = np.stack([day, day // 12], axis=1)
+    assert initialization.credibility(day, target) < initialization.credibility(day // 12, target)
+    own, ranges = initialization.credibilities(codes, target, {0: 1})
+    assert ranges < 0.1 and own > 5
+    own, _ = initialization.credibilities(codes, target + 5 * rng.normal(size=(360, 1))[day], {0: 1})
+    assert own < 0.1
 
 
 def test_rare_categories_of_a_column_that_tells_the_target_are_hardly_forgotten(tmp_path):
