@@ -537,6 +537,17 @@ def test_values_that_tell_what_another_number_tells_are_forgotten(tmp_path):
     assert rates[rates < 1].mean() > 0.25
 
 
+def test_values_that_tell_what_their_own_ranges_tell_are_forgotten(tmp_path):
+    """A trend of two hundred days, of which each has some twelve train rows."""
+    rng = np.random.default_rng(0)
+    day = np.arange(3000) % 200
+    config, dataset = tiny.build(pa.table({"day": day, "y": day / 6 + rng.normal(size=3000)}), tmp_path, "regression")
+    model = build.build(dataset.preprocessor, config.model)
+    initialization.initialize(model, dataset.preprocessor, Feed(dataset, "train", 32).in_order())
+    rates = np.array(next(layer for layer in model.layers if isinstance(layer, CategoryEmbedding)).dropout)
+    assert rates[rates < 1].mean() > 0.25
+
+
 def test_images_are_not_read_to_begin_with(images):
     config, dataset = images
     blocks = iter([{}])
